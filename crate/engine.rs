@@ -1,0 +1,194 @@
+//! The seam: everything that this crate asks of a WebAssembly engine, in one trait.
+//!
+//! Two files implement it, `engine/wasmi.rs` and `engine/wasmer.rs`, in the same order of methods so that they
+//! read side by side; no other file names an engine. Above the seam there are only this crate's own values,
+//! types, errors and trap codes. Handles (`Memory`, `Global`, `Func`) are cheap to clone and mean something only
+//! with the store they come from: `Realm` keeps them together with that store, so callers never mix them up.
+
+pub mod store_slot;
+pub mod wasmer;
+pub mod wasmi;
+
+use std::sync::Arc;
+
+use crate::{
+    error::{CompileError, EngineError, GlobalError, InstantiateError, MemoryError, Trap},
+    realm::Realm,
+    value::{ExternType, FuncType, GlobalType, MemoryType},
+};
+
+/// How an engine is made. Equal configurations share one engine in the process.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct EngineConfig {
+    /// How hard the compiler tries; the interpreter ignores it.
+    pub opt_level: OptLevel,
+}
+
+/// How hard a compiler tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OptLevel {
+    None,
+    #[default]
+    Speed,
+}
+
+/// The depth of guest calls at which a guest traps with a stack overflow where the engine counts calls. The
+/// reference crate uses this depth for wasmi, because some programs of its network needed more than wasmi's
+/// default of 1,000.
+pub const MAX_RECURSION_DEPTH: usize = 10 * 1024;
+
+/// The native stack of a guest in bytes, where the engine runs guests on a native stack.
+pub const GUEST_STACK_BYTES: usize = 1024 * 1024;
+
+/// An import or an export with its type.
+#[derive(Debug, Clone)]
+pub struct ImportType {
+    pub module: String,
+    pub name: String,
+    pub ty: ExternType,
+}
+
+/// An export with its type.
+#[derive(Debug, Clone)]
+pub struct ExportType {
+    pub name: String,
+    pub ty: ExternType,
+}
+
+/// Something that an instance imports or exports.
+pub enum Extern<E: Engine> {
+    Func(E::Func),
+    Memory(E::Memory),
+    Global(E::Global),
+    /// A table, or a kind that this crate does not carry: exported, but without a handle.
+    Other,
+}
+
+/// Where a linear memory lies now. Only good until the guest runs again or the memory grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryRegion {
+    pub base: *mut u8,
+    pub bytes: usize,
+}
+
+/// Which import of which instance a host function stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImportSite {
+    /// The instance's index in its realm.
+    pub instance: u32,
+    /// The function's place among the imported functions of the module.
+    pub import: u32,
+}
+
+/// A pointer from a host function back to the realm whose store holds that function.
+pub struct RealmPtr<E: Engine>(*const Realm<E>);
+
+impl<E: Engine> Clone for RealmPtr<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: Engine> Copy for RealmPtr<E> {}
+
+// SAFETY: the pointer is only followed by `RealmPtr::get`, inside a host function, which runs on the thread that is
+// in the realm's store at that moment; moving the pointer itself to another thread does nothing.
+unsafe impl<E: Engine> Send for RealmPtr<E> {}
+// SAFETY: as above; sharing the pointer gives no access to the realm.
+unsafe impl<E: Engine> Sync for RealmPtr<E> {}
+
+impl<E: Engine> RealmPtr<E> {
+    pub fn new(realm: &Realm<E>) -> Self {
+        Self(realm)
+    }
+
+    /// For a realm that is being made.
+    pub fn from_weak(realm: &std::rc::Weak<Realm<E>>) -> Self {
+        Self(realm.as_ptr())
+    }
+
+    /// The realm, for a host function that its store is calling.
+    ///
+    /// # Safety
+    ///
+    /// The caller must be a host function made with this pointer and called by the engine: then the realm is alive,
+    /// because the running call borrows it, and does not move, because `Realm` is only made inside an `Rc`.
+    pub unsafe fn get<'a>(self) -> &'a Realm<E> {
+        // SAFETY: passed on to the caller, see above.
+        unsafe { &*self.0 }
+    }
+}
+
+/// A WebAssembly engine.
+///
+/// `Store` owns all objects of one group; `Context` is a borrow of it. A host function gets a `Context` from its
+/// engine and must lend it to the realm's `StoreSlot` (`Realm::host_call` does), so that everything in this
+/// trait works during a host call as well.
+pub trait Engine: Send + Sync + Sized + 'static {
+    /// A compiled module, shared by all stores of this engine and by all threads.
+    type Module: Clone + Send + Sync;
+    type Store;
+    type Context<'a>;
+    type Memory: Clone;
+    type Global: Clone;
+    type Func: Clone;
+
+    /// The backend's name, as JavaScript spells it.
+    const NAME: &'static str;
+
+    /// Makes an engine.
+    fn new(config: &EngineConfig) -> Result<Self, EngineError>;
+
+    /// Validates and compiles a module. Both engines refuse the same modules as far as their features agree;
+    /// neither puts off validation.
+    fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError>;
+
+    /// The module's imports, in order.
+    fn imports(module: &Self::Module) -> Vec<ImportType>;
+
+    /// The module's exports, in any order.
+    fn exports(module: &Self::Module) -> Vec<ExportType>;
+
+    /// Makes an empty store whose host functions will find their realm by `realm`.
+    fn new_store(engine: &Arc<Self>, realm: RealmPtr<Self>) -> Self::Store;
+
+    /// Borrows the store.
+    fn context(store: &mut Self::Store) -> Self::Context<'_>;
+
+    /// Makes a memory that belongs to no instance. `ty` has been checked: minimum ≤ maximum ≤ `MAX_PAGES`.
+    fn new_memory(cx: &mut Self::Context<'_>, ty: MemoryType) -> Result<Self::Memory, MemoryError>;
+
+    /// Where the memory lies now.
+    fn memory_region(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryRegion;
+
+    /// The memory's type, as it was made.
+    fn memory_type(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryType;
+
+    /// Grows the memory by `delta` pages and returns the size before, in pages.
+    fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError>;
+
+    /// The global's type.
+    fn global_type(cx: &mut Self::Context<'_>, global: &Self::Global) -> GlobalType;
+
+    /// Reads the global into a slot; `None` if its type does not fit one.
+    fn global_get(cx: &mut Self::Context<'_>, global: &Self::Global) -> Option<u64>;
+
+    /// Writes the slot to the global.
+    fn global_set(cx: &mut Self::Context<'_>, global: &Self::Global, slot: u64) -> Result<(), GlobalError>;
+
+    /// Makes a host function that calls `Realm::host_call` for `site`.
+    fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func;
+
+    /// Links and initialises an instance and returns those of its exports that are named. The module has no start function
+    /// (`Module` takes it out), so no guest code runs here. `imports` are in the order of [`Engine::imports`].
+    fn instantiate(
+        cx: &mut Self::Context<'_>,
+        module: &Self::Module,
+        imports: &[Extern<Self>],
+        exports: &[&str],
+    ) -> Result<Vec<Extern<Self>>, InstantiateError>;
+
+    /// Calls a function whose type is numeric throughout. `slots` holds the arguments and then the results, and is as
+    /// long as the larger of the two counts.
+    fn call(cx: &mut Self::Context<'_>, func: &Self::Func, ty: &FuncType, slots: &mut [u64]) -> Result<(), Trap>;
+}

@@ -1,0 +1,186 @@
+//! The one place where a store is reached while a call into it is running: the home of the lifetime-erasing unsafe.
+//!
+//! A store is a `&mut` thing to its engine, yet a supervisor call that came out of a running guest must read that
+//! guest's memory and globals and call it again. So whoever holds the store's context (the caller of a guest, then
+//! the host function that the guest calls) takes turns: [`StoreSlot::with`] takes the context for as long as its
+//! closure runs, and [`StoreSlot::lend`] gives it back to the slot for exactly the length of a host call. At any moment
+//! at most one closure can use the context; a second one gets [`StoreError::Busy`]. The engines are not known here;
+//! the tests use a fake store.
+
+use std::{
+    cell::{Cell, UnsafeCell},
+    ptr::NonNull,
+};
+
+use crate::error::StoreError;
+
+/// A store that can be borrowed as a context.
+pub trait Lend {
+    /// The borrow of the store that the engine works with.
+    type Context<'a>
+    where
+        Self: 'a;
+
+    /// Borrows the store.
+    fn context(&mut self) -> Self::Context<'_>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nobody uses the store.
+    Idle,
+    /// A closure of `with` holds the context.
+    Taken,
+    /// A host call has lent its context; the pointer is good until `lend` returns.
+    Lent(NonNull<()>),
+    /// A panic passed through a closure of `with`: what the engine left behind is unknown.
+    Poisoned,
+}
+
+/// A store and the rule of who may use it.
+pub struct StoreSlot<S: Lend> {
+    store: UnsafeCell<S>,
+    state: Cell<State>,
+}
+
+impl<S: Lend> StoreSlot<S> {
+    pub fn new(store: S) -> Self {
+        Self { store: UnsafeCell::new(store), state: Cell::new(State::Idle) }
+    }
+
+    /// Runs `f` with the store's context: the idle store's, or the one that a host call has lent.
+    ///
+    /// # Errors
+    ///
+    /// `Busy` if another closure holds the context, `Poisoned` after a panic in an earlier one.
+    pub fn with<R>(&self, f: impl FnOnce(&mut S::Context<'_>) -> R) -> Result<R, StoreError> {
+        let before = self.state.get();
+        match before {
+            State::Taken => Err(StoreError::Busy),
+            State::Poisoned => Err(StoreError::Poisoned),
+            State::Idle => {
+                let _turn = Turn::begin(&self.state, State::Taken, before);
+                // SAFETY: the state was `Idle`, so no other closure and no host call holds a context of the store, and
+                // while it is `Taken` none can get one; the borrow ends before `_turn` sets the state back.
+                let mut context = unsafe { &mut *self.store.get() }.context();
+                Ok(f(&mut context))
+            }
+            State::Lent(lent) => {
+                let _turn = Turn::begin(&self.state, State::Taken, before);
+                // SAFETY: `lent` comes from the `&mut S::Context` that a frame of `lend` below us on this stack holds
+                // borrowed and does not touch until it returns; the state was `Lent`, so no other closure uses it, and
+                // while it is `Taken` none can. The closure is generic over the context's lifetime, so it cannot keep it.
+                let context = unsafe { lent.cast::<S::Context<'_>>().as_mut() };
+                Ok(f(context))
+            }
+        }
+    }
+
+    /// Gives `context` back to the slot while `f` runs. For host functions, which get a context from their engine.
+    pub fn lend<R>(&self, context: &mut S::Context<'_>, f: impl FnOnce() -> R) -> R {
+        let _turn = Turn::begin(&self.state, State::Lent(NonNull::from(context).cast()), self.state.get());
+        f()
+    }
+
+    /// Whether a panic has made the store unusable.
+    pub fn is_poisoned(&self) -> bool {
+        self.state.get() == State::Poisoned
+    }
+}
+
+/// Sets the state for a scope, and afterwards back, or to `Poisoned` when the scope ends by a panic.
+struct Turn<'a> {
+    state: &'a Cell<State>,
+    before: State,
+}
+
+impl<'a> Turn<'a> {
+    fn begin(state: &'a Cell<State>, during: State, before: State) -> Self {
+        state.set(during);
+        Self { state, before }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.state.set(if std::thread::panicking() { State::Poisoned } else { self.before });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    struct FakeStore(u32);
+
+    struct FakeContext<'a>(&'a mut u32);
+
+    impl Lend for FakeStore {
+        type Context<'a> = FakeContext<'a>;
+
+        fn context(&mut self) -> FakeContext<'_> {
+            FakeContext(&mut self.0)
+        }
+    }
+
+    #[test]
+    fn an_idle_store_can_be_used_again_and_again() {
+        let slot = StoreSlot::new(FakeStore(1));
+        for expected in 2..5 {
+            assert_eq!(
+                slot.with(|cx| {
+                    *cx.0 += 1;
+                    *cx.0
+                }),
+                Ok(expected)
+            );
+        }
+    }
+
+    #[test]
+    fn a_store_in_use_is_busy() {
+        let slot = StoreSlot::new(FakeStore(0));
+        slot.with(|_| assert_eq!(slot.with(|_| ()), Err(StoreError::Busy))).expect("the slot is idle");
+        assert_eq!(slot.with(|_| ()), Ok(()));
+    }
+
+    #[test]
+    fn a_lent_context_reaches_the_running_store_at_any_depth() {
+        fn descend(slot: &StoreSlot<FakeStore>, depth: u32) {
+            slot.with(|cx| {
+                *cx.0 += 1;
+                if depth > 0 {
+                    slot.lend(cx, || descend(slot, depth - 1));
+                }
+                assert_eq!(slot.with(|_| ()), Err(StoreError::Busy));
+            })
+            .expect("the context is lent");
+        }
+        let slot = StoreSlot::new(FakeStore(0));
+        descend(&slot, 50);
+        assert_eq!(slot.with(|cx| *cx.0), Ok(51));
+    }
+
+    #[test]
+    fn a_panic_poisons_the_store() {
+        let slot = StoreSlot::new(FakeStore(0));
+        let caught = catch_unwind(AssertUnwindSafe(|| slot.with(|_| panic!("on purpose"))));
+        assert!(caught.is_err());
+        assert!(slot.is_poisoned());
+        assert_eq!(slot.with(|_| ()), Err(StoreError::Poisoned));
+    }
+
+    #[test]
+    fn a_panic_inside_a_host_call_that_is_caught_there_does_not_poison_the_store() {
+        let slot = StoreSlot::new(FakeStore(0));
+        slot.with(|cx| {
+            slot.lend(cx, || {
+                let _ = catch_unwind(|| panic!("on purpose"));
+            });
+        })
+        .expect("the slot is idle");
+        assert_eq!(slot.with(|_| ()), Ok(()));
+    }
+}

@@ -1,0 +1,469 @@
+//! wasmer with the Cranelift compiler. The only file that names wasmer; see `engine.rs` for the contract.
+//!
+//! Guests run on a stack of their own, and host functions return to the thread's stack, so V8's stack limit holds.
+//! Host functions are `VMFunction`s of kind `Dynamic` with a context of our own: wasmer's `Function::new_with_env`
+//! does the same at eight times the cost, as it builds typed values that the realm would only take apart again.
+
+use std::{
+    num::NonZero,
+    ptr::{self, NonNull},
+    sync::Arc,
+};
+
+use smallvec::SmallVec;
+use wasmer::{
+    AsStoreMut, StoreMut, VMExternToExtern as _, Value,
+    sys::{
+        Cranelift, CraneliftOptLevel, EngineBuilder, Features,
+        vm::{
+            self, MaybeInstanceOwned, StoreHandle, VMCallerCheckedAnyfunc, VMConfig, VMContext,
+            VMDynamicFunctionContext, VMExtern, VMFunction, VMFunctionContext, VMFunctionKind,
+        },
+    },
+};
+use wasmer_types::RawValue;
+
+use super::{
+    Engine, EngineConfig, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, MemoryRegion, OptLevel,
+    RealmPtr, store_slot::Lend,
+};
+use crate::{
+    error::{CompileError, EngineError, Frame, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
+    realm::INLINE_SLOTS,
+    value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, TableType, ValueType},
+};
+
+/// The engine. Cloned into every store; all of them share its compiled code.
+pub struct Wasmer {
+    engine: wasmer::Engine,
+}
+
+/// A function of a guest or of the host, as wasmer's call trampolines want it.
+#[derive(Clone, Copy)]
+pub struct Func {
+    /// Owned by the store's function or instance table, which only grows: good as long as the store.
+    anyfunc: NonNull<VMCallerCheckedAnyfunc>,
+    /// The store's index of the function, for linking.
+    handle: vm::VMExternFunction,
+}
+
+/// A store.
+pub struct Store(wasmer::Store);
+
+impl Lend for Store {
+    type Context<'a> = StoreMut<'a>;
+
+    fn context(&mut self) -> StoreMut<'_> {
+        self.0.as_store_mut()
+    }
+}
+
+impl Engine for Wasmer {
+    type Module = wasmer::Module;
+    type Store = Store;
+    type Context<'a> = StoreMut<'a>;
+    type Memory = wasmer::Memory;
+    type Global = wasmer::Global;
+    type Func = Func;
+
+    const NAME: &'static str = "wasmer";
+
+    fn new(config: &EngineConfig) -> Result<Self, EngineError> {
+        let mut compiler = Cranelift::new();
+        compiler.opt_level(match config.opt_level {
+            OptLevel::None => CraneliftOptLevel::None,
+            OptLevel::Speed => CraneliftOptLevel::Speed,
+        });
+        if let Ok(threads) = std::thread::available_parallelism() {
+            compiler.num_threads(NonZero::min(threads, MAX_COMPILE_THREADS));
+        }
+        let engine = EngineBuilder::new(compiler).set_features(Some(features())).engine();
+        Ok(Self { engine: engine.into() })
+    }
+
+    fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
+        wasmer::Module::from_binary(&self.engine, wasm).map_err(|error| CompileError(error.to_string()))
+    }
+
+    fn imports(module: &Self::Module) -> Vec<ImportType> {
+        module
+            .imports()
+            .map(|import| ImportType {
+                module: import.module().to_owned(),
+                name: import.name().to_owned(),
+                ty: extern_type(import.ty()),
+            })
+            .collect()
+    }
+
+    fn exports(module: &Self::Module) -> Vec<ExportType> {
+        module
+            .exports()
+            .map(|export| ExportType { name: export.name().to_owned(), ty: extern_type(export.ty()) })
+            .collect()
+    }
+
+    fn new_store(engine: &Arc<Self>, _realm: RealmPtr<Self>) -> Self::Store {
+        Store(wasmer::Store::new(engine.engine.clone()))
+    }
+
+    fn context(store: &mut Self::Store) -> Self::Context<'_> {
+        store.0.as_store_mut()
+    }
+
+    fn new_memory(cx: &mut Self::Context<'_>, ty: MemoryType) -> Result<Self::Memory, MemoryError> {
+        let pages = |pages: u64| u32::try_from(pages).unwrap_or(u32::MAX);
+        let ty = wasmer::MemoryType::new(pages(ty.minimum), ty.maximum.map(pages), false);
+        wasmer::Memory::new(cx, ty).map_err(|error| MemoryError::Allocation(error.to_string()))
+    }
+
+    fn memory_region(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryRegion {
+        let view = memory.view(cx);
+        // A memory that this process has mapped is no larger than its address space.
+        MemoryRegion { base: view.data_ptr(), bytes: view.data_size() as usize }
+    }
+
+    fn memory_type(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryType {
+        memory_type(&memory.ty(cx))
+    }
+
+    fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError> {
+        let refused = |reason: String| MemoryError::Grow { delta, reason };
+        let pages = u32::try_from(delta).map_err(|_| refused(format!("more than {MAX_PAGES} pages")))?;
+        match memory.grow(cx, pages) {
+            Ok(before) => Ok(u64::from(before.0)),
+            Err(error) => Err(refused(error.to_string())),
+        }
+    }
+
+    fn global_type(cx: &mut Self::Context<'_>, global: &Self::Global) -> GlobalType {
+        global_type(&global.ty(cx))
+    }
+
+    fn global_get(cx: &mut Self::Context<'_>, global: &Self::Global) -> Option<u64> {
+        if !value_type(global.ty(cx).ty).is_numeric() {
+            return None;
+        }
+        match global.get(cx) {
+            Value::I32(value) => Some(u64::from(value as u32)),
+            Value::I64(value) => Some(value as u64),
+            Value::F32(value) => Some(u64::from(value.to_bits())),
+            Value::F64(value) => Some(value.to_bits()),
+            Value::V128(_) | Value::FuncRef(_) | Value::ExternRef(_) | Value::ExceptionRef(_) => None,
+        }
+    }
+
+    fn global_set(cx: &mut Self::Context<'_>, global: &Self::Global, slot: u64) -> Result<(), GlobalError> {
+        let ty = Self::global_type(cx, global);
+        if !ty.mutable {
+            return Err(GlobalError::Immutable);
+        }
+        let value = match ty.value {
+            ValueType::I32 => Value::I32(slot as i32),
+            ValueType::I64 => Value::I64(slot as i64),
+            ValueType::F32 => Value::F32(f32::from_bits(slot as u32)),
+            ValueType::F64 => Value::F64(f64::from_bits(slot)),
+            other => return Err(GlobalError::Type(other)),
+        };
+        global.set(cx, value).map_err(|_| GlobalError::Type(ty.value))
+    }
+
+    fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func {
+        let signature = wasmer::FunctionType::new(types(&ty.params), types(&ty.results));
+        let type_signature_hash = cx.engine().as_sys().register_signature(&signature);
+        let mut context = Box::new(VMDynamicFunctionContext {
+            address: ptr::null(),
+            ctx: HostFunc { realm, site, slots: ty.slots() },
+        });
+        context.address = host_func as *const () as *const vm::VMFunctionBody;
+        let anyfunc = VMCallerCheckedAnyfunc {
+            // The linker puts a trampoline with the signature of the wasm type here when it imports the function.
+            func_ptr: ptr::null(),
+            type_signature_hash,
+            vmctx: VMFunctionContext { host_env: (&raw mut *context).cast() },
+            call_trampoline: host_func_trampoline,
+        };
+        let function = VMFunction {
+            anyfunc: MaybeInstanceOwned::Host(Box::new(anyfunc.into())),
+            kind: VMFunctionKind::Dynamic,
+            signature,
+            host_data: context,
+        };
+        let anyfunc = function.anyfunc.as_ptr();
+        let handle = StoreHandle::new(cx.objects_mut().as_sys_mut(), function).internal_handle();
+        Func { anyfunc, handle }
+    }
+
+    fn instantiate(
+        cx: &mut Self::Context<'_>,
+        module: &Self::Module,
+        imports: &[Extern<Self>],
+        exports: &[&str],
+    ) -> Result<Vec<Extern<Self>>, InstantiateError> {
+        let externs = imports
+            .iter()
+            .map(|import| match import {
+                Extern::Func(func) => Ok(VMExtern::Function(func.handle).to_extern(cx)),
+                Extern::Memory(memory) => Ok(wasmer::Extern::Memory(memory.clone())),
+                Extern::Global(global) => Ok(wasmer::Extern::Global(global.clone())),
+                Extern::Other => Err(InstantiateError::Link("an import has no handle".to_owned())),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let instance = wasmer::Instance::new_by_index(cx, module, &externs).map_err(instantiate_error)?;
+        exports
+            .iter()
+            .map(|name| {
+                let found = instance.exports.get_extern(name);
+                match found {
+                    Some(wasmer::Extern::Function(_)) => Ok(Extern::Func(export_func(cx, found)?)),
+                    Some(wasmer::Extern::Memory(memory)) => Ok(Extern::Memory(memory.clone())),
+                    Some(wasmer::Extern::Global(global)) => Ok(Extern::Global(global.clone())),
+                    Some(wasmer::Extern::Table(_) | wasmer::Extern::Tag(_)) | None => Ok(Extern::Other),
+                }
+            })
+            .collect()
+    }
+
+    fn call(cx: &mut Self::Context<'_>, func: &Self::Func, ty: &FuncType, slots: &mut [u64]) -> Result<(), Trap> {
+        debug_assert!(slots.len() >= ty.slots());
+        let mut values: SmallVec<[RawValue; INLINE_SLOTS]> =
+            slots.iter().map(|slot| RawValue { u128: u128::from(*slot) }).collect();
+        // SAFETY: `anyfunc` belongs to an object of this store, which is borrowed, and objects of a store are never
+        // freed before it.
+        let (vmctx, callee, trampoline) = unsafe {
+            let anyfunc = func.anyfunc.as_ref();
+            (anyfunc.vmctx, anyfunc.func_ptr, anyfunc.call_trampoline)
+        };
+        let values_ptr = values.as_mut_ptr().cast();
+        // `parked` makes the store current for host functions that the guest calls, and for nothing else.
+        let outcome = cx.parked(|| {
+            // SAFETY: the three come from one `VMCallerCheckedAnyfunc`, so they belong together; `values` has a slot for
+            // each parameter and each result of the function's type, which the realm has looked up for this function.
+            unsafe { vm::wasmer_call_trampoline(None, &VM_CONFIG, vmctx, trampoline, callee, values_ptr) }
+        });
+        match outcome {
+            Ok(()) => {
+                for ((slot, value), ty) in slots.iter_mut().zip(&values).zip(&ty.results) {
+                    // SAFETY: every bit pattern is a `u64`, and the guest has written at least as many bytes as its type.
+                    *slot = unsafe {
+                        match ty {
+                            ValueType::I32 | ValueType::F32 => u64::from(value.u32),
+                            _ => value.u64,
+                        }
+                    };
+                }
+                Ok(())
+            }
+            Err(trap) => Err(translate_trap(trap)),
+        }
+    }
+}
+
+/// Compiling is parallel per function; more threads than this bring little and take memory.
+const MAX_COMPILE_THREADS: NonZero<usize> = NonZero::new(8).expect("8 is not 0");
+
+static VM_CONFIG: VMConfig = VMConfig { wasm_stack_size: Some(GUEST_STACK_BYTES) };
+
+/// The proposals that both engines have, so that a module runs on both or on neither; tail calls are the exception,
+/// which Cranelift in wasmer does not translate.
+fn features() -> Features {
+    let mut features = Features::none();
+    features
+        .reference_types(true)
+        .simd(true)
+        .bulk_memory(true)
+        .multi_value(true)
+        .multi_memory(true)
+        .extended_const(true)
+        .relaxed_simd(true);
+    features
+}
+
+// Host functions
+
+/// What a host function knows: its place, and how many slots its type has.
+struct HostFunc {
+    realm: RealmPtr<Wasmer>,
+    site: ImportSite,
+    slots: usize,
+}
+
+impl HostFunc {
+    /// Runs on the thread's own stack.
+    ///
+    /// # Safety
+    ///
+    /// `values` must point to as many values as the type of the function has parameters or results, whichever is more.
+    unsafe fn run(&self, values: *mut RawValue) -> Result<(), HostTrap> {
+        // SAFETY: `values` is good for `self.slots` values, see above, and the guest is waiting for us to return.
+        let values = unsafe { std::slice::from_raw_parts_mut(values, self.slots) };
+        // SAFETY: the caller wrote the parameters; a slot that only results use may hold anything, and any bits are a u64.
+        let mut slots: SmallVec<[u64; INLINE_SLOTS]> = values.iter().map(|value| unsafe { value.u64 }).collect();
+        wasmer::Store::with_current(|cx| {
+            // SAFETY: this is a host function that the engine is calling, made with this pointer.
+            unsafe { self.realm.get() }.host_call(cx, self.site, &mut slots)
+        })
+        .unwrap_or(Err(HostTrap::Message("the store of the calling guest is out of reach".into())))?;
+        for (value, slot) in values.iter_mut().zip(&slots) {
+            *value = RawValue { u128: u128::from(*slot) };
+        }
+        Ok(())
+    }
+}
+
+/// The body of every host function, called by a trampoline that wasmer generated for its type.
+unsafe extern "C-unwind" fn host_func(this: *mut VMDynamicFunctionContext<HostFunc>, values: *mut RawValue) {
+    // SAFETY: the trampoline passes the context that `new_host_func` put into `vmctx`, alive as long as the store, and
+    // a buffer for all parameters and results.
+    let outcome = vm::on_host_stack(|| unsafe { (*this).ctx.run(values) }.map_err(Box::new));
+    // Nothing may be allocated from here on: this is the guest's stack.
+    if let Err(trap) = outcome {
+        // SAFETY: a guest is below us on this stack, and no value with a destructor is left in this frame but the box,
+        // which moves into the trap.
+        unsafe { vm::raise_user_trap(trap) }
+    }
+}
+
+/// Calls a host function directly, when an instance exports one that it imported.
+unsafe extern "C" fn host_func_trampoline(
+    context: *mut VMContext,
+    _body: *const vm::VMFunctionBody,
+    values: *mut RawValue,
+) {
+    // SAFETY: wasmer passes the `vmctx` next to which this trampoline stands in the `VMCallerCheckedAnyfunc`, which is
+    // the context of a `HostFunc`, and the caller's buffer.
+    unsafe { host_func(context.cast(), values) }
+}
+
+/// The call handle of an exported function.
+fn export_func(cx: &mut StoreMut<'_>, export: Option<&wasmer::Extern>) -> Result<Func, InstantiateError> {
+    match export.map(|export| export.to_vm_extern().unwrap_sys()) {
+        Some(VMExtern::Function(handle)) => {
+            let anyfunc = handle.get(cx.objects_mut().as_sys()).anyfunc.as_ptr();
+            Ok(Func { anyfunc, handle })
+        }
+        _ => Err(InstantiateError::Link("an exported function has no handle".to_owned())),
+    }
+}
+
+// Types
+
+fn value_type(ty: wasmer::Type) -> ValueType {
+    match ty {
+        wasmer::Type::I32 => ValueType::I32,
+        wasmer::Type::I64 => ValueType::I64,
+        wasmer::Type::F32 => ValueType::F32,
+        wasmer::Type::F64 => ValueType::F64,
+        wasmer::Type::V128 => ValueType::V128,
+        wasmer::Type::FuncRef => ValueType::FuncRef,
+        wasmer::Type::ExternRef => ValueType::ExternRef,
+        wasmer::Type::ExceptionRef => ValueType::Other,
+    }
+}
+
+fn types(types: &[ValueType]) -> Vec<wasmer::Type> {
+    types
+        .iter()
+        .map(|ty| match ty {
+            ValueType::I32 => wasmer::Type::I32,
+            ValueType::I64 => wasmer::Type::I64,
+            ValueType::F32 => wasmer::Type::F32,
+            ValueType::F64 => wasmer::Type::F64,
+            ValueType::V128 => wasmer::Type::V128,
+            ValueType::FuncRef => wasmer::Type::FuncRef,
+            ValueType::ExternRef => wasmer::Type::ExternRef,
+            ValueType::Other => wasmer::Type::ExceptionRef,
+        })
+        .collect()
+}
+
+fn memory_type(ty: &wasmer::MemoryType) -> MemoryType {
+    MemoryType { minimum: u64::from(ty.minimum.0), maximum: ty.maximum.map(|pages| u64::from(pages.0)) }
+}
+
+fn global_type(ty: &wasmer::GlobalType) -> GlobalType {
+    GlobalType { value: value_type(ty.ty), mutable: ty.mutability == wasmer::Mutability::Var }
+}
+
+fn extern_type(ty: &wasmer::ExternType) -> ExternType {
+    match ty {
+        wasmer::ExternType::Function(ty) => ExternType::Func(FuncType {
+            params: ty.params().iter().copied().map(value_type).collect(),
+            results: ty.results().iter().copied().map(value_type).collect(),
+        }),
+        wasmer::ExternType::Memory(ty) => ExternType::Memory(memory_type(ty)),
+        wasmer::ExternType::Table(ty) => ExternType::Table(TableType {
+            element: value_type(ty.ty),
+            minimum: u64::from(ty.minimum),
+            maximum: ty.maximum.map(u64::from),
+        }),
+        wasmer::ExternType::Global(ty) => ExternType::Global(global_type(ty)),
+        wasmer::ExternType::Tag(_) => ExternType::Other,
+    }
+}
+
+// Errors
+
+fn instantiate_error(error: wasmer::InstantiationError) -> InstantiateError {
+    match error {
+        wasmer::InstantiationError::Link(wasmer::LinkError::Trap(error)) => {
+            InstantiateError::Segment(runtime_error(&error))
+        }
+        wasmer::InstantiationError::Link(error) => InstantiateError::Link(error.to_string()),
+        wasmer::InstantiationError::Start(error) => InstantiateError::Segment(runtime_error(&error)),
+        wasmer::InstantiationError::CpuFeature(feature) => InstantiateError::CpuFeature(feature),
+        wasmer::InstantiationError::DifferentStores | wasmer::InstantiationError::DifferentArchOS => {
+            InstantiateError::Link(error.to_string())
+        }
+    }
+}
+
+fn translate_trap(trap: vm::Trap) -> Trap {
+    if let vm::Trap::OOM { .. } = trap {
+        return Trap::new(TrapCode::OutOfMemory);
+    }
+    match trap.downcast::<HostTrap>() {
+        Ok(host) => {
+            // The guest's stack is gone by now; wasmer keeps no frames for a user trap.
+            host.into()
+        }
+        Err(trap) => runtime_error(&wasmer::RuntimeError::from(trap)),
+    }
+}
+
+fn runtime_error(error: &wasmer::RuntimeError) -> Trap {
+    let frames = error
+        .trace()
+        .iter()
+        .map(|frame| Frame {
+            function_name: frame.function_name().map(str::to_owned),
+            function_index: frame.func_index(),
+            offset: Some(frame.module_offset()),
+        })
+        .collect();
+    let trap = match error.clone().to_trap() {
+        Some(code) => Trap::new(trap_code(code)),
+        None => Trap::with_message(TrapCode::Internal, error.message()),
+    };
+    Trap { frames, ..trap }
+}
+
+fn trap_code(code: wasmer_types::TrapCode) -> TrapCode {
+    use wasmer_types::TrapCode as Code;
+    match code {
+        Code::StackOverflow => TrapCode::StackOverflow,
+        Code::HeapAccessOutOfBounds => TrapCode::MemoryOutOfBounds,
+        Code::HeapMisaligned | Code::UnalignedAtomic => TrapCode::UnalignedAtomic,
+        Code::TableAccessOutOfBounds => TrapCode::TableOutOfBounds,
+        Code::IndirectCallToNull => TrapCode::IndirectCallNull,
+        Code::BadSignature => TrapCode::IndirectCallSignature,
+        Code::IntegerOverflow => TrapCode::IntegerOverflow,
+        Code::IntegerDivisionByZero => TrapCode::IntegerDivideByZero,
+        Code::BadConversionToInteger => TrapCode::InvalidConversion,
+        Code::UnreachableCodeReached => TrapCode::Unreachable,
+        Code::UncaughtException | Code::UninitializedExnRef => TrapCode::UncaughtException,
+        Code::HostInterrupt => TrapCode::Interrupted,
+        // Neither can happen: `experimental-async` is off, and only wasmer's own linker makes tables read-only.
+        Code::YieldOutsideAsyncContext | Code::ReadonlyTableModified => TrapCode::Internal,
+    }
+}

@@ -1,0 +1,368 @@
+//! wasmi, the interpreter. The only file that names wasmi; see `engine.rs` for the contract.
+//!
+//! Functions are validated when the module is compiled and translated when they are first called. Memories that a
+//! supervisor makes lie in a reserved mapping, so they do not move when they grow and an untouched page costs nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use memmap2::{MmapMut, MmapOptions};
+use smallvec::SmallVec;
+use wasmi::{AsContextMut as _, Caller, F32, F64, StoreContextMut, Val};
+
+use super::{
+    Engine, EngineConfig, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, MAX_RECURSION_DEPTH,
+    MemoryRegion, RealmPtr, store_slot::Lend,
+};
+use crate::{
+    error::{CompileError, EngineError, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
+    realm::INLINE_SLOTS,
+    value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES, TableType, ValueType},
+};
+
+/// The engine. Its code is shared by all stores.
+pub struct Wasmi {
+    engine: wasmi::Engine,
+}
+
+/// A store, and the mappings that its memories lie in.
+pub struct Store {
+    store: wasmi::Store<Data>,
+    /// Below `store`, so that it is dropped after it; `Data` holds the other reference.
+    _mappings: Arc<Mappings>,
+}
+
+/// What host functions and `new_memory` find in the store.
+pub struct Data {
+    mappings: Arc<Mappings>,
+}
+
+type Mappings = Mutex<Vec<MmapMut>>;
+
+impl Lend for Store {
+    type Context<'a> = StoreContextMut<'a, Data>;
+
+    fn context(&mut self) -> StoreContextMut<'_, Data> {
+        self.store.as_context_mut()
+    }
+}
+
+impl Engine for Wasmi {
+    type Module = wasmi::Module;
+    type Store = Store;
+    type Context<'a> = StoreContextMut<'a, Data>;
+    type Memory = wasmi::Memory;
+    type Global = wasmi::Global;
+    type Func = wasmi::Func;
+
+    const NAME: &'static str = "wasmi";
+
+    fn new(_config: &EngineConfig) -> Result<Self, EngineError> {
+        let mut config = wasmi::Config::default();
+        config
+            .compilation_mode(wasmi::CompilationMode::LazyTranslation)
+            // wasmer, for comparison, has no 64-bit memories: a module must not run on one backend only.
+            .wasm_memory64(false)
+            .set_max_recursion_depth(MAX_RECURSION_DEPTH)
+            .set_max_stack_height(GUEST_STACK_BYTES)
+            .set_max_cached_stacks(CACHED_STACKS);
+        Ok(Self { engine: wasmi::Engine::new(&config) })
+    }
+
+    fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
+        wasmi::Module::new(&self.engine, wasm).map_err(|error| CompileError(error.to_string()))
+    }
+
+    fn imports(module: &Self::Module) -> Vec<ImportType> {
+        module
+            .imports()
+            .map(|import| ImportType {
+                module: import.module().to_owned(),
+                name: import.name().to_owned(),
+                ty: extern_type(import.ty()),
+            })
+            .collect()
+    }
+
+    fn exports(module: &Self::Module) -> Vec<ExportType> {
+        module
+            .exports()
+            .map(|export| ExportType { name: export.name().to_owned(), ty: extern_type(export.ty()) })
+            .collect()
+    }
+
+    fn new_store(engine: &Arc<Self>, _realm: RealmPtr<Self>) -> Self::Store {
+        let mappings = Arc::new(Mappings::default());
+        let data = Data { mappings: mappings.clone() };
+        Store { store: wasmi::Store::new(&engine.engine, data), _mappings: mappings }
+    }
+
+    fn context(store: &mut Self::Store) -> Self::Context<'_> {
+        store.store.as_context_mut()
+    }
+
+    fn new_memory(cx: &mut Self::Context<'_>, ty: MemoryType) -> Result<Self::Memory, MemoryError> {
+        let mut wasmi_ty = wasmi::MemoryType::builder();
+        wasmi_ty.min(ty.minimum).max(ty.maximum);
+        let refused = |error: &dyn std::fmt::Display| MemoryError::Allocation(error.to_string());
+        let wasmi_ty = wasmi_ty.build().map_err(|error| refused(&error))?;
+        let Some(mut mapping) = reserve(ty).map_err(|error| refused(&error))? else {
+            return wasmi::Memory::new(cx, wasmi_ty).map_err(|error| refused(&error));
+        };
+        let (base, bytes) = (mapping.as_mut_ptr(), mapping.len());
+        // SAFETY: the mapping goes into the store's list below (or is unmapped before the memory exists), the list is
+        // dropped after the store, and nothing else ever makes a reference to the mapping: so for the memory, which
+        // lives in the store, it is valid, unaliased and as good as `'static`.
+        let buffer: &'static mut [u8] = unsafe { std::slice::from_raw_parts_mut(base, bytes) };
+        let memory = wasmi::Memory::new_static(&mut *cx, wasmi_ty, buffer).map_err(|error| refused(&error))?;
+        forget_untouched(&mapping, ty.minimum * PAGE_BYTES);
+        cx.data().mappings.lock().unwrap_or_else(PoisonError::into_inner).push(mapping);
+        Ok(memory)
+    }
+
+    fn memory_region(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryRegion {
+        MemoryRegion { base: memory.data_ptr(&*cx), bytes: memory.data_size(&*cx) }
+    }
+
+    fn memory_type(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryType {
+        memory_type(&memory.ty(&*cx))
+    }
+
+    fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError> {
+        memory.grow(cx, delta).map_err(|error| MemoryError::Grow { delta, reason: error.to_string() })
+    }
+
+    fn global_type(cx: &mut Self::Context<'_>, global: &Self::Global) -> GlobalType {
+        global_type(&global.ty(&*cx))
+    }
+
+    fn global_get(cx: &mut Self::Context<'_>, global: &Self::Global) -> Option<u64> {
+        slot_of(&global.get(&*cx))
+    }
+
+    fn global_set(cx: &mut Self::Context<'_>, global: &Self::Global, slot: u64) -> Result<(), GlobalError> {
+        let ty = Self::global_type(cx, global);
+        if !ty.mutable {
+            return Err(GlobalError::Immutable);
+        }
+        let value = val_of(ty.value, slot).ok_or(GlobalError::Type(ty.value))?;
+        global.set(cx, value).map_err(|_| GlobalError::Type(ty.value))
+    }
+
+    fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func {
+        let slots = ty.slots();
+        let result_types = ty.results.clone();
+        let wasmi_ty = wasmi::FuncType::new(types(&ty.params), types(&ty.results));
+        wasmi::Func::new(cx, wasmi_ty, move |mut caller: Caller<'_, Data>, params, results| {
+            let mut buffer: SmallVec<[u64; INLINE_SLOTS]> =
+                params.iter().map(|value| slot_of(value).unwrap_or(0)).collect();
+            buffer.resize(slots, 0);
+            // SAFETY: this is a host function that the engine is calling, made with this pointer.
+            let realm = unsafe { realm.get() };
+            realm.host_call(&mut caller.as_context_mut(), site, &mut buffer).map_err(wasmi::Error::host)?;
+            for ((result, slot), ty) in results.iter_mut().zip(&buffer).zip(&result_types) {
+                if let Some(value) = val_of(*ty, *slot) {
+                    *result = value;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn instantiate(
+        cx: &mut Self::Context<'_>,
+        module: &Self::Module,
+        imports: &[Extern<Self>],
+        exports: &[&str],
+    ) -> Result<Vec<Extern<Self>>, InstantiateError> {
+        let externs = imports
+            .iter()
+            .map(|import| match import {
+                Extern::Func(func) => Ok(wasmi::Extern::Func(*func)),
+                Extern::Memory(memory) => Ok(wasmi::Extern::Memory(*memory)),
+                Extern::Global(global) => Ok(wasmi::Extern::Global(*global)),
+                Extern::Other => Err(InstantiateError::Link("an import has no handle".to_owned())),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let instance =
+            wasmi::Instance::new(cx.as_context_mut(), module, &externs).map_err(|error| instantiate_error(&error))?;
+        Ok(exports
+            .iter()
+            .map(|name| match instance.get_export(&*cx, name) {
+                Some(wasmi::Extern::Func(func)) => Extern::Func(func),
+                Some(wasmi::Extern::Memory(memory)) => Extern::Memory(memory),
+                Some(wasmi::Extern::Global(global)) => Extern::Global(global),
+                Some(wasmi::Extern::Table(_)) | None => Extern::Other,
+            })
+            .collect())
+    }
+
+    fn call(cx: &mut Self::Context<'_>, func: &Self::Func, ty: &FuncType, slots: &mut [u64]) -> Result<(), Trap> {
+        let unsupported = || Trap::with_message(TrapCode::Internal, "the type of the function does not fit slots");
+        let inputs: Option<SmallVec<[Val; INLINE_VALS]>> =
+            ty.params.iter().zip(slots.iter()).map(|(ty, slot)| val_of(*ty, *slot)).collect();
+        let outputs: Option<SmallVec<[Val; INLINE_VALS]>> = ty.results.iter().map(|ty| val_of(*ty, 0)).collect();
+        let (Some(inputs), Some(mut outputs)) = (inputs, outputs) else { return Err(unsupported()) };
+        func.call(cx.as_context_mut(), &inputs, &mut outputs).map_err(translate_error)?;
+        for (slot, output) in slots.iter_mut().zip(&outputs) {
+            *slot = slot_of(output).ok_or_else(unsupported)?;
+        }
+        Ok(())
+    }
+}
+
+/// Calls with no more arguments or results than this do not allocate for them.
+const INLINE_VALS: usize = 4;
+
+/// The engine keeps this many value stacks of finished calls, so that nested calls need not make new ones.
+const CACHED_STACKS: usize = 64;
+
+// Memories
+
+/// Reserves what the memory may ever need, or `None` where the system cannot reserve without committing: there
+/// wasmi allocates, and the memory may move when it grows.
+fn reserve(ty: MemoryType) -> std::io::Result<Option<MmapMut>> {
+    let pages = ty.maximum.unwrap_or(MAX_PAGES);
+    if pages == 0 || !cfg!(unix) {
+        return Ok(None);
+    }
+    let bytes = usize::try_from(pages * PAGE_BYTES).map_err(std::io::Error::other)?;
+    MmapOptions::new().len(bytes).no_reserve_swap().map_anon().map(Some)
+}
+
+/// wasmi has written zeros over the first `bytes` of a fresh mapping, which makes them resident. They were zeros
+/// before, so the pages can be given back until the guest touches them.
+fn forget_untouched(mapping: &MmapMut, bytes: u64) {
+    #[cfg(target_os = "linux")]
+    if bytes > 0 {
+        // SAFETY: the range lies in a private anonymous mapping, for which `DontNeed` means that the pages read as
+        // zeros from now on, and zeros are all that was written to them. A failure leaves them resident: no harm.
+        let _ = unsafe { mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, 0, bytes as usize) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (mapping, bytes);
+}
+
+// Types
+
+fn slot_of(value: &Val) -> Option<u64> {
+    match value {
+        Val::I32(value) => Some(u64::from(*value as u32)),
+        Val::I64(value) => Some(*value as u64),
+        Val::F32(value) => Some(u64::from(value.to_bits())),
+        Val::F64(value) => Some(value.to_bits()),
+        Val::V128(_) | Val::FuncRef(_) | Val::ExternRef(_) => None,
+    }
+}
+
+fn val_of(ty: ValueType, slot: u64) -> Option<Val> {
+    match ty {
+        ValueType::I32 => Some(Val::I32(slot as i32)),
+        ValueType::I64 => Some(Val::I64(slot as i64)),
+        ValueType::F32 => Some(Val::F32(F32::from_bits(slot as u32))),
+        ValueType::F64 => Some(Val::F64(F64::from_bits(slot))),
+        ValueType::V128 | ValueType::FuncRef | ValueType::ExternRef | ValueType::Other => None,
+    }
+}
+
+fn value_type(ty: wasmi::ValType) -> ValueType {
+    match ty {
+        wasmi::ValType::I32 => ValueType::I32,
+        wasmi::ValType::I64 => ValueType::I64,
+        wasmi::ValType::F32 => ValueType::F32,
+        wasmi::ValType::F64 => ValueType::F64,
+        wasmi::ValType::V128 => ValueType::V128,
+        wasmi::ValType::FuncRef => ValueType::FuncRef,
+        wasmi::ValType::ExternRef => ValueType::ExternRef,
+    }
+}
+
+fn types(types: &[ValueType]) -> Vec<wasmi::ValType> {
+    types
+        .iter()
+        .map(|ty| match ty {
+            ValueType::I32 => wasmi::ValType::I32,
+            ValueType::I64 => wasmi::ValType::I64,
+            ValueType::F32 => wasmi::ValType::F32,
+            ValueType::F64 => wasmi::ValType::F64,
+            ValueType::V128 => wasmi::ValType::V128,
+            ValueType::FuncRef => wasmi::ValType::FuncRef,
+            // wasmi knows no other reference type, so `Other` never comes out of one of its modules.
+            ValueType::ExternRef | ValueType::Other => wasmi::ValType::ExternRef,
+        })
+        .collect()
+}
+
+fn memory_type(ty: &wasmi::MemoryType) -> MemoryType {
+    MemoryType { minimum: ty.minimum(), maximum: ty.maximum() }
+}
+
+fn global_type(ty: &wasmi::GlobalType) -> GlobalType {
+    GlobalType { value: value_type(ty.content()), mutable: ty.mutability().is_mut() }
+}
+
+fn extern_type(ty: &wasmi::ExternType) -> ExternType {
+    match ty {
+        wasmi::ExternType::Func(ty) => ExternType::Func(FuncType {
+            params: ty.params().iter().copied().map(value_type).collect(),
+            results: ty.results().iter().copied().map(value_type).collect(),
+        }),
+        wasmi::ExternType::Memory(ty) => ExternType::Memory(memory_type(ty)),
+        wasmi::ExternType::Table(ty) => ExternType::Table(TableType {
+            element: match ty.element() {
+                wasmi::RefType::Func => ValueType::FuncRef,
+                wasmi::RefType::Extern => ValueType::ExternRef,
+            },
+            minimum: ty.minimum(),
+            maximum: ty.maximum(),
+        }),
+        wasmi::ExternType::Global(ty) => ExternType::Global(global_type(ty)),
+    }
+}
+
+// Errors
+
+impl wasmi::errors::HostError for HostTrap {}
+
+fn instantiate_error(error: &wasmi::Error) -> InstantiateError {
+    use wasmi::errors::{ErrorKind, InstantiationError};
+    match error.kind() {
+        ErrorKind::TrapCode(code) => InstantiateError::Segment(Trap::new(trap_code(*code))),
+        ErrorKind::Instantiation(InstantiationError::ElementSegmentDoesNotFit { .. }) => {
+            InstantiateError::Segment(Trap::new(TrapCode::TableOutOfBounds))
+        }
+        ErrorKind::Memory(wasmi::errors::MemoryError::OutOfBoundsAccess) => {
+            InstantiateError::Segment(Trap::new(TrapCode::MemoryOutOfBounds))
+        }
+        // The rest are mismatches and exhausted resources; the engine's sentence says which.
+        _ => InstantiateError::Link(error.to_string()),
+    }
+}
+
+fn translate_error(error: wasmi::Error) -> Trap {
+    if let Some(code) = error.as_trap_code() {
+        return Trap::new(trap_code(code));
+    }
+    match error.downcast_ref::<HostTrap>() {
+        Some(host) => host.clone().into(),
+        // A lazily translated function that the engine cannot translate, for one.
+        None => Trap::with_message(TrapCode::Internal, error.to_string()),
+    }
+}
+
+fn trap_code(code: wasmi::TrapCode) -> TrapCode {
+    use wasmi::TrapCode as Code;
+    match code {
+        Code::UnreachableCodeReached => TrapCode::Unreachable,
+        Code::MemoryOutOfBounds => TrapCode::MemoryOutOfBounds,
+        Code::TableOutOfBounds => TrapCode::TableOutOfBounds,
+        Code::IndirectCallToNull => TrapCode::IndirectCallNull,
+        Code::IntegerDivisionByZero => TrapCode::IntegerDivideByZero,
+        Code::IntegerOverflow => TrapCode::IntegerOverflow,
+        Code::BadConversionToInteger => TrapCode::InvalidConversion,
+        Code::StackOverflow => TrapCode::StackOverflow,
+        Code::BadSignature => TrapCode::IndirectCallSignature,
+        Code::OutOfFuel => TrapCode::OutOfFuel,
+        Code::GrowthOperationLimited => TrapCode::GrowthLimited,
+        Code::OutOfSystemMemory => TrapCode::OutOfMemory,
+    }
+}

@@ -1,0 +1,23 @@
+//! The binding: the only tree that names napi. It converts, calls the core and converts back; comfort is in TypeScript.
+//!
+//! Every function is registered raw (`napi_create_function`), because a `#[napi]` function that takes arguments costs a
+//! hundred nanoseconds more and aborts the process when it panics. `lib/native.ts` types what is exported here. All state
+//! hangs on one [`state::State`] for each JavaScript environment, so each worker thread has its own.
+
+mod backend;
+mod functions;
+mod group;
+mod raw;
+mod scratch;
+mod state;
+mod supervisor;
+
+use napi::{Env, JsValue as _, bindgen_prelude::Object};
+use napi_derive::napi;
+
+/// Called by Node once for each JavaScript environment that loads the addon.
+#[napi(module_exports)]
+pub fn init(exports: Object, env: Env) -> napi::Result<()> {
+    functions::register(env.raw(), exports.raw());
+    Ok(())
+}

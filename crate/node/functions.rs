@@ -1,0 +1,478 @@
+//! The native functions, each a conversion and a call. Typed and described for TypeScript in `lib/native.ts`.
+
+use std::rc::Rc;
+
+use napi::sys;
+
+use super::{
+    backend::{AnyEngine, AnyModule, AnyRealm, with_module, with_realm},
+    group::Group,
+    raw::{Arguments, Outcome, Reference, Registrar, Scope, Throw, Value, attach_state},
+    scratch::{MAX_SLOTS, Scratch, WORD_COUNT, WORD_FUNC, WORD_INSTANCE},
+    state::{State, release_if_last},
+    supervisor::Supervisor,
+};
+use crate::{
+    cache::ModuleCache,
+    engine::{EngineConfig, ExportType, ImportType, OptLevel},
+    error::{GlobalError, InstantiateError, MemoryError, Trap},
+    realm::{Import, Version, move_memory, slots},
+    value::{ExternType, MemoryType, ValueType},
+};
+
+/// Puts all native functions on `exports`.
+pub fn register(env: sys::napi_env, exports: Value) {
+    // SAFETY: called by Node while it loads the addon, on the environment's thread.
+    let scope = unsafe { Scope::new(env) };
+    let state = attach_state(env, Box::new(State::new()));
+    let registrar = Registrar { scope, exports, state };
+    registrar.function("setup", setup);
+    registrar.function("engine", engine);
+    registrar.function("newCache", new_cache);
+    registrar.function("compile", compile);
+    registrar.function("describeModule", describe_module);
+    registrar.function("dropModule", drop_module);
+    registrar.function("newMemory", new_memory);
+    registrar.function("dropMemory", drop_memory);
+    registrar.function("memoryBytes", memory_bytes);
+    registrar.function("memoryGrow", memory_grow);
+    registrar.function("memoryBuffer", memory_buffer);
+    registrar.function("memoryRead", memory_read);
+    registrar.function("memoryWrite", memory_write);
+    registrar.function("instantiate", instantiate);
+    registrar.function("dropInstance", drop_instance);
+    registrar.function("exportedMemory", exported_memory);
+    registrar.function("takeFailure", take_failure);
+    registrar.function("sweep", sweep);
+    registrar.function("callForBench", call_for_bench);
+    registrar.function("panicForTests", panic_for_tests);
+    registrar.hot_function("invoke", invoke);
+    registrar.hot_function("start", start);
+    registrar.hot_function("globalGet", global_get);
+    registrar.hot_function("globalSet", global_set);
+}
+
+fn setup(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    state.dispatch.replace(Some(Reference::strong(scope, arguments.get(0))?));
+    state.scratch.replace(Some(Rc::new(Scratch::new(scope, arguments.get(1))?)));
+    Ok(None)
+}
+
+// Engines and modules
+
+/// `engine(backend: 0 wasmi | 1 wasmer, optLevel: 0 none | 1 speed)`: the number of an engine.
+fn engine(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let name = if arguments.u32(scope, 0)? == 0 { "wasmi" } else { "wasmer" };
+    let opt_level = if arguments.u32(scope, 1)? == 0 { OptLevel::None } else { OptLevel::Speed };
+    let engine = AnyEngine::named(name, &EngineConfig { opt_level })
+        .ok_or_else(|| Throw::internal("unknown backend"))?
+        .map_err(|error| Throw::new("engine", error))?;
+    let mut engines = state.engines.borrow_mut();
+    engines.push(engine);
+    Ok(Some(scope.number((engines.len() - 1) as f64)))
+}
+
+/// `newCache(entries)`: the number of a cache. 0 is the process's own.
+fn new_cache(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let cache = ModuleCache::new(arguments.u32(scope, 0)? as usize);
+    let mut caches = state.caches.borrow_mut();
+    caches.push(cache);
+    Ok(Some(scope.number((caches.len() - 1) as f64)))
+}
+
+/// `compile(engine, cache | NO_CACHE, wasm)`: the number of a module, the same for the same compiled module.
+fn compile(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let engine = state.engines.borrow().get(arguments.u32(scope, 0)? as usize).cloned();
+    let engine = engine.ok_or_else(|| Throw::internal("no such engine"))?;
+    let cache = state.caches.borrow().get(arguments.u32(scope, 1)? as usize).cloned();
+    // SAFETY: no JavaScript runs and no memory grows while the engine compiles.
+    let wasm = unsafe { arguments.bytes(scope, 2) }?;
+    let module = engine.compile(wasm, cache.as_deref()).map_err(|error| Throw::new("module", error))?;
+    let mut modules = state.modules.borrow_mut();
+    let known = state.module_numbers.borrow().get(&module.address()).copied();
+    if let Some(known) = known.filter(|known| modules.get(*known).is_some_and(|other| other.same(&module))) {
+        return Ok(Some(scope.number(known as f64)));
+    }
+    let address = module.address();
+    let number = modules.insert(module);
+    state.module_numbers.borrow_mut().insert(address, number);
+    Ok(Some(scope.number(number as f64)))
+}
+
+fn module(state: &State, number: u32) -> Result<AnyModule, Throw> {
+    state.modules.borrow().get(number as usize).cloned().ok_or_else(|| Throw::internal("no such module"))
+}
+
+/// `describeModule(module)`: its imports and exports.
+fn describe_module(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let module = module(state, arguments.u32(scope, 0)?)?;
+    let description = scope.object();
+    with_module!(&module, module => {
+        let imports = module.imports.iter().map(|ImportType { module, name, ty }| {
+            let import = extern_object(scope, name, ty);
+            scope.set(import, "module", scope.string(module));
+            import
+        });
+        scope.set(description, "imports", scope.array(imports));
+        let exports = module.exports.iter().map(|ExportType { name, ty }| extern_object(scope, name, ty));
+        scope.set(description, "exports", scope.array(exports));
+        scope.set(description, "hasStart", scope.boolean(module.start.is_some()));
+        let memory0 = module.exported_memory0.map_or(-1.0, |export| export as f64);
+        scope.set(description, "exportedMemory0", scope.number(memory0));
+    });
+    Ok(Some(description))
+}
+
+fn extern_object(scope: Scope, name: &str, ty: &ExternType) -> Value {
+    let object = scope.object();
+    let types = |types: &[ValueType]| scope.array(types.iter().map(|ty| scope.string(ty.name())));
+    let ty_object = scope.object();
+    let limits = |minimum: u64, maximum: Option<u64>| {
+        scope.set(ty_object, "minimum", scope.number(minimum as f64));
+        if let Some(maximum) = maximum {
+            scope.set(ty_object, "maximum", scope.number(maximum as f64));
+        }
+    };
+    let kind = match ty {
+        ExternType::Func(ty) => {
+            scope.set(ty_object, "parameters", types(&ty.params));
+            scope.set(ty_object, "results", types(&ty.results));
+            "function"
+        }
+        ExternType::Memory(ty) => {
+            limits(ty.minimum, ty.maximum);
+            "memory"
+        }
+        ExternType::Table(ty) => {
+            scope.set(ty_object, "element", scope.string(ty.element.name()));
+            limits(ty.minimum, ty.maximum);
+            "table"
+        }
+        ExternType::Global(ty) => {
+            scope.set(ty_object, "value", scope.string(ty.value.name()));
+            scope.set(ty_object, "mutable", scope.boolean(ty.mutable));
+            "global"
+        }
+        ExternType::Other => "other",
+    };
+    scope.set(object, "name", scope.string(name));
+    scope.set(object, "kind", scope.string(kind));
+    scope.set(object, "type", ty_object);
+    object
+}
+
+/// `dropModule(module)`: this environment will not use it again.
+fn drop_module(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let module = state.modules.borrow_mut().try_remove(arguments.u32(scope, 0)? as usize);
+    if let Some(module) = module {
+        state.module_numbers.borrow_mut().remove(&module.address());
+    }
+    Ok(None)
+}
+
+// Memories
+
+/// `newMemory(wrapper, engine, initial, maximum | UNLIMITED)`: the number of a memory in a group of its own.
+fn new_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    state.sweep_if_due(scope);
+    let engine = state.engines.borrow().get(arguments.u32(scope, 1)? as usize).cloned();
+    let engine = engine.ok_or_else(|| Throw::internal("no such engine"))?;
+    let minimum = u64::from(arguments.u32(scope, 2)?);
+    let maximum = arguments.u32(scope, 3)?;
+    let maximum = (maximum != u32::MAX).then_some(u64::from(maximum));
+    let group = Rc::new(Group::new(engine.new_realm()));
+    let index = with_realm!(&group.realm, realm => realm.new_memory(MemoryType { minimum, maximum }))?;
+    group.report(scope);
+    let number = state.add(&state.memories, scope, group, index, arguments.get(0))?;
+    Ok(Some(scope.number(f64::from(number))))
+}
+
+fn drop_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    state.remove(&state.memories, scope, arguments.u32(scope, 0)?);
+    Ok(None)
+}
+
+/// `memoryBytes(memory)`: its size in bytes.
+fn memory_bytes(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    let region = with_realm!(&group.realm, realm => realm.memory_region(index)).map_err(MemoryError::Store)?;
+    Ok(Some(scope.number(region.bytes as f64)))
+}
+
+/// `memoryGrow(memory, pages)`: its size before, in pages.
+fn memory_grow(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    let delta = u64::from(arguments.u32(scope, 1)?);
+    let before = with_realm!(&group.realm, realm => realm.memory_grow(index, delta))?;
+    group.detach_stale(scope);
+    group.report(scope);
+    Ok(Some(scope.number(before as f64)))
+}
+
+/// `memoryBuffer(memory)`: its zero-copy ArrayBuffer.
+fn memory_buffer(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    group.view(scope, index).map(Some)
+}
+
+/// `memoryRead(memory, address, dest)`.
+fn memory_read(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    let address = arguments.u32(scope, 1)?;
+    // SAFETY: no JavaScript runs and no memory grows during the copy.
+    let dest = unsafe { arguments.bytes(scope, 2) }?;
+    with_realm!(&group.realm, realm => realm.memory_read(index, u64::from(address), dest))?;
+    Ok(None)
+}
+
+/// `memoryWrite(memory, address, src)`.
+fn memory_write(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    let address = arguments.u32(scope, 1)?;
+    // SAFETY: no JavaScript runs and no memory grows during the copy.
+    let src = unsafe { arguments.bytes(scope, 2) }?;
+    with_realm!(&group.realm, realm => realm.memory_write(index, u64::from(address), src))?;
+    Ok(None)
+}
+
+// Instances
+
+/// `instantiate(wrapper, module, engine, version, memories)`: the number of an instance whose start function has not run.
+/// `memories` is a Uint8Array over 32-bit numbers, one for each import of the module: a memory, or anything for another kind.
+fn instantiate(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    state.sweep_if_due(scope);
+    let module = module(state, arguments.u32(scope, 1)?)?;
+    let engine = state.engines.borrow().get(arguments.u32(scope, 2)? as usize).cloned();
+    let engine = engine.ok_or_else(|| Throw::internal("no such engine"))?;
+    let version = if arguments.u32(scope, 3)? == 2 { Version::V2 } else { Version::V1 };
+    let given: Vec<u32> = {
+        // SAFETY: copied at once.
+        let bytes = unsafe { arguments.bytes(scope, 4) }?;
+        bytes.as_chunks().0.iter().map(|number| u32::from_ne_bytes(*number)).collect()
+    };
+    let is_memory: Vec<bool> = with_module!(&module, module => {
+        module.imports.iter().map(|import| matches!(import.ty, ExternType::Memory(_))).collect()
+    });
+    if given.len() != is_memory.len() {
+        return Err(Throw::internal("one number is needed for each import"));
+    }
+    let memories: Vec<u32> =
+        given.iter().zip(&is_memory).filter(|(_, is_memory)| **is_memory).map(|(number, _)| *number).collect();
+    let group = common_group(state, scope, &engine, &memories)?;
+    let imports = given
+        .iter()
+        .zip(&is_memory)
+        .map(|(number, is_memory)| {
+            Ok(if *is_memory { Import::Memory(state.entry(&state.memories, *number)?.1) } else { Import::HostFunc })
+        })
+        .collect::<Result<Vec<_>, Throw>>()?;
+    let index = match (&group.realm, &module) {
+        (AnyRealm::Wasmi(realm), AnyModule::Wasmi(module)) => realm.instantiate(module, version, &imports),
+        (AnyRealm::Wasmer(realm), AnyModule::Wasmer(module)) => realm.instantiate(module, version, &imports),
+        _ => return Err(Throw::internal("the memory and the module are of different backends")),
+    };
+    let index = match index {
+        Ok(index) => index,
+        Err(error) => {
+            release_if_last(scope, group);
+            return Err(error.into());
+        }
+    };
+    group.add_extra(with_module!(&module, module => module.instance_bytes));
+    group.report(scope);
+    let number = state.add(&state.instances, scope, group, index, arguments.get(0))?;
+    Ok(Some(scope.number(f64::from(number))))
+}
+
+/// The group that an instance with these memories belongs to: theirs, or a new one. Memories of several groups are brought
+/// into one as long as all groups but one have no instances yet.
+fn common_group(state: &State, scope: Scope, engine: &AnyEngine, memories: &[u32]) -> Result<Rc<Group>, Throw> {
+    let mut groups: Vec<Rc<Group>> = Vec::new();
+    for memory in memories {
+        let (group, _) = state.entry(&state.memories, *memory)?;
+        if !groups.iter().any(|known| Rc::ptr_eq(known, &group)) {
+            groups.push(group);
+        }
+    }
+    let has_instances = |group: &Rc<Group>| with_realm!(&group.realm, realm => realm.has_instances());
+    let used = groups.iter().filter(|group| has_instances(group)).count();
+    if used > 1 {
+        let message =
+            "the imported memories belong to instances that share no memory, so they cannot be linked together";
+        return Err(Throw::new("link", message));
+    }
+    let Some(target) = groups.iter().find(|group| has_instances(group)).or(groups.first()).cloned() else {
+        return Ok(Rc::new(Group::new(engine.new_realm())));
+    };
+    for group in groups.iter().filter(|group| !Rc::ptr_eq(group, &target)) {
+        state.move_memories(scope, group, &target, |from, index, to| match (from, to) {
+            (AnyRealm::Wasmi(from), AnyRealm::Wasmi(to)) => move_memory(from, index, to).map_err(Throw::from),
+            (AnyRealm::Wasmer(from), AnyRealm::Wasmer(to)) => move_memory(from, index, to).map_err(Throw::from),
+            _ => Err(Throw::internal("the memories are of different backends")),
+        })?;
+    }
+    Ok(target)
+}
+
+fn drop_instance(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    state.remove(&state.instances, scope, arguments.u32(scope, 0)?);
+    Ok(None)
+}
+
+/// `exportedMemory(wrapper, instance, export)`: the number of a memory that the instance exports.
+fn exported_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let (group, instance) = state.entry(&state.instances, arguments.u32(scope, 1)?)?;
+    let export = arguments.u32(scope, 2)?;
+    let index = with_realm!(&group.realm, realm => realm.exported_memory(instance, export));
+    let index = index.ok_or_else(|| Throw::internal(format!("export {export} is not a memory")))?;
+    let number = state.add(&state.memories, scope, group, index, arguments.get(0))?;
+    Ok(Some(scope.number(f64::from(number))))
+}
+
+// Calls
+
+/// `invoke()`: calls export `WORD_FUNC` of instance `WORD_INSTANCE` with `WORD_COUNT` slots.
+fn invoke(state: &State, scope: Scope) -> Outcome {
+    let scratch = state.scratch()?;
+    let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
+    let export = scratch.read_word(WORD_FUNC);
+    let count = scratch.read_word(WORD_COUNT) as usize;
+    if count > MAX_SLOTS {
+        return Err(Throw::internal("too many slots"));
+    }
+    let mut slots = slots(count);
+    scratch.read_slots(&mut slots);
+    let mut supervisor = Supervisor::new(state, scope, &group, &scratch);
+    let outcome = with_realm!(&group.realm, realm => realm.call(instance, export, &mut slots, &mut supervisor));
+    supervisor.finish(outcome, &slots);
+    release_if_last(scope, group);
+    Ok(None)
+}
+
+/// `start()`: runs the start function of instance `WORD_INSTANCE`.
+fn start(state: &State, scope: Scope) -> Outcome {
+    let scratch = state.scratch()?;
+    let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
+    let mut supervisor = Supervisor::new(state, scope, &group, &scratch);
+    let outcome = with_realm!(&group.realm, realm => realm.start(instance, &mut supervisor));
+    supervisor.finish(outcome, &[]);
+    release_if_last(scope, group);
+    Ok(None)
+}
+
+/// `takeFailure()`: how the call that just came back with `STATUS_TRAPPED` failed.
+fn take_failure(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
+    let Some(failure) = state.take_failure() else { return Ok(None) };
+    let object = scope.object();
+    let Trap { code, message, frames } = failure.trap;
+    scope.set(object, "trap", scope.string(code.name()));
+    scope.set(object, "message", scope.string(&message));
+    let frames = frames.iter().map(|frame| {
+        let object = scope.object();
+        if let Some(name) = &frame.function_name {
+            scope.set(object, "functionName", scope.string(name));
+        }
+        scope.set(object, "functionIndex", scope.number(f64::from(frame.function_index)));
+        if let Some(offset) = frame.offset {
+            scope.set(object, "offset", scope.number(offset as f64));
+        }
+        object
+    });
+    scope.set(object, "frames", scope.array(frames));
+    if let Some(thrown) = failure.thrown {
+        if let Some(holder) = thrown.get(scope) {
+            scope.set(object, "parked", holder);
+        }
+        thrown.delete(scope);
+    }
+    Ok(Some(object))
+}
+
+// Globals
+
+/// `globalGet()`: the value of export `WORD_FUNC` of instance `WORD_INSTANCE` comes back in the first slot; the status
+/// tells whether there is one.
+fn global_get(state: &State, scope: Scope) -> Outcome {
+    let _ = scope;
+    let scratch = state.scratch()?;
+    let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
+    let export = scratch.read_word(WORD_FUNC);
+    let value = with_realm!(&group.realm, realm => realm.global_get(instance, export))
+        .map_err(|error| Throw::new("store", error))?;
+    let value = value.ok_or_else(|| Throw::new("global", "the type of the global has no Value"))?;
+    scratch.write_slots(&[value]);
+    Ok(None)
+}
+
+/// `globalSet()`: sets export `WORD_FUNC` of instance `WORD_INSTANCE` to the first slot.
+fn global_set(state: &State, scope: Scope) -> Outcome {
+    let _ = scope;
+    let scratch = state.scratch()?;
+    let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
+    let export = scratch.read_word(WORD_FUNC);
+    let mut slots = [0];
+    scratch.read_slots(&mut slots);
+    with_realm!(&group.realm, realm => realm.global_set(instance, export, slots[0]))?;
+    Ok(None)
+}
+
+// The rest
+
+fn sweep(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
+    state.sweep(scope);
+    Ok(None)
+}
+
+/// `callForBench(function, times)`: the bare `napi_call_function` that benchmarks compare with.
+fn call_for_bench(_state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let receiver = scope.undefined();
+    let mut handles = super::raw::RenewedScope::new(scope);
+    for _ in 0..arguments.u32(scope, 1)? {
+        handles.renew();
+        if !scope.call(receiver, arguments.get(0)) {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// `panicForTests()`: proves that a panic becomes an error.
+fn panic_for_tests(_state: &State, _scope: Scope, _arguments: &Arguments) -> Outcome {
+    panic!("on purpose, for a test")
+}
+
+// Errors: which kind of JavaScript error each becomes
+
+impl From<MemoryError> for Throw {
+    fn from(error: MemoryError) -> Self {
+        let kind = match &error {
+            MemoryError::InitialAboveMaximum { .. } | MemoryError::TooLarge { .. } => "memory-size",
+            MemoryError::Grow { .. } => "memory-grow",
+            MemoryError::Allocation(_) => "limit",
+            MemoryError::OutOfBounds { .. } => "out-of-bounds",
+            MemoryError::Store(_) => "store",
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<GlobalError> for Throw {
+    fn from(error: GlobalError) -> Self {
+        let kind = match &error {
+            GlobalError::Immutable | GlobalError::Type(_) => "global",
+            GlobalError::Store(_) => "store",
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<InstantiateError> for Throw {
+    fn from(error: InstantiateError) -> Self {
+        let kind = match &error {
+            InstantiateError::Link(_) | InstantiateError::Segment(_) => "link",
+            InstantiateError::CpuFeature(_) => "cpu-feature",
+            InstantiateError::Store(_) => "store",
+        };
+        Self::new(kind, error)
+    }
+}

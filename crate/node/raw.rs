@@ -1,0 +1,445 @@
+//! Node-API calls as Rust functions, and the entry of every native function: here is most of the unsafe of the binding.
+//!
+//! An [`Scope`] stands for "on the JavaScript thread, inside a native function": whoever has one may call Node-API.
+
+use std::{
+    ffi::{CString, c_void},
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
+};
+
+use napi::sys;
+
+use super::state::State;
+use crate::realm::panic_message;
+
+pub type Value = sys::napi_value;
+
+/// Proof that Node-API may be called, and how.
+#[derive(Clone, Copy)]
+pub struct Scope {
+    env: sys::napi_env,
+}
+
+/// Why a native function throws. `kind` says to `lib/native.ts` which error class it becomes.
+#[derive(Debug)]
+pub struct Throw {
+    pub kind: &'static str,
+    pub message: String,
+}
+
+impl Throw {
+    pub fn new(kind: &'static str, message: impl ToString) -> Self {
+        Self { kind, message: message.to_string() }
+    }
+
+    /// TypeScript checks arguments before they come here, so this one is a fault of this package.
+    pub fn internal(message: impl ToString) -> Self {
+        Self::new("internal", message)
+    }
+}
+
+/// The result of a native function.
+pub type Outcome = Result<Option<Value>, Throw>;
+
+/// A native function.
+pub type Native = fn(&State, Scope, &Arguments) -> Outcome;
+
+/// A native function without arguments, for the hot ones: it takes them from the scratch buffer.
+pub type NativeHot = fn(&State, Scope) -> Outcome;
+
+const MAX_ARGUMENTS: usize = 6;
+
+/// The arguments of a native function.
+pub struct Arguments {
+    values: [Value; MAX_ARGUMENTS],
+}
+
+/// What a registered function finds behind its data pointer.
+struct Registered<F> {
+    state: *const State,
+    run: F,
+}
+
+extern "C" fn enter(env: sys::napi_env, info: sys::napi_callback_info) -> Value {
+    let mut count = MAX_ARGUMENTS;
+    let mut values = [ptr::null_mut(); MAX_ARGUMENTS];
+    let mut data = ptr::null_mut();
+    // SAFETY: Node calls this with a live environment and call info; the buffers have the sizes that are passed.
+    unsafe {
+        sys::napi_get_cb_info(env, info, &mut count, values.as_mut_ptr(), ptr::null_mut(), &mut data);
+    }
+    // SAFETY: `data` is what `register` gave to this function: a `Registered` that is never freed.
+    let registered = unsafe { &*data.cast::<Registered<Native>>() };
+    // SAFETY: the state lives until the environment's instance data is finalised, after which no function is called.
+    let state = unsafe { &*registered.state };
+    guard(Scope { env }, || (registered.run)(state, Scope { env }, &Arguments { values }))
+}
+
+extern "C" fn enter_hot(env: sys::napi_env, info: sys::napi_callback_info) -> Value {
+    let mut data = ptr::null_mut();
+    // SAFETY: Node calls this with a live environment and call info; null pointers ask for nothing.
+    unsafe {
+        sys::napi_get_cb_info(env, info, ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), &mut data);
+    }
+    // SAFETY: as in `enter`.
+    let registered = unsafe { &*data.cast::<Registered<NativeHot>>() };
+    // SAFETY: as in `enter`.
+    let state = unsafe { &*registered.state };
+    guard(Scope { env }, || (registered.run)(state, Scope { env }))
+}
+
+/// Runs a native function so that neither an error nor a panic passes Node.
+fn guard(scope: Scope, run: impl FnOnce() -> Outcome) -> Value {
+    let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let message = panic_message(&*panic);
+        // What the payload's own destructor might do is not ours to find out.
+        std::mem::forget(panic);
+        Err(Throw::new("panic", message))
+    });
+    match outcome {
+        Ok(value) => value.unwrap_or(ptr::null_mut()),
+        Err(error) => {
+            scope.throw(&error);
+            ptr::null_mut()
+        }
+    }
+}
+
+/// Defines the native functions on `exports`.
+pub struct Registrar {
+    pub scope: Scope,
+    pub exports: Value,
+    pub state: *const State,
+}
+
+impl Registrar {
+    pub fn function(&self, name: &str, run: Native) {
+        self.define(name, enter, Registered { state: self.state, run });
+    }
+
+    pub fn hot_function(&self, name: &str, run: NativeHot) {
+        self.define(name, enter_hot, Registered { state: self.state, run });
+    }
+
+    fn define<F>(
+        &self,
+        name: &str,
+        entry: extern "C" fn(sys::napi_env, sys::napi_callback_info) -> Value,
+        registered: Registered<F>,
+    ) {
+        let data = Box::into_raw(Box::new(registered)).cast::<c_void>();
+        let mut function = ptr::null_mut();
+        // SAFETY: `name` is passed with its length; `data` is never freed, so it outlives the function.
+        unsafe {
+            sys::napi_create_function(
+                self.scope.env,
+                name.as_ptr().cast(),
+                name.len() as isize,
+                Some(entry),
+                data,
+                &mut function,
+            );
+        }
+        self.scope.set(self.exports, name, function);
+    }
+}
+
+impl Arguments {
+    pub fn get(&self, index: usize) -> Value {
+        self.values[index]
+    }
+
+    pub fn u32(&self, scope: Scope, index: usize) -> Result<u32, Throw> {
+        let mut number = 0;
+        // SAFETY: the value belongs to the current call.
+        let status = unsafe { sys::napi_get_value_uint32(scope.env, self.get(index), &mut number) };
+        ok(status).then_some(number).ok_or_else(|| Throw::internal(format!("argument {index} is not a number")))
+    }
+
+    /// The bytes of a `Uint8Array`.
+    ///
+    /// # Safety
+    ///
+    /// The slice must be done with before any JavaScript runs, and before any memory that it may be a view of grows.
+    pub unsafe fn bytes<'a>(&self, scope: Scope, index: usize) -> Result<&'a mut [u8], Throw> {
+        let (mut kind, mut length, mut data, mut buffer, mut offset) = (0, 0, ptr::null_mut(), ptr::null_mut(), 0);
+        // SAFETY: the value belongs to the current call; the results are written to locals.
+        let status = unsafe {
+            sys::napi_get_typedarray_info(
+                scope.env,
+                self.get(index),
+                &mut kind,
+                &mut length,
+                &mut data,
+                &mut buffer,
+                &mut offset,
+            )
+        };
+        if !ok(status) || kind != sys::TypedarrayType::uint8_array {
+            return Err(Throw::internal(format!("argument {index} is not a Uint8Array")));
+        }
+        if length == 0 || data.is_null() {
+            return Ok(&mut []);
+        }
+        // SAFETY: Node says that `length` bytes lie at `data`; that they stay there is the caller's promise.
+        Ok(unsafe { std::slice::from_raw_parts_mut(data.cast(), length) })
+    }
+}
+
+fn ok(status: sys::napi_status) -> bool {
+    status == sys::Status::napi_ok
+}
+
+impl Scope {
+    /// # Safety
+    ///
+    /// `env` must be the environment of the current thread, and a native function must be running in it.
+    pub unsafe fn new(env: sys::napi_env) -> Self {
+        Self { env }
+    }
+
+    /// Runs a Node-API call that writes one value.
+    fn value(self, call: impl FnOnce(*mut Value) -> sys::napi_status) -> Value {
+        let mut value = ptr::null_mut();
+        let status = call(&mut value);
+        debug_assert!(ok(status) || value.is_null());
+        value
+    }
+
+    pub fn undefined(self) -> Value {
+        // SAFETY: a scope is a live environment on its thread.
+        self.value(|value| unsafe { sys::napi_get_undefined(self.env, value) })
+    }
+
+    pub fn number(self, number: f64) -> Value {
+        // SAFETY: as in `undefined`.
+        self.value(|value| unsafe { sys::napi_create_double(self.env, number, value) })
+    }
+
+    pub fn boolean(self, boolean: bool) -> Value {
+        // SAFETY: as in `undefined`.
+        self.value(|value| unsafe { sys::napi_get_boolean(self.env, boolean, value) })
+    }
+
+    pub fn string(self, string: &str) -> Value {
+        // SAFETY: as in `undefined`; the string is passed with its length.
+        self.value(|value| unsafe {
+            sys::napi_create_string_utf8(self.env, string.as_ptr().cast(), string.len() as isize, value)
+        })
+    }
+
+    pub fn object(self) -> Value {
+        // SAFETY: as in `undefined`.
+        self.value(|value| unsafe { sys::napi_create_object(self.env, value) })
+    }
+
+    pub fn array(self, items: impl ExactSizeIterator<Item = Value>) -> Value {
+        // SAFETY: as in `undefined`.
+        let array = self.value(|value| unsafe { sys::napi_create_array_with_length(self.env, items.len(), value) });
+        for (index, item) in items.enumerate() {
+            // SAFETY: both values belong to the current call.
+            unsafe { sys::napi_set_element(self.env, array, index as u32, item) };
+        }
+        array
+    }
+
+    pub fn set(self, object: Value, name: &str, value: Value) {
+        if let Ok(name) = CString::new(name) {
+            // SAFETY: both values belong to the current call; the name ends with a zero.
+            unsafe { sys::napi_set_named_property(self.env, object, name.as_ptr(), value) };
+        }
+    }
+
+    fn throw(self, error: &Throw) {
+        let message = self.string(&error.message);
+        // SAFETY: as in `undefined`; a null code is allowed.
+        let object = self.value(|value| unsafe { sys::napi_create_error(self.env, ptr::null_mut(), message, value) });
+        self.set(object, "kind", self.string(error.kind));
+        // SAFETY: the error belongs to the current call. If an exception is pending already, that one stays.
+        unsafe { sys::napi_throw(self.env, object) };
+    }
+
+    /// Takes the pending JavaScript exception, `None` if there is none (the environment is going down, say).
+    pub fn take_exception(self) -> Option<Value> {
+        let mut pending = false;
+        // SAFETY: as in `undefined`.
+        let status = unsafe { sys::napi_is_exception_pending(self.env, &mut pending) };
+        if !ok(status) || !pending {
+            return None;
+        }
+        // SAFETY: as in `undefined`.
+        let exception = self.value(|value| unsafe { sys::napi_get_and_clear_last_exception(self.env, value) });
+        (!exception.is_null()).then_some(exception)
+    }
+
+    /// Calls a function without arguments and drops its result. `false` if it did not return.
+    pub fn call(self, receiver: Value, function: Value) -> bool {
+        // SAFETY: both values are alive in a handle scope around this call; no arguments, no result.
+        let status = unsafe { sys::napi_call_function(self.env, receiver, function, 0, ptr::null(), ptr::null_mut()) };
+        ok(status)
+    }
+
+    /// An ArrayBuffer over memory that this crate owns. `None` where the host forbids such buffers.
+    ///
+    /// # Safety
+    ///
+    /// The memory must stay until the buffer is detached or the environment ends.
+    pub unsafe fn external_buffer(self, base: *mut u8, bytes: usize) -> Option<Value> {
+        let mut buffer = ptr::null_mut();
+        // SAFETY: passed on to the caller. The finalizer does nothing, because the buffer does not own its memory.
+        let status = unsafe {
+            sys::napi_create_external_arraybuffer(
+                self.env,
+                base.cast(),
+                bytes,
+                Some(no_finalizer),
+                ptr::null_mut(),
+                &mut buffer,
+            )
+        };
+        ok(status).then_some(buffer)
+    }
+
+    /// An ArrayBuffer of its own with a copy of the bytes.
+    ///
+    /// # Safety
+    ///
+    /// `bytes` bytes must be readable at `base`, or `bytes` be 0.
+    pub unsafe fn copied_buffer(self, base: *const u8, bytes: usize) -> Result<Value, Throw> {
+        let (mut data, mut buffer) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: as in `undefined`.
+        let status = unsafe { sys::napi_create_arraybuffer(self.env, bytes, &mut data, &mut buffer) };
+        if !ok(status) {
+            return Err(Throw::new("limit", format!("cannot allocate a copy of {bytes} bytes")));
+        }
+        if bytes > 0 && !data.is_null() {
+            // SAFETY: `data` is `bytes` fresh bytes; `base` is the caller's promise.
+            unsafe { ptr::copy_nonoverlapping(base, data.cast(), bytes) };
+        }
+        Ok(buffer)
+    }
+
+    pub fn detach_buffer(self, buffer: Value) {
+        // SAFETY: the value is alive; detaching what is detached does nothing.
+        unsafe { sys::napi_detach_arraybuffer(self.env, buffer) };
+    }
+
+    /// The memory of an ArrayBuffer.
+    pub fn buffer_info(self, buffer: Value) -> Result<(*mut u8, usize), Throw> {
+        let (mut data, mut length) = (ptr::null_mut(), 0);
+        // SAFETY: as in `undefined`.
+        let status = unsafe { sys::napi_get_arraybuffer_info(self.env, buffer, &mut data, &mut length) };
+        ok(status).then_some((data.cast(), length)).ok_or_else(|| Throw::internal("not an ArrayBuffer"))
+    }
+
+    /// Tells V8 that native memory came or went with its objects, so that it collects them in time.
+    pub fn adjust_external_memory(self, bytes: i64) {
+        let mut total = 0;
+        // SAFETY: as in `undefined`.
+        unsafe { sys::napi_adjust_external_memory(self.env, bytes, &mut total) };
+    }
+}
+
+extern "C" fn no_finalizer(_env: sys::napi_env, _data: *mut c_void, _hint: *mut c_void) {}
+
+/// A reference to a JavaScript object that outlives the native call.
+pub struct Reference(sys::napi_ref);
+
+impl Reference {
+    /// Keeps the object alive.
+    pub fn strong(scope: Scope, object: Value) -> Result<Self, Throw> {
+        Self::new(scope, object, 1)
+    }
+
+    /// Sees the object while it is alive.
+    pub fn weak(scope: Scope, object: Value) -> Result<Self, Throw> {
+        Self::new(scope, object, 0)
+    }
+
+    fn new(scope: Scope, object: Value, count: u32) -> Result<Self, Throw> {
+        let mut reference = ptr::null_mut();
+        // SAFETY: the object belongs to the current call.
+        let status = unsafe { sys::napi_create_reference(scope.env, object, count, &mut reference) };
+        ok(status).then_some(Self(reference)).ok_or_else(|| Throw::internal("cannot refer to the object"))
+    }
+
+    /// The object, if it is alive.
+    pub fn get(&self, scope: Scope) -> Option<Value> {
+        let mut object = ptr::null_mut();
+        // SAFETY: the reference has not been deleted, because `delete` consumes it.
+        unsafe { sys::napi_get_reference_value(scope.env, self.0, &mut object) };
+        (!object.is_null()).then_some(object)
+    }
+
+    pub fn delete(self, scope: Scope) {
+        // SAFETY: as in `get`; and it is not used again.
+        unsafe { sys::napi_delete_reference(scope.env, self.0) };
+    }
+}
+
+/// A handle scope that is renewed from time to time, so that a long call does not pile up handles.
+pub struct RenewedScope {
+    scope: Scope,
+    open: sys::napi_handle_scope,
+    uses: u32,
+}
+
+impl RenewedScope {
+    /// Opening one costs about as much as a tenth of a call; the handles of this many calls take a few KB.
+    const USES: u32 = 64;
+
+    pub fn new(scope: Scope) -> Self {
+        Self { scope, open: ptr::null_mut(), uses: 0 }
+    }
+
+    /// To be called before each use.
+    pub fn renew(&mut self) {
+        if self.uses == 0 {
+            self.close();
+            // SAFETY: closed by `close`, and in the right order, because whoever opens a scope during a use closes it during
+            // that use.
+            unsafe { sys::napi_open_handle_scope(self.scope.env, &mut self.open) };
+            self.uses = Self::USES;
+        }
+        self.uses -= 1;
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_null() {
+            // SAFETY: `open` came from `napi_open_handle_scope` and is closed once.
+            unsafe { sys::napi_close_handle_scope(self.scope.env, self.open) };
+            self.open = ptr::null_mut();
+        }
+    }
+}
+
+impl Drop for RenewedScope {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Gives the environment its state and sees to it that it is dropped with the environment.
+pub fn attach_state(env: sys::napi_env, state: Box<State>) -> *const State {
+    let state = Box::into_raw(state);
+    // SAFETY: `state` is a live box. The hook runs before the environment ends and leaves the state usable; the instance
+    // data's finalizer runs after the last native function of the environment and frees it.
+    unsafe {
+        sys::napi_add_env_cleanup_hook(env, Some(cleanup), state.cast());
+        sys::napi_set_instance_data(env, state.cast(), Some(free_state), ptr::null_mut());
+    }
+    state
+}
+
+unsafe extern "C" fn cleanup(state: *mut c_void) {
+    // SAFETY: the hook was given a live state, which is freed only later.
+    let state = unsafe { &*state.cast::<State>() };
+    let _ = catch_unwind(AssertUnwindSafe(|| state.shut_down()));
+}
+
+extern "C" fn free_state(_env: sys::napi_env, state: *mut c_void, _hint: *mut c_void) {
+    // SAFETY: the box that `attach_state` leaked, freed once.
+    let state = unsafe { Box::from_raw(state.cast::<State>()) };
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(state)));
+}

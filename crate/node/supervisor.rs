@@ -1,0 +1,104 @@
+//! The host of a guest's calls: hands them to TypeScript's dispatch function through the scratch buffer, in one crossing each.
+
+use std::rc::Rc;
+
+use super::{
+    group::Group,
+    raw::{Reference, RenewedScope, Scope, Value},
+    scratch::{STATUS_DONE, STATUS_TRAPPED, Scratch, WORD_COUNT, WORD_FUNC, WORD_HAS_GAS, WORD_INSTANCE, WORD_STATUS},
+    state::State,
+};
+use crate::{
+    error::{HostTrap, Trap},
+    realm::{Host, HostCall},
+};
+
+/// Answers the calls of one running guest, for the length of one call into it.
+pub struct Supervisor<'a> {
+    state: &'a State,
+    scope: Scope,
+    group: &'a Group,
+    scratch: &'a Scratch,
+    /// The dispatch function and its receiver, once the guest has called.
+    dispatch: Option<(Value, Value)>,
+    handles: RenewedScope,
+    thrown: Option<Reference>,
+}
+
+impl<'a> Supervisor<'a> {
+    pub fn new(state: &'a State, scope: Scope, group: &'a Rc<Group>, scratch: &'a Scratch) -> Self {
+        state.running.set(state.running.get() + 1);
+        let handles = RenewedScope::new(scope);
+        Self { state, scope, group, scratch, dispatch: None, handles, thrown: None }
+    }
+
+    /// Tells TypeScript how the call ended: `slots` are its results.
+    pub fn finish(mut self, outcome: Result<(), Trap>, slots: &[u64]) {
+        self.group.detach_stale(self.scope);
+        match outcome {
+            Ok(()) => {
+                self.scratch.write_slots(slots);
+                self.scratch.write_word(WORD_STATUS, STATUS_DONE);
+            }
+            Err(trap) => {
+                self.state.fail(trap, self.thrown.take());
+                self.scratch.write_word(WORD_STATUS, STATUS_TRAPPED);
+            }
+        }
+    }
+
+    fn dispatch(&mut self) -> Option<(Value, Value)> {
+        if self.dispatch.is_none() {
+            let function = self.state.dispatch.borrow().as_ref()?.get(self.scope)?;
+            self.dispatch = Some((self.scope.undefined(), function));
+        }
+        self.dispatch
+    }
+
+    /// Keeps what JavaScript threw. In a holder object, because a reference can't be made to a primitive.
+    fn park(&mut self) {
+        let Some(exception) = self.scope.take_exception() else { return };
+        let holder = self.scope.object();
+        self.scope.set(holder, "thrown", exception);
+        if let Some(before) = self.thrown.take() {
+            before.delete(self.scope);
+        }
+        self.thrown = Reference::strong(self.scope, holder).ok();
+    }
+}
+
+impl Host for Supervisor<'_> {
+    fn call(&mut self, call: HostCall<'_>) -> Result<(), HostTrap> {
+        self.group.detach_stale(self.scope);
+        let Some((receiver, dispatch)) = self.dispatch() else {
+            return Err(HostTrap::Message("no dispatch function is set".into()));
+        };
+        self.handles.renew();
+        self.scratch.write_word(WORD_INSTANCE, call.instance);
+        self.scratch.write_word(WORD_FUNC, call.import);
+        self.scratch.write_word(WORD_COUNT, call.slots.len() as u32);
+        self.scratch.write_word(WORD_HAS_GAS, u32::from(call.gas.is_some()));
+        if let Some(gas) = &call.gas {
+            self.scratch.write_gas(**gas);
+        }
+        self.scratch.write_slots(call.slots);
+        if !self.scope.call(receiver, dispatch) {
+            self.park();
+            return Err(HostTrap::Parked);
+        }
+        self.scratch.read_slots(call.slots);
+        if let Some(gas) = call.gas {
+            *gas = self.scratch.read_gas();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Supervisor<'_> {
+    fn drop(&mut self) {
+        self.state.running.set(self.state.running.get() - 1);
+        if let Some(thrown) = self.thrown.take() {
+            thrown.delete(self.scope);
+        }
+    }
+}

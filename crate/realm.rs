@@ -1,0 +1,487 @@
+//! A realm: one store and the tables of the objects in it. This is one group of design.md, a sandboxed memory and every
+//! instance that imports it, on one engine.
+//!
+//! Objects are named by their index in the realm, so whoever holds a realm and an index can never use an object with a
+//! store that it does not belong to. The realm runs guests ([`Realm::call`]), takes the calls that come out of them
+//! ([`Realm::host_call`]) and can be used from inside such a call in every way, because each access goes through the
+//! [`StoreSlot`].
+
+use std::{
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr::NonNull,
+    rc::Rc,
+    sync::Arc,
+};
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::{
+    engine::{
+        Engine, Extern, ImportSite, MemoryRegion, RealmPtr,
+        store_slot::{Lend, StoreSlot},
+    },
+    error::{GlobalError, HostTrap, InstantiateError, MemoryError, StoreError, Trap, TrapCode},
+    module::Module,
+    value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, ValueType},
+};
+
+/// Calls with no more slots than this do not allocate for them.
+pub const INLINE_SLOTS: usize = 8;
+
+/// The guest's exported global that `Instantiate::Version2` reads before and writes after each supervisor call.
+///
+/// Mirrors `gear_sandbox_env::GLOBAL_NAME_GAS`.
+pub const GLOBAL_NAME_GAS: &str = "gear_gas";
+
+/// Which convention an instance's supervisor calls follow.
+///
+/// Mirrors `gear_sandbox_env::Instantiate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// Arguments and result only.
+    V1,
+    /// The gas global goes along with the arguments and comes back with the result.
+    V2,
+}
+
+/// A call out of a guest.
+pub struct HostCall<'a> {
+    /// The instance that is calling, by its index in the realm.
+    pub instance: u32,
+    /// The called function's place among the module's imported functions.
+    pub import: u32,
+    /// Under [`Version::V2`] the guest's gas, to be replaced by what is left of it.
+    pub gas: Option<&'a mut i64>,
+    /// The arguments, to be replaced by the results; as long as the larger of the two counts.
+    pub slots: &'a mut [u64],
+}
+
+/// Whoever answers the calls that come out of guests, for the length of one [`Realm::call`].
+pub trait Host {
+    /// Answers one call. The realm's store is within reach meanwhile, also for further calls.
+    fn call(&mut self, call: HostCall<'_>) -> Result<(), HostTrap>;
+}
+
+/// What an instance is linked with: for each import of its module, in order.
+#[derive(Debug, Clone, Copy)]
+pub enum Import {
+    /// A function that the host answers.
+    HostFunc,
+    /// A memory of this realm, by index.
+    Memory(u32),
+}
+
+impl<E: Engine> Lend for EngineStore<E> {
+    type Context<'a> = E::Context<'a>;
+
+    fn context(&mut self) -> E::Context<'_> {
+        E::context(&mut self.0)
+    }
+}
+
+/// An engine's store, as the slot wants it.
+struct EngineStore<E: Engine>(E::Store);
+
+struct Instance<E: Engine> {
+    /// In the order of `Module::exports`.
+    exports: Vec<Extern<E>>,
+    start: Option<E::Func>,
+    version: Version,
+    /// The gas global, if there is one and it is a mutable i64.
+    gas: Option<E::Global>,
+    module: Arc<Module<E>>,
+    /// For each imported function: whether its type is numeric throughout.
+    unsupported: Box<[Option<ValueType>]>,
+    /// The realm's index of each exported memory that has been asked for, by export.
+    memories: Vec<(u32, u32)>,
+}
+
+/// One store and its objects. Always inside an `Rc`, because its host functions point back to it.
+pub struct Realm<E: Engine> {
+    engine: Arc<E>,
+    // Declared before the tables and dropped first; handles in the tables have no destructors that reach the store.
+    slot: StoreSlot<EngineStore<E>>,
+    host: Cell<Option<NonNull<dyn Host>>>,
+    memories: RefCell<Vec<E::Memory>>,
+    instances: RefCell<Vec<Option<Instance<E>>>>,
+}
+
+impl<E: Engine> Realm<E> {
+    /// Makes an empty realm.
+    pub fn new(engine: &Arc<E>) -> Rc<Self> {
+        Rc::new_cyclic(|realm| {
+            let ptr = RealmPtr::from_weak(realm);
+            Self {
+                engine: engine.clone(),
+                slot: StoreSlot::new(EngineStore(E::new_store(engine, ptr))),
+                host: Cell::new(None),
+                memories: RefCell::default(),
+                instances: RefCell::default(),
+            }
+        })
+    }
+
+    /// The engine of all objects here.
+    pub fn engine(&self) -> &Arc<E> {
+        &self.engine
+    }
+
+    /// Whether any instance was ever made here.
+    pub fn has_instances(&self) -> bool {
+        !self.instances.borrow().is_empty()
+    }
+
+    /// How many memories have an index.
+    pub fn memory_count(&self) -> u32 {
+        self.memories.borrow().len() as u32
+    }
+
+    // Memories
+
+    /// Makes a memory and returns its index.
+    pub fn new_memory(&self, ty: MemoryType) -> Result<u32, MemoryError> {
+        if let Some(pages) = [ty.maximum, Some(ty.minimum)].into_iter().flatten().find(|pages| *pages > MAX_PAGES) {
+            return Err(MemoryError::TooLarge { pages, limit: MAX_PAGES });
+        }
+        if let Some(maximum) = ty.maximum
+            && ty.minimum > maximum
+        {
+            return Err(MemoryError::InitialAboveMaximum { initial: ty.minimum, maximum });
+        }
+        let memory = self.slot.with(|cx| E::new_memory(cx, ty))??;
+        Ok(self.add_memory(memory))
+    }
+
+    fn add_memory(&self, memory: E::Memory) -> u32 {
+        let mut memories = self.memories.borrow_mut();
+        memories.push(memory);
+        memories.len() as u32 - 1
+    }
+
+    fn memory(&self, index: u32) -> E::Memory {
+        // Indices come from this realm and are never given back.
+        self.memories.borrow()[index as usize].clone()
+    }
+
+    /// Where the memory lies now.
+    pub fn memory_region(&self, index: u32) -> Result<MemoryRegion, StoreError> {
+        let memory = self.memory(index);
+        self.slot.with(|cx| E::memory_region(cx, &memory))
+    }
+
+    /// The memory's type, as it was made.
+    pub fn memory_type(&self, index: u32) -> Result<MemoryType, StoreError> {
+        let memory = self.memory(index);
+        self.slot.with(|cx| E::memory_type(cx, &memory))
+    }
+
+    /// Grows the memory by `delta` pages and returns its size before, in pages.
+    pub fn memory_grow(&self, index: u32, delta: u64) -> Result<u64, MemoryError> {
+        let memory = self.memory(index);
+        self.slot.with(|cx| E::memory_grow(cx, &memory, delta))?
+    }
+
+    /// Copies `dest.len()` bytes at `address` out of the memory.
+    pub fn memory_read(&self, index: u32, address: u64, dest: &mut [u8]) -> Result<(), MemoryError> {
+        let memory = self.memory(index);
+        self.slot.with(|cx| {
+            let from = in_bounds("read", E::memory_region(cx, &memory), address, dest.len())?;
+            // SAFETY: `from` is `dest.len()` bytes of the memory, which stays as it is while we hold the context. `dest`
+            // may be a view of that same memory, so the copy allows overlap.
+            unsafe { std::ptr::copy(from, dest.as_mut_ptr(), dest.len()) };
+            Ok(())
+        })?
+    }
+
+    /// Copies `src` into the memory at `address`.
+    pub fn memory_write(&self, index: u32, address: u64, src: &[u8]) -> Result<(), MemoryError> {
+        let memory = self.memory(index);
+        self.slot.with(|cx| {
+            let to = in_bounds("write", E::memory_region(cx, &memory), address, src.len())?;
+            // SAFETY: `to` is `src.len()` bytes of the memory, which stays as it is while we hold the context. `src` may
+            // be a view of that same memory, so the copy allows overlap.
+            unsafe { std::ptr::copy(src.as_ptr(), to, src.len()) };
+            Ok(())
+        })?
+    }
+
+    // Instances
+
+    /// Links an instance and returns its index. Its start function has not run: see [`Realm::start`].
+    ///
+    /// `imports` must be in the order of the module's imports.
+    pub fn instantiate(
+        &self,
+        module: &Arc<Module<E>>,
+        version: Version,
+        imports: &[Import],
+    ) -> Result<u32, InstantiateError> {
+        if imports.len() != module.imports.len() {
+            let counts = (module.imports.len(), imports.len());
+            return Err(InstantiateError::Link(format!("the module has {} imports, {} are given", counts.0, counts.1)));
+        }
+        // The host functions need the index; it is taken even if linking fails.
+        let index = {
+            let mut instances = self.instances.borrow_mut();
+            instances.push(None);
+            instances.len() as u32 - 1
+        };
+        let (exports, start) = self.slot.with(|cx| {
+            let mut externs = Vec::with_capacity(imports.len());
+            let mut funcs = 0;
+            for (declared, given) in module.imports.iter().zip(imports) {
+                externs.push(match (&declared.ty, given) {
+                    (ExternType::Func(ty), Import::HostFunc) => {
+                        let site = ImportSite { instance: index, import: funcs };
+                        funcs += 1;
+                        Extern::Func(E::new_host_func(cx, RealmPtr::new(self), site, ty))
+                    }
+                    (ExternType::Memory(_), Import::Memory(memory)) => Extern::Memory(self.memory(*memory)),
+                    _ => {
+                        let names = (&declared.module, &declared.name);
+                        let message = format!("no import of that kind is given for {}.{}", names.0, names.1);
+                        return Err(InstantiateError::Link(message));
+                    }
+                });
+            }
+            let names: Vec<&str> =
+                module.exports.iter().map(|export| &export.name).chain(&module.start).map(String::as_str).collect();
+            let mut exports = E::instantiate(cx, &module.compiled, &externs, &names)?;
+            let start = match module.start.as_ref().and_then(|_| exports.pop()) {
+                Some(Extern::Func(start)) => Some(start),
+                _ => None,
+            };
+            Ok((exports, start))
+        })??;
+        let gas = module.exports.iter().zip(&exports).find(|(declared, _)| declared.name == GLOBAL_NAME_GAS).and_then(
+            |(declared, export)| match (&declared.ty, export) {
+                (ExternType::Global(GlobalType { value: ValueType::I64, mutable: true }), Extern::Global(global)) => {
+                    Some(global.clone())
+                }
+                _ => None,
+            },
+        );
+        let unsupported = module.imported_funcs().map(FuncType::first_unsupported).collect();
+        self.instances.borrow_mut()[index as usize] =
+            Some(Instance { exports, start, version, gas, module: module.clone(), unsupported, memories: Vec::new() });
+        Ok(index)
+    }
+
+    /// Runs `f` on an instance's record. Short, and never while `f` could come back here.
+    fn instance<R>(&self, index: u32, f: impl FnOnce(&Instance<E>) -> R) -> Option<R> {
+        self.instances.borrow().get(index as usize).and_then(Option::as_ref).map(f)
+    }
+
+    /// The realm's index of an exported memory; `None` if that export is not a memory.
+    pub fn exported_memory(&self, instance: u32, export: u32) -> Option<u32> {
+        let known = |entry: &Instance<E>| {
+            let known = entry.memories.iter().find(|(of, _)| *of == export).map(|(_, memory)| *memory);
+            let handle = match entry.exports.get(export as usize) {
+                Some(Extern::Memory(memory)) => Some(memory.clone()),
+                _ => None,
+            };
+            (known, handle)
+        };
+        let (known, handle) = self.instance(instance, known)?;
+        if known.is_some() {
+            return known;
+        }
+        let memory = self.same_memory(&handle?);
+        if let Some(Some(entry)) = self.instances.borrow_mut().get_mut(instance as usize) {
+            entry.memories.push((export, memory));
+        }
+        Some(memory)
+    }
+
+    /// The index of a memory that may have one already, because it is imported or exported under two names.
+    fn same_memory(&self, handle: &E::Memory) -> u32 {
+        let base = |memory: &E::Memory| self.slot.with(|cx| E::memory_region(cx, memory).base).ok();
+        let wanted = base(handle);
+        let known = (0..self.memory_count()).find(|index| wanted.is_some() && base(&self.memory(*index)) == wanted);
+        known.unwrap_or_else(|| self.add_memory(handle.clone()))
+    }
+
+    /// The value of an exported global; `None` if that export is not a global whose type fits a slot.
+    pub fn global_get(&self, instance: u32, export: u32) -> Result<Option<u64>, StoreError> {
+        match self.exported_global(instance, export) {
+            Some(global) => self.slot.with(|cx| E::global_get(cx, &global)),
+            None => Ok(None),
+        }
+    }
+
+    /// Sets an exported global; `false` if that export is not a global.
+    pub fn global_set(&self, instance: u32, export: u32, slot: u64) -> Result<bool, GlobalError> {
+        match self.exported_global(instance, export) {
+            Some(global) => self.slot.with(|cx| E::global_set(cx, &global, slot))?.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn exported_global(&self, instance: u32, export: u32) -> Option<E::Global> {
+        let global = |entry: &Instance<E>| match entry.exports.get(export as usize) {
+            Some(Extern::Global(global)) => Some(global.clone()),
+            _ => None,
+        };
+        self.instance(instance, global).flatten()
+    }
+
+    // Calls
+
+    /// Calls an exported function. `slots` has the arguments and gets the results; it must be as long as the larger count.
+    /// `host` answers the supervisor calls that the guest makes meanwhile.
+    pub fn call(&self, instance: u32, export: u32, slots: &mut [u64], host: &mut dyn Host) -> Result<(), Trap> {
+        let func = self.instance(instance, |entry| match entry.exports.get(export as usize) {
+            Some(Extern::Func(func)) => Some((func.clone(), entry.module.clone())),
+            _ => None,
+        });
+        let Some((func, module)) = func.flatten() else {
+            return Err(Trap::with_message(TrapCode::Internal, format!("export {export} is not a function")));
+        };
+        let ExternType::Func(ty) = &module.exports[export as usize].ty else {
+            return Err(Trap::with_message(TrapCode::Internal, format!("export {export} has another type")));
+        };
+        self.enter(&func, ty, &module, slots, host)
+    }
+
+    /// Runs the start function, if there is one.
+    pub fn start(&self, instance: u32, host: &mut dyn Host) -> Result<(), Trap> {
+        let start = self.instance(instance, |entry| Some((entry.start.clone()?, entry.module.clone())));
+        match start.flatten() {
+            Some((func, module)) => {
+                let ty = FuncType { params: Box::default(), results: Box::default() };
+                self.enter(&func, &ty, &module, &mut [], host)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn enter(
+        &self,
+        func: &E::Func,
+        ty: &FuncType,
+        module: &Module<E>,
+        slots: &mut [u64],
+        host: &mut dyn Host,
+    ) -> Result<(), Trap> {
+        if let Some(unsupported) = ty.first_unsupported() {
+            let message = format!("a value of type {} cannot be passed", unsupported.name());
+            return Err(Trap::with_message(TrapCode::Internal, message));
+        }
+        if slots.len() < ty.slots() {
+            return Err(Trap::with_message(TrapCode::Internal, "too few slots for the function's type"));
+        }
+        // SAFETY: only the lifetime of the trait object changes. `HostTurn` takes the pointer out of the realm again before
+        // this function returns or unwinds, so `host` is alive whenever `host_call` finds it there.
+        let host: NonNull<dyn Host + 'static> =
+            unsafe { std::mem::transmute(NonNull::from(host) as NonNull<dyn Host + '_>) };
+        let _turn = HostTurn { host: &self.host, before: self.host.replace(Some(host)) };
+        let outcome = self.slot.with(|cx| E::call(cx, func, ty, slots));
+        match outcome {
+            Ok(outcome) => outcome.map_err(|trap| without_shift(trap, module.code_shift)),
+            Err(error) => Err(Trap::with_message(TrapCode::Internal, error.to_string())),
+        }
+    }
+
+    /// Takes a call out of a guest: what every host function of every engine does. `slots` has the arguments and gets the
+    /// results. No panic leaves this function.
+    pub fn host_call(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), HostTrap> {
+        let call = || self.answer(cx, site, slots);
+        catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(HostTrap::Panicked(panic_message(&*panic))))
+    }
+
+    fn answer(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), HostTrap> {
+        let entry = self.instance(site.instance, |entry| {
+            (entry.version, entry.gas.clone(), entry.unsupported.get(site.import as usize).copied().flatten())
+        });
+        let Some((version, gas_global, unsupported)) = entry else {
+            return Err(HostTrap::Message("the calling instance is not complete".into()));
+        };
+        if let Some(ty) = unsupported {
+            return Err(HostTrap::Message(format!("Unsupported function argument: {}", ty.name()).into()));
+        }
+        let Some(mut host) = self.host.get() else {
+            return Err(HostTrap::Message("no supervisor is there to answer".into()));
+        };
+        let gas = match (version, &gas_global) {
+            (Version::V1, _) => None,
+            (Version::V2, Some(global)) => E::global_get(cx, global),
+            (Version::V2, None) => None,
+        };
+        if version == Version::V2 && gas.is_none() {
+            return Err(HostTrap::Message("Cannot get gas global from store environment".into()));
+        }
+        let mut left = gas.map(|gas| gas as i64);
+        self.slot.lend(cx, || {
+            let call = HostCall { instance: site.instance, import: site.import, gas: left.as_mut(), slots };
+            // SAFETY: the pointer is the `host` of the innermost `enter` of this realm, whose frame is below us on this
+            // stack and cannot end before the guest that is calling us does; that frame does not use `host` itself. A
+            // nested `enter` during this call has a host of its own and puts this one back.
+            unsafe { host.as_mut() }.call(call)
+        })?;
+        if let (Some(left), Some(global)) = (left, gas_global) {
+            E::global_set(cx, &global, left as u64)
+                .map_err(|_| HostTrap::Message("Cannot set gas global from store environment".into()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts the host of the call around back when a call ends.
+struct HostTurn<'a> {
+    host: &'a Cell<Option<NonNull<dyn Host>>>,
+    before: Option<NonNull<dyn Host>>,
+}
+
+impl Drop for HostTurn<'_> {
+    fn drop(&mut self) {
+        self.host.set(self.before);
+    }
+}
+
+/// Copies everything that `from` holds of a memory into a new memory of `to`, and returns its index there.
+pub fn move_memory<E: Engine>(from: &Realm<E>, index: u32, to: &Realm<E>) -> Result<u32, MemoryError> {
+    let declared = from.memory_type(index)?;
+    let region = from.memory_region(index)?;
+    let pages = region.bytes as u64 / crate::value::PAGE_BYTES;
+    let moved = to.new_memory(MemoryType { minimum: pages.max(declared.minimum), ..declared })?;
+    // SAFETY: `from` is idle (we just used it) and another realm than `to`, so nothing changes the region during the copy.
+    let bytes = unsafe { std::slice::from_raw_parts(region.base, region.bytes) };
+    // Pages that were never written are left untouched in the copy as well.
+    for (page, chunk) in bytes.chunks(4096).enumerate().filter(|(_, chunk)| chunk.iter().any(|byte| *byte != 0)) {
+        to.memory_write(moved, page as u64 * 4096, chunk)?;
+    }
+    Ok(moved)
+}
+
+/// The address of `length` bytes of a memory, if they all lie in it.
+fn in_bounds(access: &'static str, region: MemoryRegion, address: u64, length: usize) -> Result<*mut u8, MemoryError> {
+    let end = address.checked_add(length as u64);
+    if end.is_none_or(|end| end > region.bytes as u64) {
+        let (length, size) = (length as u64, region.bytes as u64);
+        return Err(MemoryError::OutOfBounds { access, address, length, size });
+    }
+    Ok(region.base.wrapping_add(address as usize))
+}
+
+/// Frames with offsets in the binary that the user knows, which has the start section still in it.
+fn without_shift(mut trap: Trap, shift: isize) -> Trap {
+    for frame in &mut trap.frames {
+        frame.offset = frame.offset.and_then(|offset| offset.checked_add_signed(-shift));
+    }
+    trap
+}
+
+/// The text of a panic.
+pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(message), _) => (*message).to_owned(),
+        (None, Some(message)) => message.clone(),
+        (None, None) => "no message".to_owned(),
+    }
+}
+
+/// Room for a call's slots without an allocation in the common case.
+pub fn slots(count: usize) -> SmallVec<[u64; INLINE_SLOTS]> {
+    smallvec![0; count]
+}

@@ -1,0 +1,27 @@
+//! Every behaviour of the core on every engine. One test program, so that the engines are linked once.
+//!
+//! `cargo test --no-default-features --test core`. A file covers one concept; its list of tests stands at its top,
+//! and each test in it runs on both engines unless it stands apart and says why.
+
+#[macro_use]
+mod guest;
+
+mod source_tree;
+
+mod memory;
+
+mod exports;
+mod features;
+mod instantiate;
+mod start;
+
+mod call;
+mod gas;
+mod host_call;
+
+mod frames;
+mod stack;
+mod trap;
+
+mod damage;
+mod lifetime;

@@ -1,0 +1,199 @@
+//! Running out of stack: always a trap, wherever the guest was called from, and never the end of the process. Each test
+//! has a process of its own, so that a failure says which one it was.
+
+use std::{sync::Arc, thread};
+
+use sandbox_host::{
+    engine::Engine,
+    error::TrapCode,
+    realm::{Realm, Version},
+};
+
+use crate::guest::{Guest, compile};
+
+on_both_engines_alone![
+    endless_recursion_is_a_stack_overflow,
+    endless_recursion_through_a_table_is_a_stack_overflow,
+    endless_recursion_with_big_frames_is_a_stack_overflow,
+    endless_recursion_with_many_parameters_is_a_stack_overflow,
+    reasonable_recursion_is_fine,
+    a_stack_overflow_can_happen_again_and_again,
+    a_stack_overflow_in_a_nested_call_ends_that_call_only,
+    a_stack_overflow_in_nested_calls_of_two_realms,
+    a_guest_that_overflows_around_a_host_call_is_stopped,
+    the_host_function_has_room_however_deep_the_guest_is,
+    a_thread_with_a_small_stack_can_run_guests,
+    threads_overflow_side_by_side,
+];
+
+const RECURSION: &str = r#"(module (import "e" "f" (func $f))
+    (type $t (func (param i32) (result i32)))
+    (table 1 funcref) (elem (i32.const 0) $indirect)
+    (func $endless (export "endless") (param i32) (result i32)
+        (i32.add (call $endless (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))
+    (func $indirect (export "indirect") (param i32) (result i32)
+        (i32.add (call_indirect (type $t) (local.get 0) (i32.const 0)) (i32.const 1)))
+    (func $to (export "to") (param i32) (result i32)
+        (if (result i32) (i32.eqz (local.get 0))
+            (then (i32.const 0))
+            (else (i32.add (call $to (i32.sub (local.get 0) (i32.const 1))) (i32.const 1)))))
+    (func $calling (export "calling") (param i32) (result i32)
+        (call $f) (i32.add (call $calling (local.get 0)) (i32.const 1)))
+    (func $down (export "out at") (param i32) (result i32)
+        (if (result i32) (i32.eqz (local.get 0))
+            (then (call $f) (i32.const 0))
+            (else (i32.add (call $down (i32.sub (local.get 0) (i32.const 1))) (i32.const 1)))))
+    (func (export "run") (call $f))
+    (func (export "fine") (result i32) (i32.const 7)))"#;
+
+fn assert_overflows<E: Engine>(guest: &Guest<E>, name: &str) {
+    let trap = guest.call(name, &[0]).expect_err("it is endless");
+    assert_eq!((trap.code, &*trap.message), (TrapCode::StackOverflow, TrapCode::StackOverflow.message()));
+    assert_eq!(guest.call("fine", &[]).expect("still usable"), [7]);
+}
+
+fn endless_recursion_is_a_stack_overflow<E: Engine>(engine: &Arc<E>) {
+    assert_overflows(&Guest::new(engine, RECURSION), "endless");
+}
+
+fn endless_recursion_through_a_table_is_a_stack_overflow<E: Engine>(engine: &Arc<E>) {
+    assert_overflows(&Guest::new(engine, RECURSION), "indirect");
+}
+
+fn endless_recursion_with_big_frames_is_a_stack_overflow<E: Engine>(engine: &Arc<E>) {
+    // A frame larger than the guard page must not step over it: 20,000 live values are 160 KB.
+    for locals in [100, 1000, 20_000] {
+        let sets: String = (1..=locals).map(|at| format!("(local.set {at} (i64.add (local.get 0) (i64.const {at})))")).collect();
+        let adds: String = (1..=locals).map(|at| format!("(i64.add (local.get {at}))")).collect();
+        let wat = format!(
+            r#"(module (func $f (export "endless") (param i64) (result i64) (local {}) {sets}
+                (call $f (local.get {locals})) {adds})
+                (func (export "fine") (result i32) (i32.const 7)))"#,
+            "i64 ".repeat(locals)
+        );
+        assert_overflows(&Guest::new(engine, &wat), "endless");
+    }
+}
+
+fn endless_recursion_with_many_parameters_is_a_stack_overflow<E: Engine>(engine: &Arc<E>) {
+    let gets: String = (0..1000).map(|at| format!("(local.get {at})")).collect();
+    let wat = format!(
+        r#"(module (func $f (export "endless") (param {}) {gets} (call $f) (global.set 0 (i32.const 1)))
+            (global (mut i32) (i32.const 0)) (func (export "fine") (result i32) (i32.const 7)))"#,
+        "i64 ".repeat(1000)
+    );
+    let guest = Guest::new(engine, &wat);
+    assert_eq!(guest.trap("endless", &[0; 1000]), TrapCode::StackOverflow);
+    assert_eq!(guest.call("fine", &[]).expect("still usable"), [7]);
+}
+
+fn reasonable_recursion_is_fine<E: Engine>(engine: &Arc<E>) {
+    let guest = Guest::new(engine, RECURSION);
+    for depth in [1, 100, 1000, 5000, 10_000] {
+        assert_eq!(guest.call("to", &[depth]).expect("no trap"), [depth]);
+    }
+}
+
+fn a_stack_overflow_can_happen_again_and_again<E: Engine>(engine: &Arc<E>) {
+    let guest = Guest::new(engine, RECURSION);
+    for _ in 0..200 {
+        assert_overflows(&guest, "endless");
+    }
+}
+
+fn a_stack_overflow_in_a_nested_call_ends_that_call_only<E: Engine>(engine: &Arc<E>) {
+    let guest = Guest::new(engine, RECURSION);
+    for _ in 0..20 {
+        let call = guest.call_with("run", &[], |_| {
+            assert_overflows(&guest, "endless");
+            guest
+                .call_with("run", &[], |_| {
+                    assert_overflows(&guest, "indirect");
+                    Ok(())
+                })
+                .expect("the inner guest runs on");
+            Ok(())
+        });
+        call.expect("the outer guest runs on");
+    }
+}
+
+fn a_stack_overflow_in_nested_calls_of_two_realms<E: Engine>(engine: &Arc<E>) {
+    let (outer, inner) = (Guest::new(engine, RECURSION), Guest::new(engine, RECURSION));
+    for _ in 0..20 {
+        let call = outer.call_with("run", &[], |_| {
+            assert_overflows(&inner, "endless");
+            assert_overflows(&outer, "endless");
+            Ok(())
+        });
+        call.expect("the outer guest runs on");
+    }
+}
+
+fn a_guest_that_overflows_around_a_host_call_is_stopped<E: Engine>(engine: &Arc<E>) {
+    let guest = Guest::new(engine, RECURSION);
+    let mut calls = 0;
+    let trap = guest
+        .call_with("calling", &[0], |_| {
+            calls += 1;
+            // A host function that needs stack of its own gets it at any depth of the guest.
+            std::hint::black_box([calls; 4096]);
+            Ok(())
+        })
+        .expect_err("it is endless");
+    assert_eq!(trap.code, TrapCode::StackOverflow);
+    assert!(calls > 1000, "{calls}");
+    assert_eq!(guest.call("fine", &[]).expect("still usable"), [7]);
+}
+
+fn the_host_function_has_room_however_deep_the_guest_is<E: Engine>(engine: &Arc<E>) {
+    let guest = Guest::new(engine, RECURSION);
+    let call = guest.call_with("out at", &[9000], |_| {
+        std::hint::black_box([1_u8; 512 * 1024]);
+        assert_eq!(guest.call("to", &[9000]).expect("a stack of its own"), [9000]);
+        Ok(())
+    });
+    assert_eq!(call.expect("no trap"), [9000]);
+}
+
+fn a_thread_with_a_small_stack_can_run_guests<E: Engine>(engine: &Arc<E>) {
+    let module = compile(&**engine, RECURSION);
+    let engine = engine.clone();
+    let run = move || {
+        let realm = Realm::new(&engine);
+        let index = realm.instantiate(&module, Version::V1, &[sandbox_host::realm::Import::HostFunc]).expect("it links");
+        let guest = Guest { realm, module, index };
+        for _ in 0..10 {
+            assert_overflows(&guest, "endless");
+            assert_overflows(&guest, "indirect");
+            assert_eq!(guest.call("to", &[9000]).expect("no trap"), [9000]);
+            let call = guest.call_with("run", &[], |_| {
+                assert_overflows(&guest, "endless");
+                Ok(())
+            });
+            call.expect("the outer guest runs on");
+        }
+    };
+    thread::Builder::new().stack_size(256 * 1024).spawn(run).expect("a thread").join().expect("no panic");
+}
+
+fn threads_overflow_side_by_side<E: Engine>(engine: &Arc<E>) {
+    let module = compile(&**engine, RECURSION);
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (engine, module) = (engine.clone(), module.clone());
+            thread::spawn(move || {
+                let realm = Realm::new(&engine);
+                let import = [sandbox_host::realm::Import::HostFunc];
+                let index = realm.instantiate(&module, Version::V1, &import).expect("it links");
+                let guest = Guest { realm, module, index };
+                for _ in 0..50 {
+                    assert_overflows(&guest, "endless");
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+}

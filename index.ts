@@ -1,0 +1,31 @@
+/** Everything public of the package `sandbox-host`. */
+
+export type { BufferSource } from './lib/arguments';
+export {
+  ArgumentError,
+  BusyError,
+  CodecError,
+  type ErrorCode,
+  InstantiationError,
+  type InstantiationErrorKind,
+  InternalError,
+  LimitError,
+  NoExportError,
+  SandboxError,
+  TrapError,
+  type TrapKind,
+  type WasmFrame,
+} from './lib/errors';
+export { Instantiate, MEM_UNLIMITED, SandboxBackend } from './lib/sandbox/backend';
+export { SandboxComponents, UnregisteredInstance } from './lib/sandbox/components';
+export type { SupervisorCall, SupervisorFunction, SupervisorResult } from './lib/sandbox/dispatch';
+export { GuestEnvironment } from './lib/sandbox/environment';
+export { EnvironmentDefinitionBuilder } from './lib/sandbox/environment_builder';
+export type { ExportDescription } from './lib/sandbox/guest_module';
+export { SandboxInstance } from './lib/sandbox/instance';
+export { JsSupervisor } from './lib/sandbox/js_supervisor';
+export { Memory } from './lib/sandbox/memory';
+export { type InvokeOptions, ModuleCache, type SandboxOptions } from './lib/sandbox/options';
+export type { SupervisorContext, SupervisorFuncIndex } from './lib/sandbox/supervisor';
+export * as codec from './lib/scale';
+export { Value, type ValueOf, type ValueType } from './lib/values';

@@ -1,0 +1,164 @@
+/**
+ * The addon: its functions as TypeScript sees them, the scratch buffer that calls go through, and the table that turns
+ * its errors into this package's classes. No other file loads it. `crate/node/functions.rs` is the other side.
+ */
+
+import { loadBinary } from './binary';
+import { ArgumentError, BusyError, InternalError, LimitError, SandboxError } from './errors';
+
+/** An import or export of a module. `type` has the shape of the JavaScript type reflection proposal. */
+export interface NativeExtern {
+  readonly name: string;
+  readonly kind: 'function' | 'memory' | 'table' | 'global' | 'other';
+  readonly type: Readonly<Record<string, unknown>>;
+}
+
+/** What a module imports and exports. */
+export interface NativeModuleDescription {
+  readonly imports: readonly (NativeExtern & { readonly module: string })[];
+  readonly exports: readonly NativeExtern[];
+  readonly hasStart: boolean;
+  /** The place in `exports` of the module's own memory 0, or -1. */
+  readonly exportedMemory0: number;
+}
+
+/** How a call ended that came back with {@link STATUS_TRAPPED}. */
+export interface NativeFailure {
+  readonly trap: string;
+  readonly message: string;
+  readonly frames: readonly { functionName?: string; functionIndex: number; offset?: number }[];
+  /** Holds what JavaScript threw in a supervisor call, if that is why. */
+  readonly parked?: { readonly thrown: unknown };
+}
+
+/**
+ * The functions of the addon. Objects are numbers here; the wrapper object that a number belongs to is passed where it
+ * is made, and the native side lets go of it when the wrapper has been collected, or by a `drop` function.
+ */
+export interface Native {
+  setup(dispatch: () => void, scratch: ArrayBuffer): void;
+  engine(backend: number, optLevel: number): number;
+  newCache(entries: number): number;
+  compile(engine: number, cache: number, wasm: Uint8Array): number;
+  describeModule(module: number): NativeModuleDescription;
+  dropModule(module: number): void;
+  newMemory(wrapper: object, engine: number, initial: number, maximum: number): number;
+  dropMemory(memory: number): void;
+  memoryBytes(memory: number): number;
+  memoryGrow(memory: number, pages: number): number;
+  memoryBuffer(memory: number): ArrayBuffer;
+  memoryRead(memory: number, address: number, dest: Uint8Array): void;
+  memoryWrite(memory: number, address: number, src: Uint8Array): void;
+  instantiate(wrapper: object, module: number, engine: number, version: number, memories: Uint8Array): number;
+  dropInstance(instance: number): void;
+  exportedMemory(wrapper: object, instance: number, exportIndex: number): number;
+  takeFailure(): NativeFailure;
+  sweep(): void;
+  invoke(): void;
+  start(): void;
+  globalGet(): void;
+  globalSet(): void;
+  callForBench(fn: () => void, times: number): void;
+  panicForTests(): void;
+}
+
+export const native = loadBinary() as Native;
+
+/** The cache number of the one that all environments of the process share. */
+export const DEFAULT_CACHE = 0;
+/** Compile without a cache. */
+export const NO_CACHE = 0xffff_ffff;
+
+// The scratch buffer. Its layout stands here and in `crate/node/scratch.rs`. Whoever receives reads everything out before
+// any other code can run, so one buffer serves calls at any depth.
+
+const SCRATCH_BYTES = 16 * 1024;
+/** The most parameters or results of a function that can be called. */
+export const MAX_SLOTS = (SCRATCH_BYTES - 24) / 8;
+
+/** In {@link words}: which instance is called. */
+export const WORD_INSTANCE = 0;
+/** In {@link words}: which export is called, or which imported function of the guest is calling. */
+export const WORD_FUNC = 1;
+/** In {@link words}: how many slots the call has. */
+export const WORD_COUNT = 2;
+/** In {@link words}: whether the calling guest has gas in {@link GAS}. */
+export const WORD_HAS_GAS = 3;
+/** In {@link words}: how a call ended. */
+export const WORD_STATUS = 0;
+export const STATUS_DONE = 0;
+export const STATUS_TRAPPED = 1;
+/** In {@link longs}: the gas of the calling guest. */
+export const GAS = 2;
+/** In {@link longs}: the first argument or result. Slot `i` is `SLOTS + i` here, and `2 * (SLOTS + i)` in `words` and `ints`. */
+export const SLOTS = 3;
+
+const scratch = new ArrayBuffer(SCRATCH_BYTES);
+export const words = new Uint32Array(scratch);
+export const ints = new Int32Array(scratch);
+export const longs = new BigInt64Array(scratch);
+export const ulongs = new BigUint64Array(scratch);
+
+/** Tells the addon who answers guests' calls. Once. */
+export function setDispatch(dispatch: () => void): void {
+  native.setup(dispatch, scratch);
+}
+
+/** Runs a native function and turns what it throws into this package's errors. `argument` is who is to blame for bad sizes. */
+export function translated<T>(run: () => T, argument: string): T {
+  try {
+    return run();
+  } catch (error) {
+    throw translate(error, argument);
+  }
+}
+
+/** The error class for each kind of failure that the addon reports. */
+export function translate(error: unknown, argument: string): unknown {
+  const kind = kindOf(error);
+  if (kind === undefined) return error;
+  const message = (error as Error).message;
+  switch (kind) {
+    case 'memory-size':
+      return new ArgumentError(`${argument} must be sizes that a memory can have: ${message}`, { argument });
+    case 'out-of-bounds':
+      return new ArgumentError(message, { argument });
+    case 'memory-grow':
+      return new LimitError(`Cannot grow memory: ${message}`);
+    case 'limit':
+      return new LimitError(message);
+    case 'global':
+      return new SandboxError(message);
+    case 'store':
+      return message.includes('in use') ? new BusyError(message) : new InternalError(message);
+    case 'panic':
+      return new InternalError(
+        `sandbox-host has a bug: ${message}. If a guest was running, its store is unusable now`,
+      );
+    default:
+      return new InternalError(`sandbox-host has a bug: ${message}. The store is still usable`);
+  }
+}
+
+/** The addon marks its own errors with a property `kind`. */
+export function kindOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const kind = (error as { kind?: unknown }).kind;
+  return typeof kind === 'string' ? kind : undefined;
+}
+
+let sweepIsScheduled = false;
+
+const registry = new FinalizationRegistry<undefined>(() => {
+  if (sweepIsScheduled) return;
+  sweepIsScheduled = true;
+  queueMicrotask(() => {
+    sweepIsScheduled = false;
+    native.sweep();
+  });
+});
+
+/** Lets the native side drop what belongs to a wrapper once that is collected, even if nothing new is made meanwhile. */
+export function sweepAfter(wrapper: object): void {
+  registry.register(wrapper, undefined);
+}

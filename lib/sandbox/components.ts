@@ -1,0 +1,350 @@
+/**
+ * The store of everything in the sandbox, by index. Mirrors `gear_sandbox_host::sandbox::SandboxComponents`.
+ *
+ * Difference: there is no single engine store behind it that only grows. A memory and the instances that import it share
+ * one, which goes when the last handle to any of them is gone.
+ */
+
+import { argumentError, type BufferSource, bytes, oneOf, uint32 } from '../arguments';
+import { InstantiationError, SandboxError } from '../errors';
+import { kindOf, native, translate } from '../native';
+import { BACKENDS, type Instantiate, MEM_UNLIMITED, type SandboxBackend, VERSIONS } from './backend';
+import { debug } from './debug';
+import { environmentInternals, type GuestEnvironment } from './environment';
+import { compile, type GuestModule } from './guest_module';
+import { directOf, instanceInternals, type SandboxInstance } from './instance';
+import { type Memory, memoryInternals } from './memory';
+import {
+  type CheckedOptions,
+  checkInvokeOptions,
+  checkSandboxOptions,
+  type InvokeOptions,
+  type SandboxOptions,
+} from './options';
+import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
+import { messageOf } from './supervisor_trap';
+
+/** Opens {@link SandboxComponents} to `environment.ts` and {@link UnregisteredInstance}. */
+export interface ComponentsInternals {
+  /** Gives the memory at an index, as {@link SandboxComponents.memory} does. Throws an `ArgumentError` for what are no components. */
+  memoryFinder(components: unknown): (index: number) => Memory;
+  /** Puts an instance into the table and gives its index. */
+  register(components: unknown, owner: object, instance: SandboxInstance, dispatchThunk: unknown): number;
+}
+
+/** @internal */
+export let componentsInternals: ComponentsInternals;
+
+/** The native number of each engine that this environment has asked for. */
+const engines = new Map<string, number>();
+
+function engineFor(backend: SandboxBackend, optLevel: CheckedOptions['optLevel']): number {
+  const key = `${backend} ${optLevel}`;
+  let engine = engines.get(key);
+  if (engine === undefined) {
+    engine = native.engine(BACKENDS.indexOf(backend), optLevel === 'none' ? 0 : 1);
+    engines.set(key, engine);
+  }
+  return engine;
+}
+
+/**
+ * Memories and instances of guests on one backend. `DT` is what the supervisor keeps with each instance, its dispatch
+ * thunk.
+ *
+ * Indices count from 0, are stable, and are not used again until {@link SandboxComponents.clear}.
+ *
+ * @example
+ * ```ts
+ * const components = new SandboxComponents<undefined>(SandboxBackend.Wasmi);
+ * const supervisor = new JsSupervisor();
+ * const definition = new EnvironmentDefinitionBuilder()
+ *   .addHostFunc('env', 'answer', supervisor.define(() => Value.I32(42)))
+ *   .encode();
+ * const index = components
+ *   .instantiate(Instantiate.Version1, wasm, GuestEnvironment.decode(components, definition), supervisor)
+ *   .register(components, undefined);
+ * components.instance(index).invoke('main', [], supervisor);
+ * ```
+ */
+export class SandboxComponents<DT = undefined> {
+  /** Which engine runs the guests. */
+  readonly backend: SandboxBackend;
+  readonly #options: CheckedOptions;
+  readonly #engine: number;
+  #memories: (Memory | null)[] = [];
+  #instances: ({ readonly instance: SandboxInstance; readonly dispatchThunk: DT } | null)[] = [];
+
+  /**
+   * Makes an empty store. Mirrors `SandboxComponents::new`.
+   *
+   * @throws ArgumentError for an unknown backend or option
+   */
+  constructor(backend: SandboxBackend, options?: SandboxOptions) {
+    this.backend = oneOf(backend, 'backend', BACKENDS);
+    this.#options = checkSandboxOptions(options);
+    this.#engine = engineFor(this.backend, this.#options.optLevel);
+  }
+
+  static {
+    const check = (components: unknown): SandboxComponents<unknown> => {
+      if (typeof components !== 'object' || components === null || !(#engine in components)) {
+        throw argumentError('components', 'SandboxComponents', components);
+      }
+      return components as SandboxComponents<unknown>;
+    };
+    componentsInternals = {
+      memoryFinder(components) {
+        const checked = check(components);
+        return (index) => checked.memory(index);
+      },
+      register(components, owner, instance, dispatchThunk) {
+        const checked = check(components);
+        if (checked !== owner) {
+          throw argumentError('components', 'the SandboxComponents that made the instance', components);
+        }
+        return checked.#instances.push({ instance, dispatchThunk }) - 1;
+      },
+    };
+  }
+
+  /**
+   * Forgets all instances and memories; indices start at 0 again. Handles taken before stay usable. Mirrors
+   * `SandboxComponents::clear`.
+   */
+  clear(): void {
+    debug('clear; instances cnt = %d', this.#instances.length);
+    debug('clear; memories cnt = %d', this.#memories.length);
+    const instances = this.#instances;
+    const memories = this.#memories;
+    this.#instances = [];
+    this.#memories = [];
+    for (const entry of instances) if (entry !== null) instanceInternals.dropUnlessHeld(entry.instance);
+    for (const memory of memories) if (memory !== null) memoryInternals.dropUnlessHeld(memory);
+  }
+
+  /** The same as {@link SandboxComponents.clear}, for `using`. */
+  [Symbol.dispose](): void {
+    this.clear();
+  }
+
+  /**
+   * Makes a memory that guests can import. Mirrors `SandboxComponents::new_memory`.
+   *
+   * @param initial - its size in pages of 64 KiB, 0 to 65,536
+   * @param maximum - the most pages it can grow to, at most 65,536; `MEM_UNLIMITED` for no maximum
+   * @returns its index
+   * @throws ArgumentError if `initial` is more than `maximum` or either is too large
+   */
+  newMemory(initial: number, maximum: number = MEM_UNLIMITED): number {
+    const pages = uint32(initial, 'initial');
+    const most = uint32(maximum, 'maximum');
+    const make = (wrapper: object): number => native.newMemory(wrapper, this.#engine, pages, most);
+    try {
+      return this.#memories.push(memoryInternals.make(this.backend, make)) - 1;
+    } catch (error) {
+      throw translate(error, pages > MOST_PAGES || pages > most ? 'initial' : 'maximum');
+    }
+  }
+
+  /**
+   * The instance at an index. Mirrors `SandboxComponents::instance`.
+   *
+   * @throws SandboxError if there is none or it is torn down
+   */
+  instance(instanceIdx: number): SandboxInstance {
+    return instanceInternals.handOut(this.#entry(instanceIdx).instance);
+  }
+
+  /**
+   * What was registered with the instance at an index. Mirrors `SandboxComponents::dispatch_thunk`.
+   *
+   * @throws SandboxError if there is none or it is torn down
+   */
+  dispatchThunk(instanceIdx: number): DT {
+    return this.#entry(instanceIdx).dispatchThunk;
+  }
+
+  #entry(instanceIdx: number): { readonly instance: SandboxInstance; readonly dispatchThunk: DT } {
+    const entry = this.#instances[uint32(instanceIdx, 'instanceIdx')];
+    if (entry) return entry;
+    throw new SandboxError(
+      entry === undefined
+        ? 'Trying to access a non-existent instance'
+        : 'Trying to access a torndown instance',
+    );
+  }
+
+  /**
+   * The memory at an index, the same object each time. Mirrors `SandboxComponents::memory`.
+   *
+   * @throws SandboxError if there is none or it is torn down
+   */
+  memory(memoryIdx: number): Memory {
+    const memory = this.#memories[uint32(memoryIdx, 'memoryIdx')];
+    if (memory) return memoryInternals.handOut(memory);
+    throw new SandboxError(
+      memory === undefined
+        ? 'Trying to access a non-existent sandboxed memory'
+        : 'Trying to access a torndown sandboxed memory',
+    );
+  }
+
+  /**
+   * Forgets the memory at an index. Instances that import it keep it. Mirrors `SandboxComponents::memory_teardown`.
+   *
+   * @throws SandboxError if there is none or it is torn down
+   */
+  memoryTeardown(memoryIdx: number): void {
+    const index = uint32(memoryIdx, 'memoryIdx');
+    const memory = this.#memories[index];
+    if (memory === undefined) throw new SandboxError('Trying to teardown a non-existent sandboxed memory');
+    if (memory === null) throw new SandboxError('Double teardown of a sandboxed memory');
+    this.#memories[index] = null;
+    memoryInternals.dropUnlessHeld(memory);
+  }
+
+  /**
+   * Forgets the instance at an index; if it is running, it runs on. Mirrors `SandboxComponents::instance_teardown`.
+   *
+   * @throws SandboxError if there is none or it is torn down
+   */
+  instanceTeardown(instanceIdx: number): void {
+    const index = uint32(instanceIdx, 'instanceIdx');
+    const entry = this.#instances[index];
+    if (entry === undefined) throw new SandboxError('Trying to teardown a non-existent instance');
+    if (entry === null) throw new SandboxError('Double teardown of an instance');
+    this.#instances[index] = null;
+    instanceInternals.dropUnlessHeld(entry.instance);
+  }
+
+  /**
+   * Makes an instance of a module and runs its start function. Mirrors `SandboxComponents::instantiate`.
+   *
+   * A module is compiled once and kept, see {@link SandboxOptions.cache}.
+   *
+   * @param version - the convention of its supervisor calls
+   * @param wasm - the module's binary
+   * @param env - what it imports
+   * @param ctx - runs the supervisor functions that its start function calls
+   * @returns the instance, to be given an index by {@link UnregisteredInstance.register}
+   * @throws InstantiationError whose `kind` says at which step it failed, and `cause` why
+   */
+  instantiate(
+    version: Instantiate,
+    wasm: BufferSource,
+    env: GuestEnvironment,
+    ctx: SupervisorContext,
+    options?: InvokeOptions,
+  ): UnregisteredInstance {
+    oneOf(version, 'version', VERSIONS);
+    const binary = bytes(wasm, 'wasm');
+    environmentInternals.check(env, this);
+    directOf(ctx);
+    checkInvokeOptions(options);
+    const module = compile(this.#engine, this.#options.cache, binary);
+    const instance = this.#link(version, module, env);
+    try {
+      instanceInternals.start(instance, ctx);
+    } catch (cause) {
+      instanceInternals.dropUnlessHeld(instance);
+      const reason = messageOf(cause);
+      debug('failed to run the start function: %s', reason);
+      throw new InstantiationError(`the start function trapped: ${reason}`, { kind: 'StartTrapped', cause });
+    }
+    return new UnregisteredInstance(this, instance);
+  }
+
+  #link(version: Instantiate, module: GuestModule, env: GuestEnvironment): SandboxInstance {
+    const { imports } = module;
+    const memories = imports.map(({ kind, module, name }) => {
+      if (kind !== 'memory') return undefined;
+      const memory = environmentInternals.memoryByName(env, module, name);
+      if (memory !== undefined) return memory;
+      // The kind is the reference's.
+      throw unresolved('ModuleDecoding', 'memory', module, name);
+    });
+    const functions: SupervisorFuncIndex[] = [];
+    for (const { kind, module, name } of imports) {
+      if (kind === 'memory') continue;
+      const index = kind === 'function' ? environmentInternals.functionByName(env, module, name) : undefined;
+      if (index === undefined) throw unresolved('Instantiation', kind, module, name);
+      functions.push(index);
+    }
+    const numbers = Uint32Array.from(memories, (memory) =>
+      memory === undefined ? 0 : memoryInternals.id(memory, 'env'),
+    );
+    const make = (wrapper: object): number =>
+      native.instantiate(wrapper, module.id, this.#engine, version, new Uint8Array(numbers.buffer));
+    const importedMemory = memories.find((memory) => memory !== undefined);
+    try {
+      return instanceInternals.make({
+        backend: this.backend,
+        module,
+        version,
+        functions,
+        importedMemory,
+        make,
+      });
+    } catch (error) {
+      throw linkError(error);
+    }
+  }
+}
+
+const MOST_PAGES = 65_536;
+
+function unresolved(
+  kind: InstantiationError['kind'],
+  what: string,
+  module: string,
+  name: string,
+): InstantiationError {
+  const cause = new SandboxError(`the environment has no ${what} for the import ${module}.${name}`);
+  debug('failed to instantiate: %s', cause.message);
+  return new InstantiationError(cause.message, { kind, cause });
+}
+
+function linkError(error: unknown): unknown {
+  const kind = kindOf(error);
+  const message = messageOf(error);
+  debug('failed to instantiate: %s', message);
+  if (kind === 'link') return new InstantiationError(message, { kind: 'Instantiation', cause: error });
+  if (kind === 'cpu-feature') return new InstantiationError(message, { kind: 'CpuFeature', cause: error });
+  return translate(error, 'wasm');
+}
+
+/**
+ * An instance without an index. Mirrors `gear_sandbox_host::sandbox::UnregisteredInstance`.
+ *
+ * @example
+ * ```ts
+ * const index = components.instantiate(Instantiate.Version1, wasm, env, supervisor).register(components, thunk);
+ * ```
+ */
+export class UnregisteredInstance {
+  readonly #components: object;
+  #instance: SandboxInstance | undefined;
+
+  /** @internal */
+  constructor(components: object, instance: SandboxInstance) {
+    this.#components = components;
+    this.#instance = instance;
+  }
+
+  /**
+   * Gives the instance an index, once. Mirrors `UnregisteredInstance::register`.
+   *
+   * @param components - the components that made it
+   * @param dispatchThunk - kept with it, see {@link SandboxComponents.dispatchThunk}
+   * @returns the index
+   * @throws ArgumentError for other components; `SandboxError` the second time
+   */
+  register<DT>(components: SandboxComponents<DT>, dispatchThunk: DT): number {
+    const instance = this.#instance;
+    if (instance === undefined) throw new SandboxError('the instance is registered already');
+    const index = componentsInternals.register(components, this.#components, instance, dispatchThunk);
+    this.#instance = undefined;
+    return index;
+  }
+}

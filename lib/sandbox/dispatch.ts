@@ -1,0 +1,336 @@
+/**
+ * Answers the calls that come out of guests. Native code calls {@link dispatch} once for each of them, with everything
+ * else in the scratch buffer. From here the call goes straight to a function of a `JsSupervisor`, or through the six steps
+ * of the protocol to any other `SupervisorContext`; the outcome is the same.
+ *
+ * Mirrors `dispatch_common`, `dispatch_function` and `dispatch_function_v2` of `gear_sandbox_host::sandbox`. Differences, as
+ * the contract wants them: the arguments are freed also when `invoke` fails, a failed deallocation wins over an earlier
+ * failure, and a result of the wrong type traps.
+ */
+
+import { describe } from '../arguments';
+import { CodecError, InternalError, SandboxError, TrapError, type TrapKind, type WasmFrame } from '../errors';
+import {
+  GAS,
+  longs,
+  native,
+  STATUS_DONE,
+  setDispatch,
+  translated,
+  WORD_FUNC,
+  WORD_HAS_GAS,
+  WORD_STATUS,
+  words,
+} from '../native';
+import { decodeDispatchResult, decodeDispatchResultV2 } from '../scale';
+import type { Value } from '../values';
+import { Instantiate } from './backend';
+import type { ImportSite } from './import_site';
+import type { SandboxInstance } from './instance';
+import type { Memory } from './memory';
+import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
+import { messageOf, SupervisorTrap } from './supervisor_trap';
+
+/** What a supervisor function of a `JsSupervisor` returns. */
+export type SupervisorResult =
+  | Value
+  | undefined
+  | { readonly gas: bigint; readonly value?: Value | undefined };
+
+/** A function of a `JsSupervisor`. */
+// biome-ignore lint/suspicious/noConfusingVoidType: a function without a return statement is a fine supervisor function
+export type SupervisorFunction = (args: Value[], call: SupervisorCall) => SupervisorResult | void;
+
+/** The running guest, as its calls need it. */
+export interface RunningGuest {
+  readonly version: Instantiate;
+  readonly sites: readonly ImportSite[];
+  /** For each site the supervisor's index of the function. */
+  readonly functions: readonly SupervisorFuncIndex[];
+  /** Undefined in a start function, when there is no instance to hand out yet. */
+  instance(): SandboxInstance | undefined;
+  memory(): Memory | undefined;
+}
+
+/** One call into a guest that has not returned. */
+interface Running {
+  readonly guest: RunningGuest;
+  readonly ctx: SupervisorContext;
+  /** The functions of a `JsSupervisor`, which are called without the protocol. */
+  readonly direct: readonly SupervisorFunction[] | undefined;
+}
+
+/** The innermost call. Guests of this environment run one inside another, never side by side. */
+let running: Running | undefined;
+
+/**
+ * What a function of a `JsSupervisor` may know about the guest that is calling it. It must not be used after the function
+ * is done: it throws a `SandboxError` then.
+ */
+export interface SupervisorCall {
+  /** Under `Instantiate.Version2` the guest's `gear_gas` at the time of the call, undefined under `Version1`. */
+  readonly gas?: bigint | undefined;
+  /** The running guest; undefined while its start function runs. */
+  readonly instance?: SandboxInstance | undefined;
+  /** The running guest's memory 0 if it is imported or exported; while its start function runs only an imported one. */
+  readonly memory?: Memory | undefined;
+}
+
+/** The call object of one call; properties are looked up when they are read, because most functions read none. */
+class GuestCall implements SupervisorCall {
+  readonly #gas: bigint | undefined;
+  #guest: RunningGuest | undefined;
+
+  constructor(guest: RunningGuest, gas: bigint | undefined) {
+    this.#guest = guest;
+    this.#gas = gas;
+  }
+
+  get gas(): bigint | undefined {
+    this.#running();
+    return this.#gas;
+  }
+
+  get instance(): SandboxInstance | undefined {
+    return this.#running().instance();
+  }
+
+  get memory(): Memory | undefined {
+    return this.#running().memory();
+  }
+
+  expire(): void {
+    this.#guest = undefined;
+  }
+
+  #running(): RunningGuest {
+    if (this.#guest === undefined)
+      throw new SandboxError('call must not be used after the supervisor function is done');
+    return this.#guest;
+  }
+}
+
+/** Runs a guest: `enter` is the native call. What the guest calls meanwhile is answered by `ctx`. */
+export function run(
+  guest: RunningGuest,
+  ctx: SupervisorContext,
+  direct: readonly SupervisorFunction[] | undefined,
+  enter: () => void,
+): void {
+  const before = running;
+  running = { guest, ctx, direct };
+  try {
+    enter();
+  } catch (error) {
+    translated(() => {
+      throw error;
+    }, 'exportName');
+  } finally {
+    running = before;
+  }
+  if (words[WORD_STATUS] !== STATUS_DONE) throw failure();
+}
+
+/** The version of the innermost running guest, for a `JsSupervisor` that is called through the protocol. */
+export function runningVersion(): Instantiate {
+  return running?.guest.version ?? Instantiate.Version1;
+}
+
+/** A call object for the innermost running guest, likewise. */
+export function runningCall(gas: bigint | undefined): GuestCall {
+  return new GuestCall(running?.guest ?? NO_GUEST, gas);
+}
+
+const NO_GUEST: RunningGuest = {
+  version: Instantiate.Version1,
+  sites: [],
+  functions: [],
+  instance: () => undefined,
+  memory: () => undefined,
+};
+
+/** Called by native code. Throws what traps the guest; native code keeps it and {@link failure} finds it again. */
+function dispatch(): void {
+  const call = running;
+  if (call === undefined) throw new SupervisorTrap('no guest is running');
+  const index = words[WORD_FUNC];
+  const gas = words[WORD_HAS_GAS] === 1 ? longs[GAS] : undefined;
+  if (call.direct !== undefined) {
+    callDirectly(call.guest, call.direct, index, gas);
+  } else {
+    callByProtocol(call, index, gas);
+  }
+}
+
+setDispatch(dispatch);
+
+function callDirectly(
+  guest: RunningGuest,
+  functions: readonly SupervisorFunction[],
+  index: number,
+  gas: bigint | undefined,
+): void {
+  const site = guest.sites[index];
+  const args = site.readArguments();
+  const call = new GuestCall(guest, gas);
+  let result: SupervisorResult;
+  try {
+    result = callFunction(functions, guest.functions[index], args, call);
+  } finally {
+    call.expire();
+  }
+  if (gas === undefined) {
+    site.writeResult(result);
+  } else if (isGasResult(result)) {
+    const left = checkedGas(result.gas, site.name);
+    site.writeResult(result.value);
+    longs[GAS] = left;
+  } else {
+    site.writeResult(result);
+    longs[GAS] = gas;
+  }
+}
+
+/** Calls the function with that index; a Promise, which nobody here can wait for, traps. */
+export function callFunction(
+  functions: readonly SupervisorFunction[],
+  funcIdx: number,
+  args: Value[],
+  call: SupervisorCall,
+): SupervisorResult {
+  const fn = functions[funcIdx];
+  if (fn === undefined) throw new SupervisorTrap(`the supervisor has no function with the index ${funcIdx}`);
+  const result = fn(args, call) as SupervisorResult;
+  if (result !== undefined && isPromise(result)) {
+    throw new SupervisorTrap(
+      'a supervisor function returned a Promise, which only asynchronous calls can wait for',
+    );
+  }
+  return result;
+}
+
+/** Whether a result has gas with it. A `Value` has a type, so the two cannot be mixed up. */
+export function isGasResult(result: SupervisorResult): result is { gas: bigint; value?: Value } {
+  return typeof result === 'object' && result !== null && !('type' in result) && 'gas' in result;
+}
+
+/** The gas that a supervisor function gave back. */
+export function checkedGas(gas: unknown, name: string): bigint {
+  if (typeof gas === 'bigint' && BigInt.asIntN(64, gas) === gas) return gas;
+  throw new SupervisorTrap(
+    `the supervisor function for ${name} must return gas as an i64 bigint, got ${describe(gas)}`,
+  );
+}
+
+function isPromise(result: object): boolean {
+  return !('type' in result) && typeof (result as { then?: unknown }).then === 'function';
+}
+
+/** The six steps. Written so that nothing is read from the scratch buffer after a supervisor method has run. */
+function callByProtocol({ guest, ctx }: Running, index: number, gas: bigint | undefined): void {
+  const site = guest.sites[index];
+  const bytes = site.encodeArguments(gas);
+  const result = protocolCall(ctx, guest.functions[index], bytes);
+  if (gas === undefined) {
+    const decoded = decode(decodeDispatchResult, result, 'Decoding Result<ReturnValue, HostError> failed!');
+    if (!decoded.ok) throw new SupervisorTrap('Supervisor function returned sandbox::HostError');
+    site.writeResult(decoded.value);
+  } else {
+    const decoded = decode(
+      decodeDispatchResultV2,
+      result,
+      'Decoding Result<WasmReturnValue, HostError> failed!',
+    );
+    if (!decoded.ok) throw new SupervisorTrap('Supervisor function returned sandbox::HostError');
+    site.writeResult(decoded.value);
+    longs[GAS] = decoded.gas;
+  }
+}
+
+function protocolCall(ctx: SupervisorContext, funcIdx: SupervisorFuncIndex, bytes: Uint8Array): Uint8Array {
+  const length = bytes.length;
+  let argsPtr: number;
+  try {
+    argsPtr = pointer(ctx.allocateMemory(length), 'allocateMemory');
+  } catch (thrown) {
+    throw new SupervisorTrap("Can't allocate memory in supervisor for the arguments", { value: thrown });
+  }
+  try {
+    ctx.writeMemory(argsPtr, bytes);
+  } catch (thrown) {
+    deallocate(ctx, argsPtr, 'Failed deallocation after failed write of invoke arguments');
+    throw new SupervisorTrap("Can't write invoke args into memory", { value: thrown });
+  }
+  let packed: bigint;
+  try {
+    packed = ctx.invoke(argsPtr, length, funcIdx);
+    if (typeof packed !== 'bigint') {
+      throw new SupervisorTrap(`ctx.invoke must return a bigint, got ${describe(packed)}`);
+    }
+  } catch (thrown) {
+    deallocate(ctx, argsPtr, 'Failed deallocation after invoke');
+    throw thrown instanceof SupervisorTrap
+      ? thrown
+      : new SupervisorTrap(messageOf(thrown), { value: thrown });
+  }
+  deallocate(ctx, argsPtr, 'Failed deallocation after invoke');
+  const resultPtr = Number(BigInt.asUintN(32, packed >> 32n));
+  const resultLength = Number(BigInt.asUintN(32, packed));
+  let result: Uint8Array;
+  try {
+    result = read(ctx, resultPtr, resultLength);
+  } catch (thrown) {
+    deallocate(ctx, resultPtr, "Can't deallocate memory for dispatch thunk's result");
+    throw new SupervisorTrap("Can't read the serialized result from dispatch thunk", { value: thrown });
+  }
+  deallocate(ctx, resultPtr, "Can't deallocate memory for dispatch thunk's result");
+  return result;
+}
+
+function read(ctx: SupervisorContext, address: number, size: number): Uint8Array {
+  if (ctx.readMemory !== undefined) {
+    const bytes = ctx.readMemory(address, size);
+    if (!(bytes instanceof Uint8Array))
+      throw new TypeError(`ctx.readMemory must return a Uint8Array, got ${describe(bytes)}`);
+    return bytes;
+  }
+  const dest = new Uint8Array(size);
+  ctx.readMemoryInto(address, dest);
+  return dest;
+}
+
+function deallocate(ctx: SupervisorContext, ptr: number, message: string): void {
+  try {
+    ctx.deallocateMemory(ptr);
+  } catch (thrown) {
+    throw new SupervisorTrap(message, { value: thrown });
+  }
+}
+
+function pointer(ptr: number, method: string): number {
+  if (typeof ptr === 'number' && ptr >>> 0 === ptr) return ptr;
+  throw new TypeError(`ctx.${method} must return an integer from 0 to 4294967295, got ${describe(ptr)}`);
+}
+
+function decode<T>(decoder: (bytes: Uint8Array) => T, bytes: Uint8Array, message: string): T {
+  try {
+    return decoder(bytes);
+  } catch (error) {
+    throw new SupervisorTrap(message, error instanceof CodecError ? { value: error } : undefined);
+  }
+}
+
+/** The error for a call that has just come back trapped. */
+function failure(): Error {
+  const { trap, message, frames, parked } = native.takeFailure();
+  if (trap === 'internal') return new InternalError(message);
+  const kind = trap as TrapKind;
+  const wasmStack: readonly WasmFrame[] = frames;
+  if (parked === undefined) return new TrapError(message, { trap: kind, wasmStack });
+  const thrown = parked.thrown;
+  if (!(thrown instanceof SupervisorTrap)) {
+    return new TrapError(messageOf(thrown), { trap: kind, wasmStack, cause: thrown });
+  }
+  if (thrown.thrown === undefined) return new TrapError(thrown.message, { trap: kind, wasmStack });
+  return new TrapError(thrown.message, { trap: kind, wasmStack, cause: thrown.thrown.value });
+}

@@ -1,0 +1,103 @@
+/** The imports that a guest is linked with, decoded and resolved. Mirrors `gear_sandbox_host::sandbox::GuestEnvironment`. */
+
+import { argumentError, type BufferSource, bytes } from '../arguments';
+import { InstantiationError } from '../errors';
+import { decodeEnvironmentDefinition } from '../scale';
+import { componentsInternals, type SandboxComponents } from './components';
+import type { Memory } from './memory';
+import type { SupervisorFuncIndex } from './supervisor';
+import { messageOf } from './supervisor_trap';
+
+/** Opens a {@link GuestEnvironment} to `components.ts`. */
+export interface EnvironmentInternals {
+  /** Throws an `ArgumentError` for what is no environment of these components. */
+  check(env: unknown, components: object): asserts env is GuestEnvironment;
+  functionByName(env: GuestEnvironment, module: string, name: string): SupervisorFuncIndex | undefined;
+  memoryByName(env: GuestEnvironment, module: string, name: string): Memory | undefined;
+}
+
+/** @internal */
+export let environmentInternals: EnvironmentInternals;
+
+/**
+ * A decoded environment definition. It can be used for any number of instances, also after the memories in it have been
+ * torn down.
+ *
+ * @example
+ * ```ts
+ * const definition = new EnvironmentDefinitionBuilder().addHostFunc('env', 'log', log).encode();
+ * const env = GuestEnvironment.decode(components, definition);
+ * ```
+ */
+export class GuestEnvironment {
+  readonly #components: object;
+  readonly #functions = new Map<string, SupervisorFuncIndex>();
+  readonly #memories = new Map<string, Memory>();
+
+  private constructor(components: object) {
+    this.#components = components;
+  }
+
+  static {
+    environmentInternals = {
+      check(env, components): asserts env is GuestEnvironment {
+        if (typeof env !== 'object' || env === null || !(#components in env)) {
+          throw argumentError('env', 'a GuestEnvironment', env);
+        }
+        if ((env as GuestEnvironment).#components !== components) {
+          throw argumentError('env', 'a GuestEnvironment decoded for these components', env);
+        }
+      },
+      functionByName: (env, module, name) => env.#functions.get(keyOf(module, name)),
+      memoryByName: (env, module, name) => env.#memories.get(keyOf(module, name)),
+    };
+  }
+
+  /**
+   * Decodes an environment definition and looks its memories up.
+   *
+   * @param components - whose memories it names
+   * @param rawEnvDef - the SCALE bytes, as {@link EnvironmentDefinitionBuilder.encode} makes them
+   * @throws InstantiationError of the kind `EnvironmentDefinitionCorrupted` if the bytes cannot be decoded or name a memory
+   *   that does not exist or is torn down; its `cause` says which
+   */
+  static decode<DT>(components: SandboxComponents<DT>, rawEnvDef: BufferSource): GuestEnvironment {
+    const memoryAt = componentsInternals.memoryFinder(components);
+    const env = new GuestEnvironment(components);
+    const { entries } = decodeDefinition(bytes(rawEnvDef, 'rawEnvDef'));
+    for (const { moduleName, fieldName, entity } of entries) {
+      const key = keyOf(moduleName, fieldName);
+      if (entity.kind === 'function') env.#functions.set(key, entity.index as SupervisorFuncIndex);
+      else env.#memories.set(key, resolveMemory(memoryAt, entity.index));
+    }
+    return env;
+  }
+}
+
+/** One key for both names; the length keeps `("a", "bc")` and `("ab", "c")` apart. */
+function keyOf(module: string, name: string): string {
+  return `${module.length} ${module}${name}`;
+}
+
+function decodeDefinition(rawEnvDef: Uint8Array): ReturnType<typeof decodeEnvironmentDefinition> {
+  try {
+    return decodeEnvironmentDefinition(rawEnvDef);
+  } catch (cause) {
+    throw corrupted(cause);
+  }
+}
+
+function resolveMemory(memoryAt: (index: number) => Memory, index: number): Memory {
+  try {
+    return memoryAt(index);
+  } catch (cause) {
+    throw corrupted(cause);
+  }
+}
+
+function corrupted(cause: unknown): InstantiationError {
+  return new InstantiationError(`the environment definition is corrupted: ${messageOf(cause)}`, {
+    kind: 'EnvironmentDefinitionCorrupted',
+    cause,
+  });
+}

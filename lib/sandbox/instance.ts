@@ -1,0 +1,292 @@
+/** A guest: an instance of a module in the sandbox. Mirrors `gear_sandbox_host::sandbox::SandboxInstance`. */
+
+import { argumentError, array, string } from '../arguments';
+import { ArgumentError, NoExportError } from '../errors';
+import { native, sweepAfter, translate, WORD_COUNT, WORD_FUNC, WORD_INSTANCE, words } from '../native';
+import { toValue, type Value, type ValueType } from '../values';
+import type { Instantiate, SandboxBackend } from './backend';
+import { type RunningGuest, run } from './dispatch';
+import type { ExportDescription, ExportedFunction, GuestModule } from './guest_module';
+import { readSlot, writeSlot } from './import_site';
+import { directFunctions } from './js_supervisor';
+import { type Memory, memoryInternals } from './memory';
+import { checkInvokeOptions, type InvokeOptions } from './options';
+import { checkSupervisor, type SupervisorContext, type SupervisorFuncIndex } from './supervisor';
+
+/** What an instance is made of. */
+export interface InstanceParts {
+  readonly backend: SandboxBackend;
+  readonly module: GuestModule;
+  readonly version: Instantiate;
+  readonly functions: readonly SupervisorFuncIndex[];
+  /** Memory 0 if it is imported. */
+  readonly importedMemory: Memory | undefined;
+  readonly make: (wrapper: object) => number;
+}
+
+/** Opens a {@link SandboxInstance} to `components.ts`. */
+export interface InstanceInternals {
+  make(parts: InstanceParts): SandboxInstance;
+  /** Runs the start function. */
+  start(instance: SandboxInstance, ctx: SupervisorContext): void;
+  /** Drops the native instance at once unless a user may still hold this wrapper. */
+  dropUnlessHeld(instance: SandboxInstance): void;
+  /** From now on a user may hold this wrapper. */
+  handOut(instance: SandboxInstance): SandboxInstance;
+}
+
+/** @internal */
+export let instanceInternals: InstanceInternals;
+
+/**
+ * A guest. Get one by {@link SandboxComponents.instance}; it stays usable after its teardown for as long as you hold it.
+ *
+ * @example
+ * ```ts
+ * const instance = components.instance(index);
+ * instance.invoke('add', [Value.I32(1), Value.I32(2)], supervisor); // { type: 'i32', value: 3 }
+ * instance.getGlobalVal('counter'); // { type: 'i64', value: 7n }
+ * ```
+ */
+export class SandboxInstance {
+  readonly #backend: SandboxBackend;
+  readonly #module: GuestModule;
+  readonly #guest: RunningGuest;
+  readonly #memories = new Map<string, Memory>();
+  #id = -1;
+  #isHeld = false;
+  #isStarted = false;
+
+  private constructor({ backend, module, version, functions, importedMemory }: InstanceParts) {
+    this.#backend = backend;
+    this.#module = module;
+    this.#guest = {
+      version,
+      sites: module.sites,
+      functions,
+      instance: () => (this.#isStarted ? instanceInternals.handOut(this) : undefined),
+      memory: () => importedMemory ?? this.#ownMemory0(),
+    };
+  }
+
+  static {
+    instanceInternals = {
+      make(parts) {
+        const instance = new SandboxInstance(parts);
+        instance.#id = parts.make(instance);
+        sweepAfter(instance);
+        return instance;
+      },
+      start(instance, ctx) {
+        if (instance.#module.hasStart) {
+          run(instance.#guest, ctx, directFunctions(ctx), () => {
+            words[WORD_INSTANCE] = instance.#id;
+            native.start();
+          });
+        }
+        instance.#isStarted = true;
+      },
+      dropUnlessHeld(instance) {
+        if (instance.#isHeld) return;
+        native.dropInstance(instance.#id);
+        instance.#id = -1;
+      },
+      handOut(instance) {
+        instance.#isHeld = true;
+        return instance;
+      },
+    };
+  }
+
+  /** What the instance exports, in the order of its module. */
+  get exports(): readonly ExportDescription[] {
+    return this.#module.exports;
+  }
+
+  /**
+   * Calls an exported function and waits until it is done. Supervisor functions that the guest calls meanwhile run in `ctx`,
+   * and may use this instance in every way, also by further calls. Mirrors `SandboxInstance::invoke`; unlike there, a
+   * function with several results gives an array of them.
+   *
+   * @param exportName - the name of the function
+   * @param args - its arguments, of exactly its types
+   * @param ctx - runs the supervisor functions
+   * @returns the result, undefined if there is none, an array if there are several
+   * @throws TrapError if the guest traps: it stays usable. `NoExportError` if there is no function of that name.
+   *   `ArgumentError` for wrong arguments
+   * @example
+   * ```ts
+   * try {
+   *   instance.invoke('div', [Value.I32(1), Value.I32(0)], supervisor);
+   * } catch (error) {
+   *   if (error instanceof TrapError) console.log(error.trap); // integer-divide-by-zero
+   * }
+   * ```
+   */
+  invoke(
+    exportName: string,
+    args: readonly Value[],
+    ctx: SupervisorContext,
+    options?: InvokeOptions,
+  ): Value | Value[] | undefined {
+    const fn = this.#module.functions.get(exportName) ?? this.#noFunction(exportName);
+    const payloads = checkArguments(fn, args);
+    const direct = directOf(ctx);
+    if (options !== undefined) checkInvokeOptions(options);
+    run(this.#guest, ctx, direct, () => {
+      words[WORD_INSTANCE] = this.#id;
+      words[WORD_FUNC] = fn.index;
+      words[WORD_COUNT] = fn.slots;
+      for (let index = 0; index < payloads.length; index += 1)
+        writeSlot(fn.parameters[index], index, payloads[index]);
+      native.invoke();
+    });
+    const results = fn.results;
+    if (results.length === 0) return undefined;
+    if (results.length === 1) return readSlot(results[0], 0);
+    return results.map(readSlot);
+  }
+
+  /**
+   * The value of an exported global. Mirrors `SandboxInstance::get_global_val`.
+   *
+   * @returns undefined if there is no global of that name, or its type is none of `Value`'s
+   */
+  getGlobalVal(name: string): Value | undefined {
+    const global = this.#module.globals.get(string(name, 'name'));
+    if (global?.slot === undefined) return undefined;
+    words[WORD_INSTANCE] = this.#id;
+    words[WORD_FUNC] = global.index;
+    try {
+      native.globalGet();
+    } catch (error) {
+      throw translate(error, 'name');
+    }
+    return readSlot(global.slot, 0);
+  }
+
+  /**
+   * Sets an exported global. Mirrors `SandboxInstance::set_global_val`.
+   *
+   * @returns false if there is no global of that name
+   * @throws SandboxError if it is immutable; `ArgumentError` if `value` is not of its type
+   */
+  setGlobalVal(name: string, value: Value): boolean {
+    const global = this.#module.globals.get(string(name, 'name'));
+    const checked = toValue(value, 'value');
+    if (global === undefined) return false;
+    if (global.slot === undefined || TYPES[global.slot] !== checked.type) {
+      const type = global.slot === undefined ? 'a type that no Value has' : TYPES[global.slot];
+      throw new ArgumentError(
+        `value must be of the type of the global ${name}, ${type}, got ${checked.type}`,
+        {
+          argument: 'value',
+        },
+      );
+    }
+    words[WORD_INSTANCE] = this.#id;
+    words[WORD_FUNC] = global.index;
+    writeSlot(global.slot, 0, payloadOf(checked));
+    try {
+      native.globalSet();
+    } catch (error) {
+      throw translate(error, 'name');
+    }
+    return true;
+  }
+
+  /** The same as {@link SandboxInstance.getGlobalVal}, which works inside a supervisor call as it is. */
+  signalHandlerGetGlobalVal(name: string): Value | undefined {
+    return this.getGlobalVal(name);
+  }
+
+  /** The same as {@link SandboxInstance.setGlobalVal}, which works inside a supervisor call as it is. */
+  signalHandlerSetGlobalVal(name: string, value: Value): boolean {
+    return this.setGlobalVal(name, value);
+  }
+
+  /**
+   * An exported memory, the same object each time.
+   *
+   * @returns undefined if there is no memory of that name
+   */
+  getMemory(name: string): Memory | undefined {
+    const known = this.#memories.get(string(name, 'name'));
+    if (known !== undefined) return known;
+    const index = this.#module.memories.get(name);
+    if (index === undefined) return undefined;
+    const memory = memoryInternals.make(this.#backend, (wrapper) =>
+      native.exportedMemory(wrapper, this.#id, index),
+    );
+    this.#memories.set(name, memoryInternals.handOut(memory));
+    return memory;
+  }
+
+  #ownMemory0(): Memory | undefined {
+    const name = this.#module.memory0;
+    return name === undefined || !this.#isStarted ? undefined : this.getMemory(name);
+  }
+
+  /** Says why a function cannot be called. */
+  #noFunction(exportName: unknown): never {
+    const name = string(exportName, 'exportName');
+    if (this.#module.functions.has(name)) {
+      throw new ArgumentError(
+        `exportName must name a function whose types are i32, i64, f32 and f64, ${name} has others`,
+        {
+          argument: 'exportName',
+        },
+      );
+    }
+    const kind = this.#module.exports.find((entry) => entry.name === name)?.kind;
+    const message =
+      kind === undefined ? `there is no export ${name}` : `the export ${name} is a ${kind}, not a function`;
+    throw new NoExportError(message, { exportName: name });
+  }
+}
+
+/** Indexed by {@link Slot}. */
+const TYPES: readonly ValueType[] = ['i32', 'i64', 'f32', 'f64'];
+
+const NO_PAYLOADS: readonly (number | bigint)[] = [];
+
+/** The functions of a `JsSupervisor`; undefined for another supervisor, which is checked here. */
+export function directOf(ctx: SupervisorContext): ReturnType<typeof directFunctions> {
+  if (typeof ctx !== 'object' || ctx === null) throw argumentError('ctx', 'a SupervisorContext', ctx);
+  const direct = directFunctions(ctx);
+  if (direct === undefined) checkSupervisor(ctx);
+  return direct;
+}
+
+/** The arguments' payloads, checked against the function's type. All of them are read before any is written to the scratch buffer. */
+function checkArguments(fn: ExportedFunction, args: readonly Value[]): readonly (number | bigint)[] {
+  const parameters = fn.parameters;
+  const given = array(args, 'args');
+  if (given.length !== parameters.length) {
+    throw new ArgumentError(
+      `args must have ${parameters.length} values, as the function has parameters, got ${given.length}`,
+      {
+        argument: 'args',
+      },
+    );
+  }
+  if (parameters.length === 0) return NO_PAYLOADS;
+  const payloads: (number | bigint)[] = [];
+  for (let index = 0; index < parameters.length; index += 1) {
+    const value = toValue(given[index], 'args', index);
+    if (value.type !== TYPES[parameters[index]]) {
+      throw new ArgumentError(
+        `args[${index}] must be of type ${TYPES[parameters[index]]}, got ${value.type}`,
+        {
+          argument: `args[${index}]`,
+        },
+      );
+    }
+    payloads.push(payloadOf(value));
+  }
+  return payloads;
+}
+
+function payloadOf(value: Value): number | bigint {
+  return value.type === 'i32' || value.type === 'i64' ? value.value : value.bits;
+}

@@ -1,0 +1,157 @@
+/** A supervisor made of plain JavaScript functions, for those who have no linear memory of their own to be one. */
+
+import { argumentError, bytes, fn as fnArgument, uint32 } from '../arguments';
+import { SandboxError } from '../errors';
+import { decodeValues, encodeDispatchResult, encodeDispatchResultV2 } from '../scale';
+import type { Value } from '../values';
+import { Instantiate } from './backend';
+import {
+  callFunction,
+  checkedGas,
+  isGasResult,
+  runningCall,
+  runningVersion,
+  type SupervisorFunction,
+} from './dispatch';
+import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
+
+/**
+ * The functions of a `JsSupervisor`, for calls without the protocol; undefined for every other supervisor, also for a
+ * subclass, whose methods may be its own.
+ *
+ * @internal
+ */
+export let directFunctions: (ctx: object) => readonly SupervisorFunction[] | undefined;
+
+/**
+ * A supervisor over plain functions. Native code calls them directly; the methods of {@link SupervisorContext} are there as
+ * well, with a little memory behind them, and come to the same results.
+ *
+ * @example
+ * ```ts
+ * const supervisor = new JsSupervisor();
+ * const add = supervisor.define(([a, b]) => Value.I32(Value.toNumber(a) + Value.toNumber(b)));
+ * const log = supervisor.define(([ptr, len], { memory }) => {
+ *   console.log(Buffer.from(memory!.read(Value.toNumber(ptr), Value.toNumber(len))).toString());
+ * });
+ * const definition = new EnvironmentDefinitionBuilder().addHostFunc('env', 'add', add).addHostFunc('env', 'log', log).encode();
+ * ```
+ */
+export class JsSupervisor implements SupervisorContext {
+  readonly #functions: SupervisorFunction[] = [];
+  readonly #allocations = new Map<number, Uint8Array>();
+  #top = FIRST_ADDRESS;
+
+  constructor() {
+    // A function put in place of a method would not be called, so better refuse it.
+    if (new.target === JsSupervisor) Object.preventExtensions(this);
+  }
+
+  static {
+    directFunctions = (ctx) =>
+      #functions in ctx && Object.getPrototypeOf(ctx) === JsSupervisor.prototype ? ctx.#functions : undefined;
+  }
+
+  /**
+   * Adds a function.
+   *
+   * @param fn - gets the guest's arguments and the call. It returns the result, or undefined for none; under
+   *   `Instantiate.Version2` it may return `{ gas, value }` to set the gas that is left. What it throws traps the guest and
+   *   becomes the `cause` of the `TrapError`
+   * @returns the index for {@link EnvironmentDefinitionBuilder.addHostFunc}, counted from 0
+   * @throws ArgumentError if `fn` is no function
+   */
+  define(fn: SupervisorFunction): SupervisorFuncIndex {
+    return (this.#functions.push(fnArgument(fn, 'fn') as SupervisorFunction) - 1) as SupervisorFuncIndex;
+  }
+
+  /** See {@link SupervisorContext.invoke}. Follows the version of the guest that is running. */
+  invoke(invokeArgsPtr: number, invokeArgsLen: number, funcIdx: SupervisorFuncIndex): bigint {
+    const args = decodeValues(this.readMemory(invokeArgsPtr, invokeArgsLen));
+    uint32(funcIdx, 'funcIdx');
+    const result =
+      runningVersion() === Instantiate.Version2
+        ? this.#invokeV2(args, funcIdx)
+        : this.#invokeV1(args, funcIdx);
+    const ptr = this.allocateMemory(result.length);
+    this.writeMemory(ptr, result);
+    return (BigInt(ptr) << 32n) | BigInt(result.length);
+  }
+
+  #invokeV1(args: Value[], funcIdx: SupervisorFuncIndex): Uint8Array {
+    const call = runningCall(undefined);
+    try {
+      const value = callFunction(this.#functions, funcIdx, args, call) as Value | undefined;
+      return encodeDispatchResult({ ok: true, value });
+    } finally {
+      call.expire();
+    }
+  }
+
+  #invokeV2(args: Value[], funcIdx: SupervisorFuncIndex): Uint8Array {
+    const gas = args.shift();
+    if (gas?.type !== 'i64') throw new SandboxError('the first argument must be the gas, an i64');
+    const call = runningCall(gas.value);
+    try {
+      const result = callFunction(this.#functions, funcIdx, args, call);
+      if (!isGasResult(result))
+        return encodeDispatchResultV2({ ok: true, gas: gas.value, value: result as Value | undefined });
+      return encodeDispatchResultV2({
+        ok: true,
+        gas: checkedGas(result.gas, `index ${funcIdx}`),
+        value: result.value,
+      });
+    } finally {
+      call.expire();
+    }
+  }
+
+  /** See {@link SupervisorContext.readMemoryInto}. */
+  readMemoryInto(address: number, dest: Uint8Array): void {
+    const target = bytes(dest, 'dest');
+    target.set(this.#room(address, target.length));
+  }
+
+  /** See {@link SupervisorContext.readMemory}. */
+  readMemory(address: number, size: number): Uint8Array {
+    return this.#room(address, uint32(size, 'size')).slice();
+  }
+
+  /** See {@link SupervisorContext.writeMemory}. */
+  writeMemory(address: number, data: Uint8Array): void {
+    const source = bytes(data, 'data');
+    this.#room(address, source.length).set(source);
+  }
+
+  /** See {@link SupervisorContext.allocateMemory}. */
+  allocateMemory(size: number): number {
+    const length = uint32(size, 'size');
+    if (this.#allocations.size === 0) this.#top = FIRST_ADDRESS;
+    const ptr = this.#top;
+    const top = ptr + Math.max(ALIGNMENT, Math.ceil(length / ALIGNMENT) * ALIGNMENT);
+    if (top > 0xffff_ffff) throw new SandboxError(`no room for ${length} bytes`);
+    this.#allocations.set(ptr, new Uint8Array(length));
+    this.#top = top;
+    return ptr;
+  }
+
+  /** See {@link SupervisorContext.deallocateMemory}. */
+  deallocateMemory(ptr: number): void {
+    if (!this.#allocations.delete(ptr)) throw argumentError('ptr', 'the address of an allocation', ptr);
+  }
+
+  /** Bytes of one allocation. There are only a few at any time. */
+  #room(address: number, size: number): Uint8Array {
+    uint32(address, 'address');
+    for (const [ptr, allocation] of this.#allocations) {
+      const offset = address - ptr;
+      if (offset >= 0 && offset + size <= allocation.length)
+        return allocation.subarray(offset, offset + size);
+    }
+    throw new SandboxError(`${size} bytes at ${address} are not allocated`);
+  }
+}
+
+/** Not 0, which is nobody's address. */
+const FIRST_ADDRESS = 8;
+const ALIGNMENT = 8;

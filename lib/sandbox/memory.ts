@@ -1,0 +1,193 @@
+/**
+ * A guest's linear memory in the supervisor's hands. Mirrors `gear_sandbox_host::sandbox::Memory` and its
+ * `MemoryTransfer`.
+ */
+
+import { argumentError, type BufferSource, bytes, uint32 } from '../arguments';
+import { ArgumentError } from '../errors';
+import { native, sweepAfter, translate } from '../native';
+import { SandboxBackend } from './backend';
+
+/** How a memory's number comes about: a native call that is given the wrapper. */
+type Make = (wrapper: object) => number;
+
+/** Opens a {@link Memory} to the other files of this folder. */
+export interface MemoryInternals {
+  make(backend: SandboxBackend, make: Make): Memory;
+  /** The native number; throws an `ArgumentError` for what is no memory. */
+  id(memory: unknown, name: string): number;
+  /** Drops the native memory at once unless a user may still hold this wrapper. */
+  dropUnlessHeld(memory: Memory): void;
+  /** From now on a user may hold this wrapper. */
+  handOut(memory: Memory): Memory;
+}
+
+/** @internal */
+export let memoryInternals: MemoryInternals;
+
+/** Reads of more bytes than this skip filling the result with zeros first, which costs as much as the copy. */
+const UNFILLED_FROM_BYTES = 4096;
+
+/**
+ * A linear memory. Get one by {@link SandboxComponents.memory} or {@link SandboxInstance.getMemory}; it stays usable after
+ * its teardown for as long as you hold it.
+ *
+ * @example
+ * ```ts
+ * const memory = components.memory(components.newMemory(1, 16));
+ * memory.writeFrom(8, new TextEncoder().encode('hello'));
+ * new Uint8Array(memory.buffer)[8]; // 104
+ * memory.memoryGrow(1); // 1; `buffer` is detached, and the property gives a new one
+ * ```
+ */
+export class Memory {
+  /** Which engine the memory belongs to. */
+  readonly backend: SandboxBackend;
+  #id = -1;
+  #isHeld = false;
+
+  private constructor(backend: SandboxBackend) {
+    this.backend = backend;
+  }
+
+  static {
+    memoryInternals = {
+      make(backend, make) {
+        const memory = new Memory(backend);
+        memory.#id = make(memory);
+        sweepAfter(memory);
+        return memory;
+      },
+      id(memory, name) {
+        if (typeof memory !== 'object' || memory === null || !(#id in memory)) {
+          throw argumentError(name, 'a Memory', memory);
+        }
+        return (memory as Memory).#id;
+      },
+      dropUnlessHeld(memory) {
+        if (memory.#isHeld) return;
+        native.dropMemory(memory.#id);
+        memory.#id = -1;
+      },
+      handOut(memory) {
+        memory.#isHeld = true;
+        return memory;
+      },
+    };
+  }
+
+  /**
+   * Copies bytes out of the memory. Mirrors `MemoryTransfer::read`.
+   *
+   * @param addr - where they begin, in bytes
+   * @param size - how many bytes
+   * @throws ArgumentError if they do not all lie in the memory
+   */
+  read(addr: number, size: number): Uint8Array {
+    const address = uint32(addr, 'addr');
+    const length = uint32(size, 'size');
+    if (length < UNFILLED_FROM_BYTES) {
+      const dest = new Uint8Array(length);
+      this.#readInto(address, dest);
+      return dest;
+    }
+    // Checked before anything of that size is made; the memory cannot shrink in between.
+    const bytesNow = native.memoryBytes(this.#id);
+    if (address + length > bytesNow) {
+      const message = `memory read is out of bounds: ${length} bytes at ${address}, size ${bytesNow}`;
+      throw new ArgumentError(message, { argument: 'addr' });
+    }
+    // Not of Buffer's pool, and overwritten to the last byte.
+    const dest = new Uint8Array(Buffer.allocUnsafeSlow(length).buffer);
+    this.#readInto(address, dest);
+    return dest;
+  }
+
+  /**
+   * Fills `dest` from the memory. Mirrors `MemoryTransfer::read_into`.
+   *
+   * @param addr - where to begin in the memory, in bytes
+   * @param dest - any buffer or view; a view of this very memory is allowed
+   * @throws ArgumentError if the bytes do not all lie in the memory
+   */
+  readInto(addr: number, dest: BufferSource): void {
+    this.#readInto(uint32(addr, 'addr'), bytes(dest, 'dest'));
+  }
+
+  /**
+   * Copies `src` into the memory. Mirrors `MemoryTransfer::write_from`.
+   *
+   * @param addr - where to begin in the memory, in bytes
+   * @param src - any buffer or view; a view of this very memory is allowed
+   * @throws ArgumentError if the bytes do not all fit
+   */
+  writeFrom(addr: number, src: BufferSource): void {
+    const address = uint32(addr, 'addr');
+    const source = bytes(src, 'src');
+    try {
+      native.memoryWrite(this.#id, address, source);
+    } catch (error) {
+      throw translate(error, 'addr');
+    }
+  }
+
+  /**
+   * Grows the memory. Views of it are detached, also by 0 pages if the engine moves it. Mirrors
+   * `MemoryTransfer::memory_grow`.
+   *
+   * @param pages - by how many pages of 64 KiB
+   * @returns the size before, in pages
+   * @throws LimitError if the memory cannot grow that much; it stays as it is then
+   */
+  memoryGrow(pages: number): number {
+    const delta = uint32(pages, 'pages');
+    try {
+      return native.memoryGrow(this.#id, delta);
+    } catch (error) {
+      throw translate(error, 'pages');
+    }
+  }
+
+  /** The size in pages of 64 KiB. Mirrors `MemoryTransfer::memory_size`. */
+  memorySize(): number {
+    return native.memoryBytes(this.#id) / PAGE_BYTES;
+  }
+
+  /**
+   * The memory itself, without a copy: what is written here the guest sees at once, and the other way round. The same
+   * buffer each time until the memory grows; then it is detached (`byteLength` 0), and this property gives a new one. While
+   * you hold the buffer, hold the `Memory` too: the buffer is also detached when its last handle is gone.
+   */
+  get buffer(): ArrayBuffer {
+    try {
+      const buffer = native.memoryBuffer(this.#id);
+      holders.set(buffer, this);
+      return buffer;
+    } catch (error) {
+      throw translate(error, 'buffer');
+    }
+  }
+
+  /** This memory if it belongs to wasmi. Mirrors `Memory::as_wasmi`. */
+  asWasmi(): Memory | undefined {
+    return this.backend === SandboxBackend.Wasmi ? this : undefined;
+  }
+
+  /** This memory if it belongs to wasmer. Mirrors `Memory::as_wasmer`. */
+  asWasmer(): Memory | undefined {
+    return this.backend === SandboxBackend.Wasmer ? this : undefined;
+  }
+
+  #readInto(address: number, dest: Uint8Array): void {
+    try {
+      native.memoryRead(this.#id, address, dest);
+    } catch (error) {
+      throw translate(error, 'addr');
+    }
+  }
+}
+
+/** Keeps a memory alive as long as its buffer is: then the buffer need not be detached while someone may look at it. */
+const holders = new WeakMap<ArrayBuffer, Memory>();
+
+const PAGE_BYTES = 65_536;

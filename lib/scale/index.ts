@@ -1,0 +1,33 @@
+/**
+ * The SCALE codec of what crosses between a sandbox host and its supervisor, byte for byte what
+ * `gear-sandbox-env` 1.10.0 encodes: `__test__/vectors/scale.json` is made by that crate. This is the public
+ * namespace `codec`.
+ *
+ * Decoding takes any `BufferSource` and throws a `CodecError` for bytes that the reference refuses. Encoding
+ * throws an `ArgumentError` for what has no encoding. Bytes after a complete value are ignored, since the
+ * reference ignores them.
+ */
+
+export {
+  type DispatchResult,
+  type DispatchResultV2,
+  decodeDispatchResult,
+  decodeDispatchResultV2,
+  encodeDispatchResult,
+  encodeDispatchResultV2,
+} from './dispatch_result';
+export {
+  decodeEnvironmentDefinition,
+  type EnvironmentDefinition,
+  type EnvironmentEntry,
+  type ExternEntity,
+  encodeEnvironmentDefinition,
+} from './environment_definition';
+export {
+  decodeReturnValue,
+  decodeWasmReturnValue,
+  encodeReturnValue,
+  encodeWasmReturnValue,
+  type WasmReturnValue,
+} from './return_value';
+export { decodeValues, encodeValues } from './value';

@@ -1,0 +1,127 @@
+// `npm test`: installs and builds what is missing, then type-checks, runs the Rust tests without napi, and runs every
+// __test__/**/*.spec.ts with node:test. Each step runs even if one before it failed; any failure, or a runner that ran
+// no test, makes the exit status non-zero. The last lines sum up what ran, and are what .ci/run's reader goes by.
+
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ensureBuilt, fail, ROOT, run } from './ensure-built.mjs';
+
+/**
+ * @typedef {object} Outcome
+ * @property {boolean} ok
+ * @property {string} says - the runner's closing line, or why it did not run
+ * @property {number} [passed]
+ * @property {number} [failed]
+ */
+
+/** @type {[name: string, step: () => Promise<Outcome>][]} */
+const STEPS = [
+  ['types', checkTypes],
+  ['rust', testRust],
+  ['node', testNode],
+];
+
+try {
+  await ensureBuilt();
+  const outcomes = [];
+  for (const [name, step] of STEPS) {
+    console.log(`\n=== ${name} ===`);
+    const started = Date.now();
+    const outcome = await step();
+    outcomes.push({ name, seconds: Math.round((Date.now() - started) / 1000), ...outcome });
+  }
+  sumUp(outcomes);
+} catch (error) {
+  fail(error);
+}
+
+/** @returns {Promise<Outcome>} */
+async function checkTypes() {
+  const status = await run(process.execPath, ['node_modules/typescript/bin/tsc', '--noEmit']);
+  return { ok: status === 0, says: status === 0 ? 'tsc: no errors' : `tsc: exit status ${status}` };
+}
+
+/** @returns {Promise<Outcome>} */
+async function testRust() {
+  let output = '';
+  const status = await run(
+    'cargo',
+    ['test', '--release', '--no-default-features'],
+    { stdio: ['inherit', 'pipe', 'inherit'] },
+    (child) => {
+      child.stdout?.setEncoding('utf8').on('data', (text) => {
+        output += text;
+        process.stdout.write(text);
+      });
+    },
+  );
+  // One line for each test binary, and one for the doc tests.
+  const results = [...output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm)];
+  const [passed, failed, ignored] = [1, 2, 3].map((group) =>
+    results.reduce((sum, result) => sum + Number(result[group]), 0),
+  );
+  const ok = status === 0 && passed > 0;
+  return {
+    ok,
+    passed,
+    failed,
+    says: `test result: ${ok ? 'ok' : 'FAILED'}. ${passed} passed; ${failed} failed; ${ignored} ignored${why(status, passed + failed)}`,
+  };
+}
+
+/** @returns {Promise<Outcome>} */
+async function testNode() {
+  const files = specs();
+  if (files.length === 0) return { ok: false, says: 'no __test__/**/*.spec.ts' };
+  // People read the first reporter, this script the second one: counts don't have to be found in coloured text.
+  const folder = mkdtempSync(join(tmpdir(), 'sandbox-host-test-'));
+  const tap = join(folder, 'tap');
+  try {
+    const status = await run(process.execPath, [
+      '--require=ts-node/register',
+      '--test-reporter=spec',
+      '--test-reporter-destination=stdout',
+      '--test-reporter=tap',
+      `--test-reporter-destination=${tap}`,
+      '--test',
+      ...files,
+    ]);
+    const report = readFileSync(tap, 'utf8');
+    // What a test prints is in the report as well, so the last such line is the runner's.
+    const count = (what) =>
+      Number([...report.matchAll(new RegExp(`^# ${what} (\\d+)$`, 'gm'))].at(-1)?.[1] ?? 0);
+    const [tests, passed, failed] = [count('tests'), count('pass'), count('fail') + count('cancelled')];
+    return {
+      ok: status === 0 && passed > 0,
+      passed,
+      failed,
+      says: `# tests ${tests} # pass ${passed} # fail ${failed}${why(status, tests)}`,
+    };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function specs() {
+  return readdirSync(join(ROOT, '__test__'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.spec.ts'))
+    .map((name) => join('__test__', name))
+    .sort();
+}
+
+function why(status, tests) {
+  if (tests === 0) return ' (no test ran)';
+  return status === 0 ? '' : ` (exit status ${status})`;
+}
+
+/** @param {(Outcome & { name: string, seconds: number })[]} outcomes */
+function sumUp(outcomes) {
+  console.log('\n=== summary ===');
+  for (const { name, ok, seconds, says } of outcomes) {
+    console.log(`${ok ? 'ok  ' : 'FAIL'} ${name.padEnd(5)} ${String(seconds).padStart(4)} s  ${says}`);
+  }
+  const total = (of) => outcomes.reduce((sum, outcome) => sum + (outcome[of] ?? 0), 0);
+  console.log(`${total('passed')} passed, ${total('failed')} failed`);
+  process.exitCode = outcomes.every(({ ok }) => ok) ? 0 : 1;
+}
