@@ -5,17 +5,19 @@ use std::{hash::Hash, sync::Arc};
 
 use quick_cache::sync::Cache;
 
+use crate::engine::EngineId;
+
 /// What a compiled module depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Hash of the binary. Collision-resistant, because whoever supplies modules may want another's cached code.
     pub wasm: [u8; 32],
-    /// Which engine, from a process-wide count.
-    pub engine: u32,
+    /// Whose code it is.
+    pub engine: EngineId,
 }
 
 impl Key {
-    pub fn new(wasm: &[u8], engine: u32) -> Self {
+    pub fn new(wasm: &[u8], engine: EngineId) -> Self {
         Self { wasm: *blake3::hash(wasm).as_bytes(), engine }
     }
 }
@@ -65,7 +67,7 @@ mod tests {
 
     #[test]
     fn threads_that_ask_at_once_share_one_compile() {
-        let cache = ModuleCache::<u32>::new(8);
+        let (cache, id) = (ModuleCache::<u32>::new(8), EngineId::next());
         let compiles = Arc::new(AtomicUsize::new(0));
         let barrier = Arc::new(Barrier::new(8));
         let threads: Vec<_> = (0..8)
@@ -73,7 +75,7 @@ mod tests {
                 let (cache, compiles, barrier) = (cache.clone(), compiles.clone(), barrier.clone());
                 thread::spawn(move || {
                     barrier.wait();
-                    cache.get_or_compile(&Key::new(b"module", 0), || {
+                    cache.get_or_compile(&Key::new(b"module", id), || {
                         compiles.fetch_add(1, Ordering::SeqCst);
                         thread::sleep(Duration::from_millis(20));
                         Ok::<_, ()>(7)
@@ -89,8 +91,8 @@ mod tests {
 
     #[test]
     fn a_failed_compile_is_tried_again() {
-        let cache = ModuleCache::<u32>::new(8);
-        let key = Key::new(b"module", 0);
+        let (cache, id) = (ModuleCache::<u32>::new(8), EngineId::next());
+        let key = Key::new(b"module", id);
         assert_eq!(cache.get_or_compile(&key, || Err("no")), Err("no"));
         assert_eq!(cache.get_or_compile(&key, || Ok::<_, &str>(1)), Ok(1));
     }
@@ -98,15 +100,16 @@ mod tests {
     #[test]
     fn the_same_bytes_on_two_engines_are_two_modules() {
         let cache = ModuleCache::<u32>::new(8);
+        let (one, two) = (EngineId::next(), EngineId::next());
         let get = |engine, module| cache.get_or_compile(&Key::new(b"module", engine), || Ok::<_, ()>(module));
-        assert_eq!((get(0, 1), get(1, 2), get(0, 3)), (Ok(1), Ok(2), Ok(1)));
+        assert_eq!((get(one, 1), get(two, 2), get(one, 3)), (Ok(1), Ok(2), Ok(1)));
     }
 
     #[test]
     fn the_cache_is_bounded() {
-        let cache = ModuleCache::<u32>::new(4);
+        let (cache, id) = (ModuleCache::<u32>::new(4), EngineId::next());
         for module in 0..100_u32 {
-            let _ = cache.get_or_compile(&Key::new(&module.to_le_bytes(), 0), || Ok::<_, ()>(module));
+            let _ = cache.get_or_compile(&Key::new(&module.to_le_bytes(), id), || Ok::<_, ()>(module));
         }
         assert!(cache.len() <= 4, "{} entries", cache.len());
     }

@@ -9,7 +9,10 @@ pub mod store_slot;
 pub mod wasmer;
 pub mod wasmi;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use crate::{
     error::{CompileError, EngineError, GlobalError, InstantiateError, MemoryError, Trap},
@@ -22,6 +25,18 @@ use crate::{
 pub struct EngineConfig {
     /// How hard the compiler tries; the interpreter ignores it.
     pub opt_level: OptLevel,
+}
+
+/// A number that no other engine of this process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EngineId(u64);
+
+impl EngineId {
+    /// A number that was not given out before.
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// How hard a compiler tries.
@@ -139,11 +154,15 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// Makes an engine.
     fn new(config: &EngineConfig) -> Result<Self, EngineError>;
 
+    /// Which engine of this process this is: code of one means nothing to another.
+    fn id(&self) -> EngineId;
+
     /// Validates and compiles a module. Both engines refuse the same modules as far as their features agree;
     /// neither puts off validation.
     fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError>;
 
-    /// The module's imports, in order.
+    /// The module's imports, in the order in which [`Engine::instantiate`] wants them: those of one kind are in the order of the
+    /// binary.
     fn imports(module: &Self::Module) -> Vec<ImportType>;
 
     /// The module's exports, in any order.
@@ -163,6 +182,9 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// The memory's type, as it was made.
     fn memory_type(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryType;
+
+    /// Whether two handles of this store are of one memory.
+    fn same_memory(a: &Self::Memory, b: &Self::Memory) -> bool;
 
     /// Grows the memory by `delta` pages and returns the size before, in pages.
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError>;
@@ -188,7 +210,14 @@ pub trait Engine: Send + Sync + Sized + 'static {
         exports: &[&str],
     ) -> Result<Vec<Extern<Self>>, InstantiateError>;
 
-    /// Calls a function whose type is numeric throughout. `slots` holds the arguments and then the results, and is as
+    /// Calls a function whose type is numeric throughout. An engine whose host functions get no context parks `cx` in `realm` while
+    /// the guest runs. `slots` holds the arguments and then the results, and is as
     /// long as the larger of the two counts.
-    fn call(cx: &mut Self::Context<'_>, func: &Self::Func, ty: &FuncType, slots: &mut [u64]) -> Result<(), Trap>;
+    fn call(
+        cx: &mut Self::Context<'_>,
+        realm: &Realm<Self>,
+        func: &Self::Func,
+        ty: &FuncType,
+        slots: &mut [u64],
+    ) -> Result<(), Trap>;
 }

@@ -8,10 +8,10 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use wasmparser::{Encoding, ExternalKind, Parser, Payload, TypeRef};
+use wasmparser::{Encoding, ExternalKind, Parser, Payload, TypeRef, Validator, WasmFeatures};
 
 use crate::{
-    engine::{Engine, ExportType, ImportType},
+    engine::{Engine, EngineId, ExportType, ImportType},
     error::CompileError,
     value::{ExternType, FuncType, PAGE_BYTES},
 };
@@ -19,7 +19,12 @@ use crate::{
 /// A compiled module. Cheap to share between stores and threads.
 pub struct Module<E: Engine> {
     pub compiled: E::Module,
+    /// Whose code it is.
+    pub engine: EngineId,
+    /// In the order of the binary.
     pub imports: Vec<ImportType>,
+    /// For each import, in the order of the engine, its place in `imports`.
+    engine_order: Vec<usize>,
     /// In the order of the binary, without the export that stands for the start function.
     pub exports: Vec<ExportType>,
     /// The name of the export that stands for the start function.
@@ -36,6 +41,11 @@ impl<E: Engine> Module<E> {
     /// Validates and compiles `wasm`.
     pub fn compile(engine: &E, wasm: &[u8]) -> Result<Self, CompileError> {
         let layout = Layout::parse(wasm);
+        if layout.start.is_some() {
+            // Without its start section a module may be valid that is not valid with it.
+            let mut validator = Validator::new_with_features(WasmFeatures::all());
+            validator.validate_all(wasm).map_err(|error| CompileError(error.to_string()))?;
+        }
         let (binary, start) = match layout.start.as_ref().and_then(|start| without_start(wasm, start, &layout)) {
             Some((binary, name)) => (Cow::Owned(binary), Some(name)),
             None => (Cow::Borrowed(wasm), None),
@@ -49,6 +59,7 @@ impl<E: Engine> Module<E> {
                 _ => return Err(CompileError("the start function must have no parameters and no results".to_owned())),
             }
         }
+        let (imports, engine_order) = layout.in_order(E::imports(&compiled));
         // wasmi lists exports by name.
         let place: HashMap<&str, usize> =
             layout.export_names.iter().enumerate().map(|(at, name)| (*name, at)).collect();
@@ -56,7 +67,9 @@ impl<E: Engine> Module<E> {
         let exported_memory0 =
             layout.exported_memory0.and_then(|name| exports.iter().position(|export| export.name == name));
         Ok(Self {
-            imports: E::imports(&compiled),
+            engine: engine.id(),
+            imports,
+            engine_order,
             exports,
             start,
             exported_memory0,
@@ -65,6 +78,12 @@ impl<E: Engine> Module<E> {
             code_shift: binary.len() as isize - wasm.len() as isize,
             compiled,
         })
+    }
+
+    /// Brings one thing for each import into the order that the engine wants.
+    pub fn in_engine_order<T>(&self, of_imports: Vec<T>) -> Vec<T> {
+        let mut of_imports: Vec<Option<T>> = of_imports.into_iter().map(Some).collect();
+        self.engine_order.iter().filter_map(|place| of_imports.get_mut(*place).and_then(Option::take)).collect()
     }
 
     /// The types of the imported functions, in order.
@@ -89,7 +108,17 @@ struct Layout<'a> {
     export_entries: &'a [u8],
     export_names: Vec<&'a str>,
     own_memory_bytes: u64,
+    import_kinds: Vec<ImportKind>,
     exported_memory0: Option<&'a str>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum ImportKind {
+    Func,
+    Table,
+    Memory,
+    Global,
+    Other,
 }
 
 struct Start {
@@ -99,6 +128,32 @@ struct Start {
 }
 
 impl<'a> Layout<'a> {
+    /// Brings an engine's list of imports, in which those of one kind are in order, into the order of the binary; also
+    /// returns for each import of the engine where it went.
+    fn in_order(&self, imports: Vec<ImportType>) -> (Vec<ImportType>, Vec<usize>) {
+        let mut left: Vec<Option<ImportType>> = imports.into_iter().map(Some).collect();
+        let mut order = vec![0; left.len()];
+        let mut sorted = Vec::with_capacity(left.len());
+        let mut next = HashMap::new();
+        for kind in &self.import_kinds {
+            let from = next.get(kind).copied().unwrap_or(0);
+            let is_next =
+                |import: &Option<ImportType>| import.as_ref().is_some_and(|import| kind_in_engine(&import.ty) == *kind);
+            let Some(at) = left[from..].iter().position(is_next).map(|offset| from + offset) else { break };
+            next.insert(*kind, at + 1);
+            order[at] = sorted.len();
+            sorted.extend(left[at].take());
+        }
+        // None is left, unless the engine counts imports in another way; then they stay in its order.
+        for (at, import) in left.into_iter().enumerate() {
+            if let Some(import) = import {
+                order[at] = sorted.len();
+                sorted.push(import);
+            }
+        }
+        (sorted, order)
+    }
+
     fn parse(wasm: &'a [u8]) -> Self {
         let mut layout = Self::default();
         let mut imported_memories = 0;
@@ -112,12 +167,10 @@ impl<'a> Layout<'a> {
                 Payload::Version { .. } => return Self::default(),
                 Payload::ImportSection(reader) => {
                     section_start = at(reader.range().end);
-                    let memories = reader
-                        .clone()
-                        .into_imports()
-                        .flatten()
-                        .filter(|import| matches!(import.ty, TypeRef::Memory(_)));
-                    imported_memories += memories.count();
+                    for import in reader.clone().into_imports().flatten() {
+                        imported_memories += u32::from(matches!(import.ty, TypeRef::Memory(_)));
+                        layout.import_kinds.push(kind_in_binary(import.ty));
+                    }
                 }
                 Payload::MemorySection(reader) => {
                     section_start = at(reader.range().end);
@@ -157,6 +210,28 @@ impl<'a> Layout<'a> {
             }
         }
         layout
+    }
+}
+
+/// The kind of an import as the binary tells it.
+fn kind_in_binary(ty: TypeRef) -> ImportKind {
+    match ty {
+        TypeRef::Func(_) | TypeRef::FuncExact(_) => ImportKind::Func,
+        TypeRef::Table(_) => ImportKind::Table,
+        TypeRef::Memory(_) => ImportKind::Memory,
+        TypeRef::Global(_) => ImportKind::Global,
+        TypeRef::Tag(_) => ImportKind::Other,
+    }
+}
+
+/// The kind of an import as an engine tells it.
+fn kind_in_engine(ty: &ExternType) -> ImportKind {
+    match ty {
+        ExternType::Func(_) => ImportKind::Func,
+        ExternType::Memory(_) => ImportKind::Memory,
+        ExternType::Table(_) => ImportKind::Table,
+        ExternType::Global(_) => ImportKind::Global,
+        ExternType::Other => ImportKind::Other,
     }
 }
 

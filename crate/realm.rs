@@ -14,8 +14,6 @@ use std::{
     sync::Arc,
 };
 
-use smallvec::{SmallVec, smallvec};
-
 use crate::{
     engine::{
         Engine, Extern, ImportSite, MemoryRegion, RealmPtr,
@@ -26,8 +24,38 @@ use crate::{
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, ValueType},
 };
 
-/// Calls with no more slots than this do not allocate for them.
-pub const INLINE_SLOTS: usize = 8;
+/// The slots of one call: zeros to begin with, and not on the heap in the common case.
+pub struct Slots {
+    inline: [u64; Self::INLINE],
+    heap: Vec<u64>,
+    count: usize,
+}
+
+impl Slots {
+    const INLINE: usize = 8;
+
+    #[inline]
+    pub fn new(count: usize) -> Self {
+        let heap = if count > Self::INLINE { vec![0; count] } else { Vec::new() };
+        Self { inline: [0; Self::INLINE], heap, count }
+    }
+}
+
+impl std::ops::Deref for Slots {
+    type Target = [u64];
+
+    #[inline]
+    fn deref(&self) -> &[u64] {
+        if self.count <= Self::INLINE { &self.inline[..self.count] } else { &self.heap }
+    }
+}
+
+impl std::ops::DerefMut for Slots {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u64] {
+        if self.count <= Self::INLINE { &mut self.inline[..self.count] } else { &mut self.heap }
+    }
+}
 
 /// The guest's exported global that `Instantiate::Version2` reads before and writes after each supervisor call.
 ///
@@ -221,6 +249,9 @@ impl<E: Engine> Realm<E> {
             let counts = (module.imports.len(), imports.len());
             return Err(InstantiateError::Link(format!("the module has {} imports, {} are given", counts.0, counts.1)));
         }
+        if module.engine != self.engine.id() {
+            return Err(InstantiateError::Link("the module was compiled by another engine".to_owned()));
+        }
         // The host functions need the index; it is taken even if linking fails.
         let index = {
             let mut instances = self.instances.borrow_mut();
@@ -247,6 +278,7 @@ impl<E: Engine> Realm<E> {
             }
             let names: Vec<&str> =
                 module.exports.iter().map(|export| &export.name).chain(&module.start).map(String::as_str).collect();
+            let externs = module.in_engine_order(externs);
             let mut exports = E::instantiate(cx, &module.compiled, &externs, &names)?;
             let start = match module.start.as_ref().and_then(|_| exports.pop()) {
                 Some(Extern::Func(start)) => Some(start),
@@ -296,10 +328,8 @@ impl<E: Engine> Realm<E> {
 
     /// The index of a memory that may have one already, because it is imported or exported under two names.
     fn same_memory(&self, handle: &E::Memory) -> u32 {
-        let base = |memory: &E::Memory| self.slot.with(|cx| E::memory_region(cx, memory).base).ok();
-        let wanted = base(handle);
-        let known = (0..self.memory_count()).find(|index| wanted.is_some() && base(&self.memory(*index)) == wanted);
-        known.unwrap_or_else(|| self.add_memory(handle.clone()))
+        let known = self.memories.borrow().iter().position(|memory| E::same_memory(memory, handle));
+        known.map_or_else(|| self.add_memory(handle.clone()), |index| index as u32)
     }
 
     /// The value of an exported global; `None` if that export is not a global whose type fits a slot.
@@ -376,11 +406,22 @@ impl<E: Engine> Realm<E> {
         let host: NonNull<dyn Host + 'static> =
             unsafe { std::mem::transmute(NonNull::from(host) as NonNull<dyn Host + '_>) };
         let _turn = HostTurn { host: &self.host, before: self.host.replace(Some(host)) };
-        let outcome = self.slot.with(|cx| E::call(cx, func, ty, slots));
+        let outcome = self.slot.with(|cx| E::call(cx, self, func, ty, slots));
         match outcome {
             Ok(outcome) => outcome.map_err(|trap| without_shift(trap, module.code_shift)),
             Err(error) => Err(Trap::with_message(TrapCode::Internal, error.to_string())),
         }
+    }
+
+    /// Keeps `cx` for host functions while `f` runs a guest, see [`StoreSlot::park`].
+    pub fn park<R>(&self, cx: &mut E::Context<'_>, f: impl FnOnce() -> R) -> R {
+        self.slot.park(cx, f)
+    }
+
+    /// The same as [`Realm::host_call`] for an engine that parks the context.
+    pub fn parked_host_call(&self, site: ImportSite, slots: &mut [u64]) -> Result<(), HostTrap> {
+        let outcome = self.slot.parked(|cx| self.host_call(cx, site, slots));
+        outcome.unwrap_or_else(|| Err(HostTrap::Message("the store of the calling guest is out of reach".into())))
     }
 
     /// Takes a call out of a guest: what every host function of every engine does. `slots` has the arguments and gets the
@@ -392,38 +433,38 @@ impl<E: Engine> Realm<E> {
 
     fn answer(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), HostTrap> {
         let entry = self.instance(site.instance, |entry| {
-            (entry.version, entry.gas.clone(), entry.unsupported.get(site.import as usize).copied().flatten())
+            let gas = match entry.version {
+                Version::V1 => None,
+                Version::V2 => Some(entry.gas.clone()),
+            };
+            (gas, entry.unsupported.get(site.import as usize).copied().flatten())
         });
-        let Some((version, gas_global, unsupported)) = entry else {
+        let Some((gas, unsupported)) = entry else {
             return Err(HostTrap::Message("the calling instance is not complete".into()));
         };
         if let Some(ty) = unsupported {
             return Err(HostTrap::Message(format!("Unsupported function argument: {}", ty.name()).into()));
         }
-        let Some(mut host) = self.host.get() else {
+        let Some(host) = self.host.get() else {
             return Err(HostTrap::Message("no supervisor is there to answer".into()));
         };
-        let gas = match (version, &gas_global) {
-            (Version::V1, _) => None,
-            (Version::V2, Some(global)) => E::global_get(cx, global),
-            (Version::V2, None) => None,
+        let Some(gas) = gas else {
+            return self.lend(cx, host, HostCall { instance: site.instance, import: site.import, gas: None, slots });
         };
-        if version == Version::V2 && gas.is_none() {
-            return Err(HostTrap::Message("Cannot get gas global from store environment".into()));
-        }
-        let mut left = gas.map(|gas| gas as i64);
-        self.slot.lend(cx, || {
-            let call = HostCall { instance: site.instance, import: site.import, gas: left.as_mut(), slots };
-            // SAFETY: the pointer is the `host` of the innermost `enter` of this realm, whose frame is below us on this
-            // stack and cannot end before the guest that is calling us does; that frame does not use `host` itself. A
-            // nested `enter` during this call has a host of its own and puts this one back.
-            unsafe { host.as_mut() }.call(call)
-        })?;
-        if let (Some(left), Some(global)) = (left, gas_global) {
-            E::global_set(cx, &global, left as u64)
-                .map_err(|_| HostTrap::Message("Cannot set gas global from store environment".into()))?;
-        }
-        Ok(())
+        let cannot = |what| HostTrap::Message(format!("Cannot {what} gas global from store environment").into());
+        let global = gas.ok_or_else(|| cannot("get"))?;
+        let mut left = E::global_get(cx, &global).ok_or_else(|| cannot("get"))? as i64;
+        let call = HostCall { instance: site.instance, import: site.import, gas: Some(&mut left), slots };
+        self.lend(cx, host, call)?;
+        E::global_set(cx, &global, left as u64).map_err(|_| cannot("set"))
+    }
+
+    /// Lets the host answer with the store within reach.
+    fn lend(&self, cx: &mut E::Context<'_>, mut host: NonNull<dyn Host>, call: HostCall<'_>) -> Result<(), HostTrap> {
+        // SAFETY: the pointer is the `host` of the innermost `enter` of this realm, whose frame is below us on this stack
+        // and cannot end before the guest that is calling us does; that frame does not use `host` itself. A nested `enter`
+        // during this call has a host of its own and puts this one back.
+        self.slot.lend(cx, || unsafe { host.as_mut() }.call(call))
     }
 }
 
@@ -479,9 +520,4 @@ pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
         (None, Some(message)) => message.clone(),
         (None, None) => "no message".to_owned(),
     }
-}
-
-/// Room for a call's slots without an allocation in the common case.
-pub fn slots(count: usize) -> SmallVec<[u64; INLINE_SLOTS]> {
-    smallvec![0; count]
 }

@@ -22,7 +22,7 @@ export interface NativeModuleDescription {
   readonly exportedMemory0: number;
 }
 
-/** How a call ended that came back with {@link STATUS_TRAPPED}. */
+/** How a call ended that came back with any status but `STATUS_DONE`. */
 export interface NativeFailure {
   readonly trap: string;
   readonly message: string;
@@ -74,30 +74,49 @@ export const NO_CACHE = 0xffff_ffff;
 
 const SCRATCH_BYTES = 16 * 1024;
 /** The most parameters or results of a function that can be called. */
-export const MAX_SLOTS = (SCRATCH_BYTES - 24) / 8;
+const MAX_SLOTS = (SCRATCH_BYTES - 24) / 8;
 
-/** In {@link words}: which instance is called. */
-export const WORD_INSTANCE = 0;
-/** In {@link words}: which export is called, or which imported function of the guest is calling. */
-export const WORD_FUNC = 1;
-/** In {@link words}: how many slots the call has. */
-export const WORD_COUNT = 2;
-/** In {@link words}: whether the calling guest has gas in {@link GAS}. */
-export const WORD_HAS_GAS = 3;
-/** In {@link words}: how a call ended. */
-export const WORD_STATUS = 0;
-export const STATUS_DONE = 0;
-export const STATUS_TRAPPED = 1;
-/** In {@link longs}: the gas of the calling guest. */
-export const GAS = 2;
-/** In {@link longs}: the first argument or result. Slot `i` is `SLOTS + i` here, and `2 * (SLOTS + i)` in `words` and `ints`. */
-export const SLOTS = 3;
+/** In `words`: which instance is called. */
+const WORD_INSTANCE = 0;
+/** In `words`: which export is called, or which imported function of the guest is calling. */
+const WORD_FUNC = 1;
+/** In `words`: how many slots the call has. */
+const WORD_COUNT = 2;
+/** In `words`: whether the calling guest has gas in {@link GAS}. */
+const WORD_HAS_GAS = 3;
+/** In `words`: how a call ended. */
+const WORD_STATUS = 0;
+const STATUS_DONE = 0;
+/** In `longs`: the gas of the calling guest. */
+const GAS = 2;
+/** In `longs`: the first argument or result. Slot `i` is `SLOTS + i` here, and `2 * (SLOTS + i)` in `words` and `ints`. */
+const SLOTS = 3;
+
+/** The layout, for the same use. */
+export const layout = Object.freeze({
+  WORD_INSTANCE,
+  WORD_FUNC,
+  WORD_COUNT,
+  WORD_HAS_GAS,
+  WORD_STATUS,
+  STATUS_DONE,
+  GAS,
+  SLOTS,
+  MAX_SLOTS,
+} as const);
 
 const scratch = new ArrayBuffer(SCRATCH_BYTES);
-export const words = new Uint32Array(scratch);
-export const ints = new Int32Array(scratch);
-export const longs = new BigInt64Array(scratch);
-export const ulongs = new BigUint64Array(scratch);
+
+/**
+ * Views of the scratch buffer. Hot files take them into constants of their own (`const { words } = scratchViews`): what is
+ * imported is looked up again at each use, which V8 does not optimise away and costs more than the use itself.
+ */
+export const scratchViews = Object.freeze({
+  words: new Uint32Array(scratch),
+  ints: new Int32Array(scratch),
+  longs: new BigInt64Array(scratch),
+  ulongs: new BigUint64Array(scratch),
+});
 
 /** Tells the addon who answers guests' calls. Once. */
 export function setDispatch(dispatch: () => void): void {

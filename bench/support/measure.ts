@@ -67,7 +67,11 @@ export async function measure(comparison: Comparison): Promise<Figure[]> {
   globalThis.gc?.();
   const turns = new Map<Operation, Turn[]>(operations.map((operation) => [operation, []]));
   for (let round = 0; round < rounds; round += 1) {
-    for (const operation of operations) turns.get(operation)?.push(await turn(operation));
+    for (const operation of operations) {
+      // What is put off until the event loop comes round again, as after collected objects, happens between the turns.
+      await new Promise(setImmediate);
+      turns.get(operation)?.push(await turn(operation));
+    }
   }
   return operations.map((operation) => {
     const own = turns.get(operation) as Turn[];

@@ -4,8 +4,9 @@
 //! guest's memory and globals and call it again. So whoever holds the store's context (the caller of a guest, then
 //! the host function that the guest calls) takes turns: [`StoreSlot::with`] takes the context for as long as its
 //! closure runs, and [`StoreSlot::lend`] gives it back to the slot for exactly the length of a host call. At any moment
-//! at most one closure can use the context; a second one gets [`StoreError::Busy`]. The engines are not known here;
-//! the tests use a fake store.
+//! at most one closure can use the context; a second one gets [`StoreError::Busy`]. An engine whose host functions get no
+//! context of their own hands the caller's through: [`StoreSlot::park`] keeps it while the guest runs, and
+//! [`StoreSlot::parked`] gives it to the host function. The engines are not known here; the tests use a fake store.
 
 use std::{
     cell::{Cell, UnsafeCell},
@@ -41,11 +42,13 @@ enum State {
 pub struct StoreSlot<S: Lend> {
     store: UnsafeCell<S>,
     state: Cell<State>,
+    /// The context of the innermost caller that waits in `park`.
+    parked: Cell<Option<NonNull<()>>>,
 }
 
 impl<S: Lend> StoreSlot<S> {
     pub fn new(store: S) -> Self {
-        Self { store: UnsafeCell::new(store), state: Cell::new(State::Idle) }
+        Self { store: UnsafeCell::new(store), state: Cell::new(State::Idle), parked: Cell::new(None) }
     }
 
     /// Runs `f` with the store's context: the idle store's, or the one that a host call has lent.
@@ -82,9 +85,40 @@ impl<S: Lend> StoreSlot<S> {
         f()
     }
 
+    /// Keeps the caller's `context` for host functions while `f` runs the guest.
+    pub fn park<R>(&self, context: &mut S::Context<'_>, f: impl FnOnce() -> R) -> R {
+        let before = self.parked.replace(Some(NonNull::from(context).cast()));
+        let _back = Back { parked: &self.parked, before };
+        f()
+    }
+
+    /// Runs a host function with the context of the caller of its guest; `None` if no guest is running.
+    pub fn parked<R>(&self, f: impl FnOnce(&mut S::Context<'_>) -> R) -> Option<R> {
+        let parked = self.parked.take()?;
+        let _back = Back { parked: &self.parked, before: Some(parked) };
+        // SAFETY: `parked` comes from the `&mut S::Context` that the innermost frame of `park` holds borrowed; that frame is
+        // below us on this stack, because only a guest that it runs calls host functions, and does not touch the context
+        // until the guest is done. The pointer is taken out while `f` has it, so nobody else gets it from here; a `park` in
+        // `f` puts another one in, of a context that `f` has derived from this one. The closure is generic over the
+        // context's lifetime, so it cannot keep it.
+        Some(f(unsafe { parked.cast::<S::Context<'_>>().as_mut() }))
+    }
+
     /// Whether a panic has made the store unusable.
     pub fn is_poisoned(&self) -> bool {
         self.state.get() == State::Poisoned
+    }
+}
+
+/// Puts the parked context back when a scope ends.
+struct Back<'a> {
+    parked: &'a Cell<Option<NonNull<()>>>,
+    before: Option<NonNull<()>>,
+}
+
+impl Drop for Back<'_> {
+    fn drop(&mut self) {
+        self.parked.set(self.before);
     }
 }
 
@@ -161,6 +195,28 @@ mod tests {
         let slot = StoreSlot::new(FakeStore(0));
         descend(&slot, 50);
         assert_eq!(slot.with(|cx| *cx.0), Ok(51));
+    }
+
+    #[test]
+    fn a_parked_context_reaches_the_host_functions_of_its_guest() {
+        let slot = StoreSlot::new(FakeStore(0));
+        assert!(slot.parked(|_| ()).is_none());
+        slot.with(|cx| {
+            slot.park(cx, || {
+                slot.parked(|cx| {
+                    *cx.0 += 1;
+                    assert!(slot.parked(|_| ()).is_none(), "one host function has it");
+                    // A guest inside the host call.
+                    slot.lend(cx, || slot.with(|cx| slot.park(cx, || slot.parked(|cx| *cx.0 += 1))));
+                })
+                .expect("a guest is running");
+                slot.parked(|cx| *cx.0 += 1).expect("it is back");
+            });
+            *cx.0 += 1;
+        })
+        .expect("the slot is idle");
+        assert!(slot.parked(|_| ()).is_none());
+        assert_eq!(slot.with(|cx| *cx.0), Ok(4));
     }
 
     #[test]

@@ -24,18 +24,19 @@ use wasmer::{
 use wasmer_types::RawValue;
 
 use super::{
-    Engine, EngineConfig, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, MemoryRegion, OptLevel,
-    RealmPtr, store_slot::Lend,
+    Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, MemoryRegion,
+    OptLevel, RealmPtr, store_slot::Lend,
 };
 use crate::{
     error::{CompileError, EngineError, Frame, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
-    realm::INLINE_SLOTS,
+    realm::{Realm, Slots},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, TableType, ValueType},
 };
 
 /// The engine. Cloned into every store; all of them share its compiled code.
 pub struct Wasmer {
     engine: wasmer::Engine,
+    id: EngineId,
 }
 
 /// A function of a guest or of the host, as wasmer's call trampolines want it.
@@ -77,8 +78,15 @@ impl Engine for Wasmer {
         if let Ok(threads) = std::thread::available_parallelism() {
             compiler.num_threads(NonZero::min(threads, MAX_COMPILE_THREADS));
         }
-        let engine = EngineBuilder::new(compiler).set_features(Some(features())).engine();
-        Ok(Self { engine: engine.into() })
+        let engine: wasmer::Engine = EngineBuilder::new(compiler).set_features(Some(features())).engine().into();
+        // Never dropped: the unwinder keeps looking at the unwind tables of code that is gone, and a trap crashes there.
+        // There are only as many engines in a process as configurations.
+        std::mem::forget(engine.clone());
+        Ok(Self { engine, id: EngineId::next() })
+    }
+
+    fn id(&self) -> EngineId {
+        self.id
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
@@ -127,6 +135,10 @@ impl Engine for Wasmer {
         memory_type(&memory.ty(cx))
     }
 
+    fn same_memory(a: &Self::Memory, b: &Self::Memory) -> bool {
+        a == b
+    }
+
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError> {
         let refused = |reason: String| MemoryError::Grow { delta, reason };
         let pages = u32::try_from(delta).map_err(|_| refused(format!("more than {MAX_PAGES} pages")))?;
@@ -173,7 +185,7 @@ impl Engine for Wasmer {
         let type_signature_hash = cx.engine().as_sys().register_signature(&signature);
         let mut context = Box::new(VMDynamicFunctionContext {
             address: ptr::null(),
-            ctx: HostFunc { realm, site, slots: ty.slots() },
+            ctx: HostFunc { realm, site, slots: ty.slots(), params: ty.params.clone() },
         });
         context.address = host_func as *const () as *const vm::VMFunctionBody;
         let anyfunc = VMCallerCheckedAnyfunc {
@@ -224,9 +236,15 @@ impl Engine for Wasmer {
             .collect()
     }
 
-    fn call(cx: &mut Self::Context<'_>, func: &Self::Func, ty: &FuncType, slots: &mut [u64]) -> Result<(), Trap> {
+    fn call(
+        cx: &mut Self::Context<'_>,
+        realm: &Realm<Self>,
+        func: &Self::Func,
+        ty: &FuncType,
+        slots: &mut [u64],
+    ) -> Result<(), Trap> {
         debug_assert!(slots.len() >= ty.slots());
-        let mut values: SmallVec<[RawValue; INLINE_SLOTS]> =
+        let mut values: SmallVec<[RawValue; INLINE_VALUES]> =
             slots.iter().map(|slot| RawValue { u128: u128::from(*slot) }).collect();
         // SAFETY: `anyfunc` belongs to an object of this store, which is borrowed, and objects of a store are never
         // freed before it.
@@ -235,8 +253,7 @@ impl Engine for Wasmer {
             (anyfunc.vmctx, anyfunc.func_ptr, anyfunc.call_trampoline)
         };
         let values_ptr = values.as_mut_ptr().cast();
-        // `parked` makes the store current for host functions that the guest calls, and for nothing else.
-        let outcome = cx.parked(|| {
+        let outcome = realm.park(cx, || {
             // SAFETY: the three come from one `VMCallerCheckedAnyfunc`, so they belong together; `values` has a slot for
             // each parameter and each result of the function's type, which the realm has looked up for this function.
             unsafe { vm::wasmer_call_trampoline(None, &VM_CONFIG, vmctx, trampoline, callee, values_ptr) }
@@ -244,13 +261,8 @@ impl Engine for Wasmer {
         match outcome {
             Ok(()) => {
                 for ((slot, value), ty) in slots.iter_mut().zip(&values).zip(&ty.results) {
-                    // SAFETY: every bit pattern is a `u64`, and the guest has written at least as many bytes as its type.
-                    *slot = unsafe {
-                        match ty {
-                            ValueType::I32 | ValueType::F32 => u64::from(value.u32),
-                            _ => value.u64,
-                        }
-                    };
+                    // SAFETY: the guest has written a value of this type there, and any bits are a number.
+                    *slot = unsafe { slot_of(value, *ty) };
                 }
                 Ok(())
             }
@@ -258,6 +270,9 @@ impl Engine for Wasmer {
         }
     }
 }
+
+/// Calls with no more slots than this do not allocate for them.
+const INLINE_VALUES: usize = 8;
 
 /// Compiling is parallel per function; more threads than this bring little and take memory.
 const MAX_COMPILE_THREADS: NonZero<usize> = NonZero::new(8).expect("8 is not 0");
@@ -285,7 +300,9 @@ fn features() -> Features {
 struct HostFunc {
     realm: RealmPtr<Wasmer>,
     site: ImportSite,
+    /// The larger of the numbers of parameters and results.
     slots: usize,
+    params: Box<[ValueType]>,
 }
 
 impl HostFunc {
@@ -297,14 +314,15 @@ impl HostFunc {
     unsafe fn run(&self, values: *mut RawValue) -> Result<(), HostTrap> {
         // SAFETY: `values` is good for `self.slots` values, see above, and the guest is waiting for us to return.
         let values = unsafe { std::slice::from_raw_parts_mut(values, self.slots) };
-        // SAFETY: the caller wrote the parameters; a slot that only results use may hold anything, and any bits are a u64.
-        let mut slots: SmallVec<[u64; INLINE_SLOTS]> = values.iter().map(|value| unsafe { value.u64 }).collect();
-        wasmer::Store::with_current(|cx| {
-            // SAFETY: this is a host function that the engine is calling, made with this pointer.
-            unsafe { self.realm.get() }.host_call(cx, self.site, &mut slots)
-        })
-        .unwrap_or(Err(HostTrap::Message("the store of the calling guest is out of reach".into())))?;
-        for (value, slot) in values.iter_mut().zip(&slots) {
+        // Beyond the parameters, and above the 32 bits of a small one, there is whatever was on the stack before.
+        let mut slots = Slots::new(self.slots);
+        for ((slot, value), ty) in slots.iter_mut().zip(values.iter()).zip(&self.params) {
+            // SAFETY: the guest has written a value of this type there, and any bits are a number.
+            *slot = unsafe { slot_of(value, *ty) };
+        }
+        // SAFETY: this is a host function that the engine is calling, made with this pointer.
+        unsafe { self.realm.get() }.parked_host_call(self.site, &mut slots)?;
+        for (value, slot) in values.iter_mut().zip(slots.iter()) {
             *value = RawValue { u128: u128::from(*slot) };
         }
         Ok(())
@@ -343,6 +361,20 @@ fn export_func(cx: &mut StoreMut<'_>, export: Option<&wasmer::Extern>) -> Result
             Ok(Func { anyfunc, handle })
         }
         _ => Err(InstantiateError::Link("an exported function has no handle".to_owned())),
+    }
+}
+
+/// The bits of a value of that type as a slot.
+///
+/// # Safety
+///
+/// A value of at least the type's size must have been written to `value`.
+unsafe fn slot_of(value: &RawValue, ty: ValueType) -> u64 {
+    match ty {
+        // SAFETY: passed on to the caller.
+        ValueType::I32 | ValueType::F32 => u64::from(unsafe { value.u32 }),
+        // SAFETY: passed on to the caller.
+        _ => unsafe { value.u64 },
     }
 }
 

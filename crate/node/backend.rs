@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     cache::{Key, ModuleCache},
-    engine::{Engine, EngineConfig, wasmer::Wasmer, wasmi::Wasmi},
+    engine::{Engine, EngineConfig, EngineId, wasmer::Wasmer, wasmi::Wasmi},
     error::{CompileError, EngineError},
     module::Module,
     realm::Realm,
@@ -17,8 +17,8 @@ use crate::{
 
 #[derive(Clone)]
 pub enum AnyEngine {
-    Wasmi(u32, Arc<Wasmi>),
-    Wasmer(u32, Arc<Wasmer>),
+    Wasmi(Arc<Wasmi>),
+    Wasmer(Arc<Wasmer>),
 }
 
 #[derive(Clone)]
@@ -56,55 +56,50 @@ macro_rules! with_module {
 pub(super) use {with_module, with_realm};
 
 /// The engines of the process: equal configurations share one, so they share its modules.
-struct Engines<E> {
-    made: LazyLock<Mutex<HashMap<EngineConfig, (u32, Arc<E>)>>>,
-}
+type Engines<E> = LazyLock<Mutex<HashMap<EngineConfig, Arc<E>>>>;
 
-static WASMI: Engines<Wasmi> = Engines { made: LazyLock::new(Mutex::default) };
-static WASMER: Engines<Wasmer> = Engines { made: LazyLock::new(Mutex::default) };
+static WASMI: Engines<Wasmi> = LazyLock::new(Mutex::default);
+static WASMER: Engines<Wasmer> = LazyLock::new(Mutex::default);
 
-impl<E: Engine> Engines<E> {
-    /// `first_id` and every second number after it are for this kind of engine, so that ids are unique.
-    fn get(&self, config: &EngineConfig, first_id: u32) -> Result<(u32, Arc<E>), EngineError> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(engine) = made.get(config) {
-            return Ok(engine.clone());
-        }
-        let id = first_id + 2 * made.len() as u32;
-        let engine = (id, Arc::new(E::new(config)?));
-        made.insert(config.clone(), engine.clone());
-        Ok(engine)
+fn shared<E: Engine>(engines: &Engines<E>, config: &EngineConfig) -> Result<Arc<E>, EngineError> {
+    let mut engines = engines.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(engine) = engines.get(config) {
+        return Ok(engine.clone());
     }
+    let engine = Arc::new(E::new(config)?);
+    engines.insert(config.clone(), engine.clone());
+    Ok(engine)
 }
 
 impl AnyEngine {
     /// The engine of that name and configuration, or `None` if there is no such name.
     pub fn named(name: &str, config: &EngineConfig) -> Option<Result<Self, EngineError>> {
         match name {
-            Wasmi::NAME => Some(WASMI.get(config, 0).map(|(id, engine)| Self::Wasmi(id, engine))),
-            Wasmer::NAME => Some(WASMER.get(config, 1).map(|(id, engine)| Self::Wasmer(id, engine))),
+            Wasmi::NAME => Some(shared(&WASMI, config).map(Self::Wasmi)),
+            Wasmer::NAME => Some(shared(&WASMER, config).map(Self::Wasmer)),
             _ => None,
         }
     }
 
-    fn id(&self) -> u32 {
+    fn id(&self) -> EngineId {
         match self {
-            Self::Wasmi(id, _) | Self::Wasmer(id, _) => *id,
+            Self::Wasmi(engine) => engine.id(),
+            Self::Wasmer(engine) => engine.id(),
         }
     }
 
     pub fn new_realm(&self) -> AnyRealm {
         match self {
-            Self::Wasmi(_, engine) => AnyRealm::Wasmi(Realm::new(engine)),
-            Self::Wasmer(_, engine) => AnyRealm::Wasmer(Realm::new(engine)),
+            Self::Wasmi(engine) => AnyRealm::Wasmi(Realm::new(engine)),
+            Self::Wasmer(engine) => AnyRealm::Wasmer(Realm::new(engine)),
         }
     }
 
     /// Compiles, through the cache if there is one.
     pub fn compile(&self, wasm: &[u8], cache: Option<&ModuleCache<AnyModule>>) -> Result<AnyModule, CompileError> {
         let compile = || match self {
-            Self::Wasmi(_, engine) => Module::compile(&**engine, wasm).map(Arc::new).map(AnyModule::Wasmi),
-            Self::Wasmer(_, engine) => Module::compile(&**engine, wasm).map(Arc::new).map(AnyModule::Wasmer),
+            Self::Wasmi(engine) => Module::compile(&**engine, wasm).map(Arc::new).map(AnyModule::Wasmi),
+            Self::Wasmer(engine) => Module::compile(&**engine, wasm).map(Arc::new).map(AnyModule::Wasmer),
         };
         match cache {
             Some(cache) => cache.get_or_compile(&Key::new(wasm, self.id()), compile),

@@ -16,7 +16,7 @@ use crate::{
     cache::ModuleCache,
     engine::{EngineConfig, ExportType, ImportType, OptLevel},
     error::{GlobalError, InstantiateError, MemoryError, Trap},
-    realm::{Import, Version, move_memory, slots},
+    realm::{Import, Slots, Version, move_memory},
     value::{ExternType, MemoryType, ValueType},
 };
 
@@ -340,7 +340,7 @@ fn invoke(state: &State, scope: Scope) -> Outcome {
     if count > MAX_SLOTS {
         return Err(Throw::internal("too many slots"));
     }
-    let mut slots = slots(count);
+    let mut slots = Slots::new(count);
     scratch.read_slots(&mut slots);
     let mut supervisor = Supervisor::new(state, scope, &group, &scratch);
     let outcome = with_realm!(&group.realm, realm => realm.call(instance, export, &mut slots, &mut supervisor));

@@ -63,10 +63,14 @@ impl Group {
     }
 
     /// Detaches the views of memories that have grown. To be called whenever a guest may have run, before JavaScript does.
+    #[inline]
     pub fn detach_stale(&self, scope: Scope) {
-        if self.views.borrow().is_empty() {
-            return;
+        if !self.views.borrow().is_empty() {
+            self.detach_stale_views(scope);
         }
+    }
+
+    fn detach_stale_views(&self, scope: Scope) {
         let is_current = |view: &View| self.region(view.memory) == Ok(view.region);
         let stale: Vec<View> = self.views.borrow_mut().extract_if(.., |view| !is_current(view)).collect();
         for view in stale {

@@ -71,21 +71,21 @@ impl Scratch {
         unsafe { self.base.wrapping_add(GAS_AT).cast::<i64>().write(gas) }
     }
 
+    // Loops, because there are mostly one to four slots, for which a call of memcpy takes longer.
+
     pub fn read_slots(&self, slots: &mut [u64]) {
         assert!(slots.len() <= MAX_SLOTS);
-        // SAFETY: as in `read_word`; `slots` is Rust memory, so it does not overlap the buffer.
-        unsafe {
-            let from = self.base.wrapping_add(SLOTS_AT).cast::<u64>();
-            std::ptr::copy_nonoverlapping(from, slots.as_mut_ptr(), slots.len());
+        for (index, slot) in slots.iter_mut().enumerate() {
+            // SAFETY: as in `read_word`.
+            *slot = unsafe { self.base.wrapping_add(SLOTS_AT + 8 * index).cast::<u64>().read() };
         }
     }
 
     pub fn write_slots(&self, slots: &[u64]) {
         assert!(slots.len() <= MAX_SLOTS);
-        // SAFETY: as in `read_slots`.
-        unsafe {
-            let to = self.base.wrapping_add(SLOTS_AT).cast::<u64>();
-            std::ptr::copy_nonoverlapping(slots.as_ptr(), to, slots.len());
+        for (index, slot) in slots.iter().enumerate() {
+            // SAFETY: as in `read_word`.
+            unsafe { self.base.wrapping_add(SLOTS_AT + 8 * index).cast::<u64>().write(*slot) };
         }
     }
 }

@@ -97,13 +97,10 @@ fn a_function_may_have_a_thousand_parameters<E: Engine>(engine: &Arc<E>) {
     let adds: String = (1..1000).map(|at| format!("(i64.add (local.get {at}))")).collect();
     let guest = Guest::new(
         engine,
-        &format!(
-            r#"(module (func (export "sum") (param {}) (result i64) (local.get 0) {adds}))"#,
-            "i64 ".repeat(1000)
-        ),
+        &format!(r#"(module (func (export "sum") (param {}) (result i64) (local.get 0) {adds}))"#, "i64 ".repeat(1000)),
     );
     let arguments: Vec<u64> = (0..1000_u64).map(|at| at * at).collect();
-    assert_eq!(guest.call("sum", &arguments).expect("no trap"), [arguments.iter().sum()]);
+    assert_eq!(guest.call("sum", &arguments).expect("no trap"), [arguments.iter().sum::<u64>()]);
 }
 
 fn a_function_may_have_a_thousand_results<E: Engine>(engine: &Arc<E>) {
@@ -120,9 +117,8 @@ fn a_function_may_have_many_parameters_and_results_of_mixed_types<E: Engine>(eng
     let types = "i32 f64 i64 f32 ".repeat(50);
     let body: String = (0..200).map(|at| format!("(local.get {at})")).collect();
     let guest = Guest::new(engine, &format!(r#"(module (func (export "f") (param {types}) (result {types}) {body}))"#));
-    let arguments: Vec<u64> = (0..50)
-        .flat_map(|at| [I32[at % 9], F64_BITS[at % 9], I64[at % 9] ^ at as u64, F32_BITS[at % 9]])
-        .collect();
+    let arguments: Vec<u64> =
+        (0..50).flat_map(|at| [I32[at % 9], F64_BITS[at % 9], I64[at % 9] ^ at as u64, F32_BITS[at % 9]]).collect();
     assert_eq!(guest.call("f", &arguments).expect("no trap"), arguments);
 }
 
@@ -198,7 +194,8 @@ fn state_lasts_from_call_to_call<E: Engine>(engine: &Arc<E>) {
 }
 
 fn functions_with_many_locals_run<E: Engine>(engine: &Arc<E>) {
-    for locals in [1000, 10_000, 30_000] {
+    // wasmi translates no function with more than 30,000 parameters and locals, and says so when it is called.
+    for locals in [1000, 10_000, 29_999] {
         let wat = format!(
             r#"(module (func (export "f") (param i64) (result i64) (local {})
                 (local.set {locals} (local.get 0)) (i64.add (local.get {locals}) (local.get 1))))"#,

@@ -7,12 +7,11 @@ use proptest::prelude::*;
 use sandbox_host::{
     engine::{Engine, wasmer::Wasmer, wasmi::Wasmi},
     module::Module,
-    realm::{Import, Realm, Version},
-    value::ExternType,
+    realm::{Realm, Version},
 };
 use wasmparser::{Operator, Parser, Payload};
 
-use crate::guest::{engine, pages, wasm};
+use crate::guest::{engine, imports, pages, wasm};
 
 /// Small modules that have every section and many kinds of instructions between them.
 const MODULES: [&str; 5] = [
@@ -64,8 +63,12 @@ impl Judge {
         self.accepted += usize::from(wasmi.is_some());
         if wasmi != wasmer && !is_known_difference(binary) {
             let reason = match (&wasmi, &wasmer) {
-                (None, Some(_)) => format!("only wasmi: {}", Module::compile(&*self.wasmi, binary).err().expect("refused")),
-                (Some(_), None) => format!("only wasmer: {}", Module::compile(&*self.wasmer, binary).err().expect("refused")),
+                (None, Some(_)) => {
+                    format!("only wasmi: {}", Module::compile(&*self.wasmi, binary).err().expect("refused"))
+                }
+                (Some(_), None) => {
+                    format!("only wasmer: {}", Module::compile(&*self.wasmer, binary).err().expect("refused"))
+                }
                 _ => format!("{wasmi:?} and {wasmer:?}"),
             };
             self.disagreed.push(format!("{} {}: {reason}", what(), hex(binary)));
@@ -182,21 +185,18 @@ fn damaged_modules_that_are_valid_are_linked_alike() {
         let module = Arc::new(Module::compile(&**engine, binary).ok()?);
         let realm = Realm::new(engine);
         let memory = realm.new_memory(pages(1, 2)).expect("a good type");
-        let imports: Vec<Import> = module
-            .imports
-            .iter()
-            .map(|import| if matches!(import.ty, ExternType::Memory(_)) { Import::Memory(memory) } else { Import::HostFunc })
-            .collect();
         if module.instance_bytes > 64 << 20 {
             return None;
         }
         // Only the kind of the error is the same on both: a link error's sentence is the engine's own.
         use sandbox_host::error::InstantiateError as Error;
-        Some(realm.instantiate(&module, Version::V1, &imports).map(drop).map_err(|error| match error {
-            Error::Link(_) => "link".to_owned(),
-            Error::Segment(trap) => format!("{:?}", trap.code),
-            Error::CpuFeature(feature) => feature,
-            Error::Store(error) => error.to_string(),
+        Some(realm.instantiate(&module, Version::V1, &imports(&module, &[memory; 3])).map(drop).map_err(|error| {
+            match error {
+                Error::Link(_) => "link".to_owned(),
+                Error::Segment(trap) => format!("{:?}", trap.code),
+                Error::CpuFeature(feature) => feature,
+                Error::Store(error) => error.to_string(),
+            }
         }))
     }
     let (wasmi, wasmer) = (engine::<Wasmi>(), engine::<Wasmer>());

@@ -101,8 +101,7 @@ fn names_of_any_kind_are_kept<E: Engine>(engine: &Arc<E>) {
     let names = ["", " ", "z", "é\u{301}", "名前", "\u{202e}", "a\"b\\c\n", "\0", "start", "__proto__"];
     let quoted = |name: &str| name.bytes().map(|byte| format!("\\{byte:02x}")).collect::<String>();
     let exports: String = names.iter().map(|name| format!("(export \"{}\" (func 0))", quoted(name))).collect();
-    let imports: String =
-        names.iter().map(|name| format!("(import \"{0}\" \"{0}\" (func))", quoted(name))).collect();
+    let imports: String = names.iter().map(|name| format!("(import \"{0}\" \"{0}\" (func))", quoted(name))).collect();
     let guest = Guest::new(engine, &format!("(module {imports} {exports} (func))"));
     for (index, name) in names.iter().enumerate() {
         assert_eq!(guest.module.exports[index].name, *name);
@@ -260,8 +259,7 @@ fn what_is_no_numeric_global_is_not_read<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, GLOBALS);
     let get = |export| guest.realm.global_get(guest.index, export);
     let set = |export| guest.realm.global_set(guest.index, export, 0);
-    for (name, ty) in
-        [("v128", ValueType::V128), ("funcref", ValueType::FuncRef), ("externref", ValueType::ExternRef)]
+    for (name, ty) in [("v128", ValueType::V128), ("funcref", ValueType::FuncRef), ("externref", ValueType::ExternRef)]
     {
         let export = guest.export(name);
         assert_eq!(get(export), Ok(None), "{name}");

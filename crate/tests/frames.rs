@@ -6,7 +6,7 @@ use sandbox_host::{
     engine::{Engine, wasmer::Wasmer, wasmi::Wasmi},
     error::{Frame, HostTrap},
     module::Module,
-    realm::{Import, Realm, Version},
+    realm::{Realm, Version},
 };
 use wasmparser::{Parser, Payload};
 
@@ -33,10 +33,10 @@ fn wasmer_names_the_functions_that_were_running_innermost_first() {
 #[test]
 fn wasmer_has_frames_without_names_too() {
     let binary = without_names(&wasm(r#"(module (func unreachable) (func (export "run") (call 0)))"#));
-    let module = Arc::new(Module::compile(&*engine::<Wasmer>(), &binary).expect("valid"));
-    let realm = Realm::new(&engine::<Wasmer>());
-    let index = realm.instantiate(&module, Version::V1, &[]).expect("it links");
-    let trap = Guest { realm, module, index }.call("run", &[]).expect_err("it traps");
+    let engine = engine::<Wasmer>();
+    let module = Arc::new(Module::compile(&*engine, &binary).expect("valid"));
+    let realm = Realm::new(&engine);
+    let trap = Guest::of(&realm, &module, Version::V1, &[]).call("run", &[]).expect_err("it traps");
     let frames: Vec<_> = trap.frames.iter().map(|frame| (frame.function_name.clone(), frame.function_index)).collect();
     assert_eq!(frames, [(None, 0), (None, 1)]);
 }
@@ -125,15 +125,15 @@ fn modules() -> Vec<(String, Vec<u8>)> {
 /// Only on wasmer, because wasmi keeps no frames.
 #[test]
 fn offsets_are_those_of_the_binary_that_was_given() {
+    let engine = engine::<Wasmer>();
     for (what, binary) in modules() {
-        let module = Arc::new(Module::compile(&*engine::<Wasmer>(), &binary).unwrap_or_else(|error| panic!("{what}: {error}")));
-        let realm = Realm::new(&engine::<Wasmer>());
-        let imports = vec![Import::HostFunc; module.imports.len()];
-        let index = realm.instantiate(&module, Version::V1, &imports).expect("it links");
+        let module = Arc::new(Module::compile(&*engine, &binary).unwrap_or_else(|error| panic!("{what}: {error}")));
+        let realm = Realm::new(&engine);
+        let guest = Guest::of(&realm, &module, Version::V1, &[]);
         let mut traps = Vec::new();
-        traps.extend(realm.start(index, &mut no_host()).err());
-        if let Some(run) = module.exports.iter().position(|export| export.name == "run") {
-            traps.extend(realm.call(index, run as u32, &mut [], &mut no_host()).err());
+        traps.extend(realm.start(guest.index, &mut no_host()).err());
+        if module.exports.iter().any(|export| export.name == "run") {
+            traps.extend(guest.call("run", &[]).err());
         }
         let bodies = bodies(&binary);
         assert!(!traps.is_empty(), "{what}");

@@ -101,11 +101,12 @@ fn gas_is_read_at_each_call<E: Engine>(engine: &Arc<E>) {
         expected -= spent as i64;
     }
     set_gas(&guest, 50);
-    guest.call_with("spend", &[1], |call| {
-        assert_eq!(*call.gas.expect("Version 2"), 49);
-        Ok(())
-    })
-    .expect("no trap");
+    guest
+        .call_with("spend", &[1], |call| {
+            assert_eq!(*call.gas.expect("Version 2"), 49);
+            Ok(())
+        })
+        .expect("no trap");
 }
 
 fn a_failed_host_call_leaves_the_gas_as_it_was<E: Engine>(engine: &Arc<E>) {
@@ -181,13 +182,14 @@ fn a_nested_call_sees_the_gas_of_the_guest<E: Engine>(engine: &Arc<E>) {
     let results = guest.call_with("spend", &[100], |call| {
         let outer = call.gas.expect("Version 2");
         assert_eq!(*outer, 900);
-        guest.call_with("spend", &[10], |call| {
-            let inner = call.gas.expect("Version 2");
-            assert_eq!(*inner, 890);
-            *inner -= 1;
-            Ok(())
-        })
-        .expect("no trap");
+        guest
+            .call_with("spend", &[10], |call| {
+                let inner = call.gas.expect("Version 2");
+                assert_eq!(*inner, 890);
+                *inner -= 1;
+                Ok(())
+            })
+            .expect("no trap");
         assert_eq!(gas(&guest), 889);
         *outer = gas(&guest) - 1;
         Ok(())
@@ -204,16 +206,17 @@ fn a_nested_call_of_another_instance_has_its_own_gas<E: Engine>(engine: &Arc<E>)
     set_gas(&inner, 5);
     let results = outer.call_with("run", &[0], |call| {
         *call.gas.expect("Version 2") -= 1;
-        inner.call_with("run", &[0], |call| {
-            *call.gas.expect("Version 2") -= 1;
-            old.call_with("run", &[0], |call| {
-                assert!(call.gas.is_none());
+        inner
+            .call_with("run", &[0], |call| {
+                *call.gas.expect("Version 2") -= 1;
+                old.call_with("run", &[0], |call| {
+                    assert!(call.gas.is_none());
+                    Ok(())
+                })
+                .expect("no trap");
                 Ok(())
             })
             .expect("no trap");
-            Ok(())
-        })
-        .expect("no trap");
         Ok(())
     });
     results.expect("no trap");
@@ -281,10 +284,11 @@ fn the_gas_global_is_found_whatever_else_is_exported<E: Engine>(engine: &Arc<E>)
             (export "zz" (global $other)) (export "start" (global $other)) (export "gear_gas" (global $gas))
             (export "a" (global $other)) (export "run" (func $f)) (func $s) (start $s))"#,
     );
-    guest.call_with("run", &[], |call| {
-        assert_eq!(std::mem::replace(call.gas.expect("Version 2"), 3), 2);
-        Ok(())
-    })
-    .expect("no trap");
+    guest
+        .call_with("run", &[], |call| {
+            assert_eq!(std::mem::replace(call.gas.expect("Version 2"), 3), 2);
+            Ok(())
+        })
+        .expect("no trap");
     assert_eq!((guest.global("gear_gas"), guest.global("zz")), (3, 1));
 }

@@ -58,6 +58,16 @@ pub fn compile<E: Engine>(engine: &E, wat: &str) -> Arc<Module<E>> {
     Arc::new(Module::compile(engine, &wasm(wat)).unwrap_or_else(|error| panic!("{error}\n{wat}")))
 }
 
+/// What a module is linked with: functions of the host, and `memories` in turn.
+pub fn imports<E: Engine>(module: &Module<E>, memories: &[u32]) -> Vec<Import> {
+    let mut memories = memories.iter();
+    let import = |ty: &ExternType| match ty {
+        ExternType::Memory(_) => Import::Memory(*memories.next().expect("a memory for each memory import")),
+        _ => Import::HostFunc,
+    };
+    module.imports.iter().map(|import| &import.ty).map(import).collect()
+}
+
 /// What a test passes where no host call may happen.
 pub fn no_host() -> impl Host {
     HostFn(|_: HostCall<'_>| Err(HostTrap::Message("the test expects no host call".into())))
@@ -93,18 +103,14 @@ impl<E: Engine> Guest<E> {
 
     /// An instance in `realm`. Its function imports are the host's, its memory imports take `memories` in turn.
     pub fn linked(realm: &Rc<Realm<E>>, version: Version, wat: &str, memories: &[u32]) -> Self {
-        let module = compile(&**realm.engine(), wat);
-        let mut memories = memories.iter();
-        let imports: Vec<Import> = module
-            .imports
-            .iter()
-            .map(|import| match import.ty {
-                ExternType::Memory(_) => Import::Memory(*memories.next().expect("a memory for each memory import")),
-                _ => Import::HostFunc,
-            })
-            .collect();
-        let index = realm.instantiate(&module, version, &imports).unwrap_or_else(|error| panic!("{error}\n{wat}"));
-        Self { realm: realm.clone(), module, index }
+        Self::of(realm, &compile(&**realm.engine(), wat), version, memories)
+    }
+
+    /// The same, of a module that is compiled already.
+    pub fn of(realm: &Rc<Realm<E>>, module: &Arc<Module<E>>, version: Version, memories: &[u32]) -> Self {
+        let index = realm.instantiate(module, version, &imports(module, memories));
+        let index = index.unwrap_or_else(|error| panic!("{error}"));
+        Self { realm: realm.clone(), module: module.clone(), index }
     }
 
     /// The index of an export.
@@ -188,6 +194,8 @@ pub fn alone(path: &str, test: impl FnOnce()) {
     let output = Command::new(program)
         .args(["--exact", name, "--test-threads=1", "--nocapture"])
         .env(ALONE, "1")
+        // One arena of the allocator for all threads, so that what is measured does not depend on which thread did it.
+        .env("MALLOC_ARENA_MAX", "1")
         .output()
         .expect("the test program can be started");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

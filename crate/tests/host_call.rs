@@ -1,6 +1,11 @@
 //! Calls out of a guest: what the host gets and gives, how it fails, and what it may do meanwhile.
 
-use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::Arc,
+};
 
 use sandbox_host::{
     engine::Engine,
@@ -24,6 +29,7 @@ on_both_engines![
     a_message_ends_the_guest_and_is_its_traps_message,
     a_panic_of_the_host_stops_at_the_seam,
     a_panic_in_a_nested_call_stops_at_the_innermost_seam,
+    a_realm_can_be_used_while_a_panic_unwinds,
     a_failed_host_call_changes_no_result,
     the_guest_runs_on_after_a_host_call_and_not_after_a_failed_one,
     the_host_reads_and_writes_memory_while_the_guest_waits,
@@ -138,7 +144,8 @@ fn the_high_bits_of_a_small_result_do_not_matter<E: Engine>(engine: &Arc<E>) {
             (func (export "widened") (result i64) (call $f) drop i64.extend_i32_u)
             (export "direct" (func $f)))"#,
     );
-    for (name, expected) in [("run", &[0xffff_fffe, 7][..]), ("widened", &[0xffff_fffe]), ("direct", &[0xffff_fffe, 7])] {
+    for (name, expected) in [("run", &[0xffff_fffe, 7][..]), ("widened", &[0xffff_fffe]), ("direct", &[0xffff_fffe, 7])]
+    {
         let results = guest.call_with(name, &[], |call| {
             call.slots.copy_from_slice(&[0xdead_beef_ffff_fffe, 0xdead_beef_0000_0007]);
             Ok(())
@@ -167,7 +174,8 @@ fn a_host_function_may_have_a_thousand_parameters<E: Engine>(engine: &Arc<E>) {
 }
 
 fn a_host_function_may_have_many_results<E: Engine>(engine: &Arc<E>) {
-    for (group, times) in [("i64 ", 1000), ("i32 f64 i64 f32 ", 1), ("i32 f64 i64 f32 ", 100), ("i32 ", 2), ("f32 ", 3)] {
+    for (group, times) in [("i64 ", 1000), ("i32 f64 i64 f32 ", 1), ("i32 f64 i64 f32 ", 100), ("i32 ", 2), ("f32 ", 3)]
+    {
         let types = group.repeat(times);
         let guest = Guest::new(
             engine,
@@ -195,7 +203,8 @@ fn slots_are_as_many_as_the_longer_side_needs<E: Engine>(engine: &Arc<E>) {
         ("(param i32 i32 i32) (result i32)", 3),
         ("(param i32) (result i32 i32 i32)", 3),
     ] {
-        let guest = Guest::new(engine, &format!(r#"(module (import "e" "f" (func $f {ty})) (export "run" (func $f)))"#));
+        let guest =
+            Guest::new(engine, &format!(r#"(module (import "e" "f" (func $f {ty})) (export "run" (func $f)))"#));
         let mut seen = None;
         let call = guest.call_with("run", &[], |call: HostCall<'_>| {
             seen = Some(call.slots.len());
@@ -238,7 +247,10 @@ fn types_that_fit_no_slot_trap_when_called<E: Engine>(engine: &Arc<E>) {
     );
     for ty in ["v128", "funcref", "externref"] {
         let trap = guest.call_with(ty, &[], |_| panic!("the host must not be asked")).expect_err("it traps");
-        assert_eq!((trap.code, &*trap.message), (TrapCode::Supervisor, &*format!("Unsupported function argument: {ty}")));
+        assert_eq!(
+            (trap.code, &*trap.message),
+            (TrapCode::Supervisor, &*format!("Unsupported function argument: {ty}"))
+        );
     }
     guest.call_with("ok", &[], |_| Ok(())).expect("no trap");
 }
@@ -303,6 +315,29 @@ fn a_panic_in_a_nested_call_stops_at_the_innermost_seam<E: Engine>(engine: &Arc<
     assert_eq!(results.expect("no trap"), [9]);
 }
 
+fn a_realm_can_be_used_while_a_panic_unwinds<E: Engine>(engine: &Arc<E>) {
+    struct WritesWhenDropped<'a, E: Engine>(&'a Guest<E>, u64);
+
+    impl<E: Engine> Drop for WritesWhenDropped<'_, E> {
+        fn drop(&mut self) {
+            self.0.realm.memory_write(self.0.memory("m"), self.1, &[7]).expect("usable while unwinding");
+        }
+    }
+
+    let guest = Guest::new(engine, CALLS_OUT);
+    let call = guest.call_with("run", &[1], |_| {
+        let _writes = WritesWhenDropped(&guest, 0);
+        panic!("on purpose")
+    });
+    assert_eq!(call.expect_err("it panics").code, TrapCode::Internal);
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        let _writes = WritesWhenDropped(&guest, 1);
+        panic!("on purpose")
+    }));
+    assert!(caught.is_err());
+    assert_eq!(contents(&guest.realm, guest.memory("m"))[..2], [7, 7]);
+}
+
 fn a_failed_host_call_changes_no_result<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, CALLS_OUT);
     let mut slots = [77];
@@ -342,7 +377,7 @@ fn the_host_grows_the_memory_while_the_guest_waits<E: Engine>(engine: &Arc<E>) {
     // The guest must see the new size and the new place of its memory as soon as it runs on.
     let wat = |memory: &str| {
         format!(
-            r#"(module {memory} (import "e" "f" (func $f)) (export "m" (memory 0))
+            r#"(module (import "e" "f" (func $f)) {memory} (export "m" (memory 0))
                 (func (export "run") (result i32 i32)
                     (i32.store8 (i32.const 0) (i32.const 5))
                     (call $f)
@@ -355,8 +390,8 @@ fn the_host_grows_the_memory_while_the_guest_waits<E: Engine>(engine: &Arc<E>) {
     let imported = realm.new_memory(pages(1, 9)).expect("a good type");
     for guest in [
         Guest::linked(&realm, Version::V1, &wat(r#"(import "e" "m" (memory 1))"#), &[imported]),
-        Guest::linked(&realm, Version::V1, &wat("").replace("(export", "(memory 1) (export"), &[]),
-        Guest::linked(&realm, Version::V1, &wat("").replace("(export", "(memory 1 9) (export"), &[]),
+        Guest::linked(&realm, Version::V1, &wat("(memory 1)"), &[]),
+        Guest::linked(&realm, Version::V1, &wat("(memory 1 9)"), &[]),
     ] {
         let results = guest.call_with("run", &[], |_| {
             let memory = guest.memory("m");
@@ -405,11 +440,12 @@ fn the_host_calls_another_instance_of_the_realm<E: Engine>(engine: &Arc<E>) {
         &[memory],
     );
     let results = outer.call_with("run", &[0], |call| {
-        call.slots[0] = inner.call_with("run", &[], |call| {
-            assert_eq!(call.instance, inner.index);
-            call.slots[0] = u64::from(contents(&realm, memory)[3]) + 10;
-            Ok(())
-        })
+        call.slots[0] = inner
+            .call_with("run", &[], |call| {
+                assert_eq!(call.instance, inner.index);
+                call.slots[0] = u64::from(contents(&realm, memory)[3]) + 10;
+                Ok(())
+            })
             .expect("no trap")[0];
         Ok(())
     });
@@ -419,14 +455,15 @@ fn the_host_calls_another_instance_of_the_realm<E: Engine>(engine: &Arc<E>) {
 fn the_host_calls_a_guest_of_another_realm<E: Engine>(engine: &Arc<E>) {
     let (outer, inner) = (Guest::new(engine, CALLS_OUT), Guest::new(engine, CALLS_OUT));
     let results = outer.call_with("run", &[1], |call| {
-        call.slots[0] = inner.call_with("run", &[call.slots[0] + 1], |call| {
-            // Both realms are within reach, each by its own context.
-            inner.realm.memory_write(inner.memory("m"), 0, &[1]).expect("in bounds");
-            outer.realm.memory_write(outer.memory("m"), 0, &[2]).expect("in bounds");
-            assert_eq!((inner.global("g"), outer.global("g")), (1, 1));
-            call.slots[0] += 1;
-            Ok(())
-        })
+        call.slots[0] = inner
+            .call_with("run", &[call.slots[0] + 1], |call| {
+                // Both realms are within reach, each by its own context.
+                inner.realm.memory_write(inner.memory("m"), 0, &[1]).expect("in bounds");
+                outer.realm.memory_write(outer.memory("m"), 0, &[2]).expect("in bounds");
+                assert_eq!((inner.global("g"), outer.global("g")), (1, 1));
+                call.slots[0] += 1;
+                Ok(())
+            })
             .expect("no trap")[0];
         outer.realm.memory_write(outer.memory("m"), 1, &[3]).expect("in bounds");
         inner.realm.memory_write(inner.memory("m"), 1, &[4]).expect("in bounds");
@@ -517,7 +554,11 @@ fn a_nested_trap_ends_the_nested_call_only<E: Engine>(engine: &Arc<E>) {
     assert_eq!(results.expect("no trap"), [6]);
 }
 
-fn descend<E: Engine>(guest: &Guest<E>, depth: u64, bottom: &dyn Fn() -> Result<u64, HostTrap>) -> Result<u64, HostTrap> {
+fn descend<E: Engine>(
+    guest: &Guest<E>,
+    depth: u64,
+    bottom: &dyn Fn() -> Result<u64, HostTrap>,
+) -> Result<u64, HostTrap> {
     let results = guest.call_with("run", &[depth], |call| {
         call.slots[0] = match call.slots[0] {
             0 => bottom()?,
@@ -579,10 +620,11 @@ fn an_import_that_is_exported_can_be_called<E: Engine>(engine: &Arc<E>) {
 fn an_exported_import_can_be_called_from_inside_a_host_call<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, CALLS_OUT);
     let results = guest.call_with("run", &[1], |call| {
-        call.slots[0] = guest.call_with("out", &[20], |call| {
-            call.slots[0] = guest.call("add", &[call.slots[0], 1]).expect("no trap")[0];
-            Ok(())
-        })
+        call.slots[0] = guest
+            .call_with("out", &[20], |call| {
+                call.slots[0] = guest.call("add", &[call.slots[0], 1]).expect("no trap")[0];
+                Ok(())
+            })
             .expect("no trap")[0];
         Ok(())
     });
@@ -662,4 +704,30 @@ fn many_host_calls_in_one_call<E: Engine>(engine: &Arc<E>) {
         Ok(())
     });
     assert_eq!(results.expect("no trap"), [300_000]);
+}
+
+/// Across both engines, so not one of those above: each finds its own guests again below those of the other.
+#[test]
+fn guests_of_both_engines_call_each_other() {
+    use crate::guest::engine;
+    use sandbox_host::engine::{wasmer::Wasmer, wasmi::Wasmi};
+
+    fn descend(wasmi: &Guest<Wasmi>, wasmer: &Guest<Wasmer>, depth: u64) -> u64 {
+        let below = |call: HostCall<'_>| {
+            let depth = call.slots[0];
+            assert_eq!(wasmi.call("add", &[depth, 1]).expect("no trap"), [depth + 1]);
+            assert_eq!(wasmer.call("add", &[depth, 2]).expect("no trap"), [depth + 2]);
+            assert_eq!(wasmer.trap("fail", &[]), TrapCode::Unreachable);
+            call.slots[0] = if depth == 0 { 0 } else { 1 + descend(wasmi, wasmer, depth - 1) };
+            Ok(())
+        };
+        let results = if depth % 2 == 0 {
+            wasmi.call_with("run", &[depth], below)
+        } else {
+            wasmer.call_with("run", &[depth], below)
+        };
+        results.expect("no trap")[0]
+    }
+    let (wasmi, wasmer) = (Guest::new(&engine(), CALLS_OUT), Guest::new(&engine(), CALLS_OUT));
+    assert_eq!(descend(&wasmi, &wasmer, 20), 20);
 }

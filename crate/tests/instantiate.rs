@@ -36,6 +36,8 @@ on_both_engines![
     an_own_memory_too_large_to_exist_is_refused,
 ];
 
+on_both_engines_alone![a_module_of_another_engine_is_refused];
+
 fn link<E: Engine>(realm: &Rc<Realm<E>>, wat: &str, imports: &[Import]) -> Result<u32, InstantiateError> {
     realm.instantiate(&compile(&**realm.engine(), wat), Version::V1, imports)
 }
@@ -48,7 +50,8 @@ fn assert_not_linked(result: Result<u32, InstantiateError>) -> String {
 }
 
 fn imports_link_under_any_module_name<E: Engine>(engine: &Arc<E>) {
-    for (module, name) in [("env", "f"), ("", ""), ("名前", "f g"), ("wasi_snapshot_preview1", "fd_write"), ("0", "1")] {
+    for (module, name) in [("env", "f"), ("", ""), ("名前", "f g"), ("wasi_snapshot_preview1", "fd_write"), ("0", "1")]
+    {
         let wat = format!(
             r#"(module (import "{module}" "{name}" (func $f (result i32))) (import "{module}" "m" (memory 1))
                 (func (export "run") (result i32) (i32.add (call $f) (i32.load8_u (i32.const 3)))))"#
@@ -154,7 +157,8 @@ fn a_memory_that_does_not_fit_is_refused<E: Engine>(engine: &Arc<E>) {
     ] {
         let realm = Realm::new(engine);
         let memory = realm.new_memory(given).expect("a good type");
-        let linked = link(&realm, &format!(r#"(module (import "e" "m" (memory {wanted})))"#), &[Import::Memory(memory)]);
+        let linked =
+            link(&realm, &format!(r#"(module (import "e" "m" (memory {wanted})))"#), &[Import::Memory(memory)]);
         match fits {
             true => assert!(linked.is_ok(), "{given:?} {wanted} {linked:?}"),
             false => assert!(!assert_not_linked(linked).is_empty(), "{given:?} {wanted}"),
@@ -208,7 +212,10 @@ fn an_element_segment_out_of_bounds_is_refused_with_its_trap<E: Engine>(engine: 
         "(table 0 funcref) (elem (i32.const 0) $f)",
         "(table 1 externref) (elem (table 0) (i32.const 1) externref (ref.null extern))",
     ] {
-        assert_segment(link(&Realm::new(engine), &format!("(module (func $f) {elements})"), &[]), TrapCode::TableOutOfBounds);
+        assert_segment(
+            link(&Realm::new(engine), &format!("(module (func $f) {elements})"), &[]),
+            TrapCode::TableOutOfBounds,
+        );
     }
 }
 
@@ -284,12 +291,7 @@ fn instances_of_one_module_have_their_own_state<E: Engine>(engine: &Arc<E>) {
                 (global.get $g)))"#,
     );
     let realm = Realm::new(engine);
-    let guests: Vec<_> = (0..3)
-        .map(|_| {
-            let index = realm.instantiate(&module, Version::V1, &[]).expect("it links");
-            Guest { realm: realm.clone(), module: module.clone(), index }
-        })
-        .collect();
+    let guests: Vec<_> = (0..3).map(|_| Guest::of(&realm, &module, Version::V1, &[])).collect();
     for (calls, guest) in guests.iter().enumerate() {
         for call in 0..=calls as u64 {
             assert_eq!(guest.call("count", &[]).expect("no trap"), [call + 1]);
@@ -306,12 +308,7 @@ fn many_instances_live_in_one_realm<E: Engine>(engine: &Arc<E>) {
         &**engine,
         r#"(module (import "e" "who" (func (result i32))) (func (export "who") (result i32) (call 0)))"#,
     );
-    let guests: Vec<_> = (0..500)
-        .map(|_| {
-            let index = realm.instantiate(&module, Version::V1, &[Import::HostFunc]).expect("it links");
-            Guest { realm: realm.clone(), module: module.clone(), index }
-        })
-        .collect();
+    let guests: Vec<_> = (0..500).map(|_| Guest::of(&realm, &module, Version::V1, &[])).collect();
     for guest in guests.iter().rev() {
         let answer = |call: HostCall<'_>| {
             call.slots[0] = call.instance.into();
@@ -381,4 +378,12 @@ fn an_own_memory_too_large_to_exist_is_refused<E: Engine>(engine: &Arc<E>) {
     let at = binary.windows(3).position(|bytes| bytes == [0xff, 0xff, 0x03]).expect("65535 as LEB128");
     binary[at..at + 3].copy_from_slice(&[0x81, 0x80, 0x04]);
     assert!(Module::compile(&**engine, &binary).is_err());
+}
+
+fn a_module_of_another_engine_is_refused<E: Engine>(engine: &Arc<E>) {
+    // Its code belongs to its engine, and may be gone together with it.
+    let other = crate::guest::engine::<E>();
+    let module = compile(&*other, r#"(module (func (export "f") unreachable))"#);
+    drop(other);
+    assert_not_linked(Realm::new(engine).instantiate(&module, Version::V1, &[]));
 }

@@ -6,10 +6,10 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, sync::Barrier, thread};
 use sandbox_host::{
     engine::Engine,
     module::Module,
-    realm::{HostCall, Import, Realm, Version},
+    realm::{HostCall, Realm, Version},
 };
 
-use crate::guest::{Guest, HostFn, compile, contents, pages, wasm};
+use crate::guest::{Guest, HostFn, compile, contents, pages};
 
 on_both_engines![
     realms_may_be_dropped_in_any_order,
@@ -33,9 +33,7 @@ const WORKS: &str = r#"(module (import "e" "m" (memory 1)) (import "e" "f" (func
 fn working<E: Engine>(engine: &Arc<E>, module: &Arc<Module<E>>) -> Guest<E> {
     let realm = Realm::new(engine);
     let memory = realm.new_memory(pages(1, 16)).expect("a good type");
-    let imports = [Import::Memory(memory), Import::HostFunc];
-    let index = realm.instantiate(module, Version::V1, &imports).expect("it links");
-    Guest { realm, module: module.clone(), index }
+    Guest::of(&realm, module, Version::V1, &[memory])
 }
 
 fn plus_one(call: HostCall<'_>) -> Result<(), sandbox_host::error::HostTrap> {
@@ -195,7 +193,7 @@ on_both_engines_alone![
     instances_of_a_dropped_realm_leave_no_memory_behind,
     calls_leave_no_memory_behind,
     traps_leave_no_memory_behind,
-    modules_leave_no_memory_behind,
+    engines_leave_no_memory_behind,
 ];
 
 /// How much resident memory grows, per turn, once `turn` has run for a while.
@@ -220,7 +218,7 @@ fn instances_of_a_dropped_realm_leave_no_memory_behind<E: Engine>(engine: &Arc<E
     let each = growth_per_turn(400, |_| {
         let guest = working(engine, &module);
         for _ in 0..50 {
-            guest.realm.instantiate(&module, Version::V1, &[Import::Memory(0), Import::HostFunc]).expect("it links");
+            Guest::of(&guest.realm, &module, Version::V1, &[0]);
         }
     });
     assert!(each < 2048, "{each} bytes for each realm of 50 instances");
@@ -253,17 +251,50 @@ fn traps_leave_no_memory_behind<E: Engine>(engine: &Arc<E>) {
     assert!(each < 8, "{each} bytes for each trap");
 }
 
-/// Compiled code must go when its module does: a server compiles more modules in its life than it ever holds.
 #[cfg(target_os = "linux")]
-fn modules_leave_no_memory_behind<E: Engine>(engine: &Arc<E>) {
-    let adds = "(i64.xor (i64.rotl (i64.mul (local.get 0))  (local.get 0)) (i64.const 0x123456789abcdef))".repeat(400);
-    let funcs = format!("(func (param i64) (result i64) (local.get 0) {adds})").repeat(4);
-    let each = growth_per_turn(100, |turn| {
-        let wat = format!(r#"(module {funcs} (func (export "f") (result i32) (i32.const {turn})))"#);
-        let module = Arc::new(Module::compile(&**engine, &wasm(&wat)).expect("valid"));
-        let realm = Realm::new(engine);
-        let index = realm.instantiate(&module, Version::V1, &[]).expect("it links");
-        assert_eq!(Guest { realm, module, index }.call("f", &[]).expect("no trap"), [turn]);
+fn engines_leave_no_memory_behind<E: Engine>(_: &Arc<E>) {
+    let binaries = binaries();
+    let each = growth_per_turn(300, |turn| compile_and_run(&crate::guest::engine::<E>(), &binaries[turn as usize % 8]));
+    assert!(each < 4096, "{each} bytes for each engine");
+}
+
+/// Compiled code must go when its module does: a server compiles more modules in its life than it ever holds. In a
+/// process of its own, see `on_both_engines_alone`.
+#[cfg(target_os = "linux")]
+#[test]
+fn modules_of_wasmer_leave_no_memory_behind() {
+    crate::guest::alone("core::lifetime::modules_of_wasmer_leave_no_memory_behind", || {
+        let (engine, binaries) = (crate::guest::engine::<sandbox_host::engine::wasmer::Wasmer>(), binaries());
+        let each = growth_per_turn(300, |turn| compile_and_run(&engine, &binaries[turn as usize % 8]));
+        assert!(each < 4096, "{each} bytes for each module");
     });
-    assert!(each < 4096, "{each} bytes for each module");
+}
+
+/// wasmi keeps the code of each function that it has ever seen as long as its engine lives. This is to notice when that
+/// gets worse, or better.
+#[cfg(target_os = "linux")]
+#[test]
+fn modules_of_wasmi_leave_no_more_behind_than_their_code() {
+    crate::guest::alone("core::lifetime::modules_of_wasmi_leave_no_more_behind_than_their_code", || {
+        let (engine, binaries) = (crate::guest::engine::<sandbox_host::engine::wasmi::Wasmi>(), binaries());
+        let each = growth_per_turn(300, |turn| compile_and_run(&engine, &binaries[turn as usize % 8]));
+        let code = binaries[0].len() as u64;
+        assert!((code / 2..code * 3 / 2).contains(&each), "{each} bytes for each module of {code} bytes");
+    });
+}
+
+/// Modules of 10 KB.
+#[cfg(target_os = "linux")]
+fn binaries() -> Vec<Vec<u8>> {
+    let mix = "(i64.xor (i64.rotl (i64.mul (local.get 0)) (local.get 0)) (i64.const 0x123456789abcdef))".repeat(150);
+    let funcs = format!("(func (param i64) (result i64) (local.get 0) {mix})").repeat(4);
+    let text = |number| format!(r#"(module {funcs} (func (export "f") (result i32) (i32.const {number})))"#);
+    (0..8).map(|number| crate::guest::wasm(&text(number))).collect()
+}
+
+#[cfg(target_os = "linux")]
+fn compile_and_run<E: Engine>(engine: &Arc<E>, binary: &[u8]) {
+    let module = Arc::new(Module::compile(&**engine, binary).expect("valid"));
+    let guest = Guest::of(&Realm::new(engine), &module, Version::V1, &[]);
+    assert!(guest.call("f", &[]).expect("no trap")[0] < 8);
 }

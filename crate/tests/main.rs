@@ -24,4 +24,5 @@ mod stack;
 mod trap;
 
 mod damage;
+mod hostile;
 mod lifetime;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use sandbox_host::{
     engine::Engine,
     error::MemoryError,
-    realm::{Import, Realm, Version, move_memory},
+    realm::{Realm, Version, move_memory},
     value::{MAX_PAGES, PAGE_BYTES},
 };
 
@@ -440,9 +440,7 @@ fn any_sequence_of_accesses_agrees_with_a_model<E: Engine>(engine: &Arc<E>) {
     proptest!(ProptestConfig::with_cases(200), |(steps in steps())| {
         let realm = Realm::new(engine);
         let memory = realm.new_memory(pages(1, 4)).expect("a good type");
-        let index = realm.instantiate(&module, Version::V1, &[Import::Memory(memory)]).expect("it links");
-        let guest = Guest { realm, module: module.clone(), index };
-        let realm = &guest.realm;
+        let guest = Guest::of(&realm, &module, Version::V1, &[memory]);
         let mut model = vec![0; PAGE];
         for step in steps {
             match step {
@@ -479,7 +477,7 @@ fn any_sequence_of_accesses_agrees_with_a_model<E: Engine>(engine: &Arc<E>) {
                 }
             }
         }
-        prop_assert!(contents(realm, memory) == model);
+        prop_assert!(contents(&realm, memory) == model);
     });
 }
 
@@ -490,7 +488,11 @@ fn in_model(model: &[u8], at: u64, length: usize) -> Option<std::ops::Range<usiz
 }
 
 #[cfg(target_os = "linux")]
-on_both_engines_alone![untouched_memories_take_little_resident_memory];
+on_both_engines_alone![
+    untouched_memories_take_little_resident_memory,
+    pages_grown_by_the_host_take_little_resident_memory,
+    a_dropped_memory_takes_no_resident_memory,
+];
 
 /// An eager one-page memory takes 66 KB.
 #[cfg(target_os = "linux")]
@@ -510,4 +512,33 @@ fn untouched_memories_take_little_resident_memory<E: Engine>(engine: &Arc<E>) {
     }
     // Untouched they are, but there.
     realm.memory_write(5, PAGE_BYTES - 1, &[1]).expect("in bounds");
+}
+
+#[cfg(target_os = "linux")]
+fn pages_grown_by_the_host_take_little_resident_memory<E: Engine>(engine: &Arc<E>) {
+    use crate::guest::resident_bytes;
+
+    let realm = Realm::new(engine);
+    for maximum in [Some(2000), None] {
+        let memory = realm.new_memory(pages(1, maximum)).expect("a good type");
+        let before = resident_bytes();
+        realm.memory_grow(memory, 1000).expect("below the maximum");
+        let grown = resident_bytes().saturating_sub(before);
+        assert!(grown < 1 << 20, "{grown} bytes for 1000 untouched pages, maximum {maximum:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn a_dropped_memory_takes_no_resident_memory<E: Engine>(engine: &Arc<E>) {
+    use crate::guest::resident_bytes;
+
+    let before = resident_bytes();
+    for maximum in [Some(1000), None] {
+        let realm = Realm::new(engine);
+        let memory = realm.new_memory(pages(1000, maximum)).expect("a good type");
+        realm.memory_write(memory, 0, &vec![1; 1000 * PAGE]).expect("in bounds");
+        assert!(resident_bytes() - before > 60 << 20);
+        drop(realm);
+        assert!(resident_bytes().saturating_sub(before) < 4 << 20, "{maximum:?}");
+    }
 }

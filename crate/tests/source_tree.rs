@@ -8,7 +8,10 @@ use std::{
 /// The crates of each engine, and the only file that may name them.
 const ENGINES: [(&str, &[&str]); 2] = [
     ("crate/engine/wasmi.rs", &["wasmi", "wasmi_core", "wasmi_ir", "wasmi_collections"]),
-    ("crate/engine/wasmer.rs", &["wasmer", "wasmer_types", "wasmer_vm", "wasmer_compiler", "wasmer_compiler_cranelift"]),
+    (
+        "crate/engine/wasmer.rs",
+        &["wasmer", "wasmer_types", "wasmer_vm", "wasmer_compiler", "wasmer_compiler_cranelift"],
+    ),
 ];
 
 /// The binding's crates.
@@ -79,9 +82,9 @@ fn names(code: &str, name: &str) -> bool {
         }
         let word_before = before.trim_end().rsplit(|c| !is_word(c)).next().unwrap_or_default();
         let imported = word_before == "crate" || (word_before == "use" && !after.starts_with("::"));
-        let our_own = ["::Wasmi", "::Wasmer"].iter().any(|own| {
-            after.strip_prefix(own).is_some_and(|rest| !rest.starts_with(is_word))
-        });
+        let our_own = ["::Wasmi", "::Wasmer"]
+            .iter()
+            .any(|own| after.strip_prefix(own).is_some_and(|rest| !rest.starts_with(is_word)));
         imported || (after.starts_with("::") && !our_own)
     })
 }

@@ -63,7 +63,8 @@ fn endless_recursion_through_a_table_is_a_stack_overflow<E: Engine>(engine: &Arc
 fn endless_recursion_with_big_frames_is_a_stack_overflow<E: Engine>(engine: &Arc<E>) {
     // A frame larger than the guard page must not step over it: 20,000 live values are 160 KB.
     for locals in [100, 1000, 20_000] {
-        let sets: String = (1..=locals).map(|at| format!("(local.set {at} (i64.add (local.get 0) (i64.const {at})))")).collect();
+        let sets: String =
+            (1..=locals).map(|at| format!("(local.set {at} (i64.add (local.get 0) (i64.const {at})))")).collect();
         let adds: String = (1..=locals).map(|at| format!("(i64.add (local.get {at}))")).collect();
         let wat = format!(
             r#"(module (func $f (export "endless") (param i64) (result i64) (local {}) {sets}
@@ -161,7 +162,8 @@ fn a_thread_with_a_small_stack_can_run_guests<E: Engine>(engine: &Arc<E>) {
     let engine = engine.clone();
     let run = move || {
         let realm = Realm::new(&engine);
-        let index = realm.instantiate(&module, Version::V1, &[sandbox_host::realm::Import::HostFunc]).expect("it links");
+        let index =
+            realm.instantiate(&module, Version::V1, &[sandbox_host::realm::Import::HostFunc]).expect("it links");
         let guest = Guest { realm, module, index };
         for _ in 0..10 {
             assert_overflows(&guest, "endless");
@@ -184,9 +186,7 @@ fn threads_overflow_side_by_side<E: Engine>(engine: &Arc<E>) {
             let (engine, module) = (engine.clone(), module.clone());
             thread::spawn(move || {
                 let realm = Realm::new(&engine);
-                let import = [sandbox_host::realm::Import::HostFunc];
-                let index = realm.instantiate(&module, Version::V1, &import).expect("it links");
-                let guest = Guest { realm, module, index };
+                let guest = Guest::of(&realm, &module, Version::V1, &[]);
                 for _ in 0..50 {
                     assert_overflows(&guest, "endless");
                 }

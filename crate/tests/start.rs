@@ -55,7 +55,8 @@ fn an_instance_without_a_start_function_starts_at_once<E: Engine>(engine: &Arc<E
 }
 
 fn the_right_function_is_started_whatever_the_exports_are_called<E: Engine>(engine: &Arc<E>) {
-    for names in [&["start"][..], &["zzz"], &["a", "start", "start'", "z"], &["", "\u{ffff}"], &["sta", "start\0"], &[]] {
+    for names in [&["start"][..], &["zzz"], &["a", "start", "start'", "z"], &["", "\u{ffff}"], &["sta", "start "], &[]]
+    {
         let exports: String =
             names.iter().enumerate().map(|(at, name)| format!("(export \"{name}\" (func {at}))")).collect();
         let funcs: String = (0..names.len()).map(|at| format!("(func (global.set 0 (i32.const {at})))")).collect();
@@ -74,11 +75,14 @@ fn the_right_function_is_started_whatever_the_exports_are_called<E: Engine>(engi
 }
 
 fn a_start_function_is_not_listed_as_an_export<E: Engine>(engine: &Arc<E>) {
-    for (exports, listed) in [("", &[][..]), (r#"(export "f" (func 1))"#, &["f"]), (r#"(export "start" (func 1))"#, &["start"])] {
+    for (exports, listed) in
+        [("", &[][..]), (r#"(export "f" (func 1))"#, &["f"]), (r#"(export "start" (func 1))"#, &["start"])]
+    {
         let guest = Guest::new(engine, &format!("(module (func $s) (func) {exports} (start $s))"));
         let names: Vec<_> = guest.module.exports.iter().map(|export| export.name.as_str()).collect();
         assert_eq!(names, listed);
-        let trap = guest.realm.call(guest.index, listed.len() as u32, &mut [], &mut no_host()).expect_err("no such export");
+        let trap =
+            guest.realm.call(guest.index, listed.len() as u32, &mut [], &mut no_host()).expect_err("no such export");
         assert_eq!(trap.code, TrapCode::Internal);
     }
 }
@@ -261,10 +265,11 @@ fn segments_are_written_before_the_start_function_runs<E: Engine>(engine: &Arc<E
 
 fn custom_sections_around_the_start_section_do_no_harm<E: Engine>(engine: &Arc<E>) {
     let custom = b"\0\x04\x03any";
-    let all = [&FUNC_TYPES[..8], custom, &FUNC_TYPES[8..], custom, EXPORT, custom, START, custom, CODE, custom].concat();
+    let all =
+        [&FUNC_TYPES[..8], custom, &FUNC_TYPES[8..], custom, EXPORT, custom, START, custom, CODE, custom].concat();
     let module = Arc::new(Module::compile(&**engine, &all).expect("valid"));
     let realm = Realm::new(engine);
-    let index = realm.instantiate(&module, Version::V1, &[]).expect("it links");
-    realm.start(index, &mut no_host()).expect("no trap");
+    let guest = Guest::of(&realm, &module, Version::V1, &[]);
+    realm.start(guest.index, &mut no_host()).expect("no trap");
     assert_eq!(module.exports.len(), 1);
 }

@@ -64,7 +64,10 @@ const TRAPS: &[(TrapCode, &str)] = &[
     (TrapCode::TableOutOfBounds, "(table.copy $table $table (i32.const 0) (i32.const 5) (i32.const 0))"),
     (TrapCode::TableOutOfBounds, "(table.init $table $elements (i32.const 4) (i32.const 0) (i32.const 1))"),
     (TrapCode::TableOutOfBounds, "(table.init $table $elements (i32.const 0) (i32.const 1) (i32.const 1))"),
-    (TrapCode::TableOutOfBounds, "(elem.drop $elements) (table.init $table $elements (i32.const 0) (i32.const 0) (i32.const 1))"),
+    (
+        TrapCode::TableOutOfBounds,
+        "(elem.drop $elements) (table.init $table $elements (i32.const 0) (i32.const 0) (i32.const 1))",
+    ),
     (TrapCode::IndirectCallNull, "(call_indirect (type $none) (i32.const 3))"),
     (TrapCode::IndirectCallSignature, "(drop (call_indirect (type $number) (i32.const 0)))"),
     (TrapCode::IndirectCallSignature, "(call_indirect (type $none) (i32.const 1))"),
@@ -78,10 +81,16 @@ const TRAPS: &[(TrapCode, &str)] = &[
     (TrapCode::IntegerDivideByZero, "(drop (i64.rem_u (i64.const 0) (i64.const 0)))"),
     // The same with operands that no compiler knows beforehand.
     (TrapCode::IntegerDivideByZero, "(drop (i32.div_s (global.get $one) (global.get $zero)))"),
-    (TrapCode::IntegerDivideByZero, "(drop (i64.rem_u (i64.extend_i32_u (global.get $one)) (i64.extend_i32_u (global.get $zero))))"),
+    (
+        TrapCode::IntegerDivideByZero,
+        "(drop (i64.rem_u (i64.extend_i32_u (global.get $one)) (i64.extend_i32_u (global.get $zero))))",
+    ),
     (TrapCode::IntegerOverflow, "(drop (i32.div_s (i32.const 0x80000000) (i32.const -1)))"),
     (TrapCode::IntegerOverflow, "(drop (i64.div_s (i64.const 0x8000000000000000) (i64.const -1)))"),
-    (TrapCode::IntegerOverflow, "(drop (i32.div_s (i32.const 0x80000000) (i32.sub (global.get $zero) (global.get $one))))"),
+    (
+        TrapCode::IntegerOverflow,
+        "(drop (i32.div_s (i32.const 0x80000000) (i32.sub (global.get $zero) (global.get $one))))",
+    ),
     (TrapCode::IntegerOverflow, "(drop (i32.trunc_f32_s (f32.const 2147483648)))"),
     (TrapCode::IntegerOverflow, "(drop (i32.trunc_f32_u (f32.const -1)))"),
     (TrapCode::IntegerOverflow, "(drop (i32.trunc_f64_s (f64.const -2147483649)))"),
@@ -202,7 +211,10 @@ const CALLS_OUT: &str = r#"(module (import "e" "f" (func $f)) (func (export "run
 
 fn a_trap_in_a_host_call_has_the_supervisors_code<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, CALLS_OUT);
-    assert_eq!(guest.call_with("run", &[], |_| Err(HostTrap::Parked)).expect_err("it fails").code, TrapCode::Supervisor);
+    assert_eq!(
+        guest.call_with("run", &[], |_| Err(HostTrap::Parked)).expect_err("it fails").code,
+        TrapCode::Supervisor
+    );
     assert_eq!(guest.call_with("run", &[], |_| Ok(())).expect_err("it traps").code, TrapCode::Unreachable);
     assert_eq!(guest.call("fine", &[]).expect("no trap"), [1]);
 }

@@ -10,18 +10,7 @@
 
 import { describe } from '../arguments';
 import { CodecError, InternalError, SandboxError, TrapError, type TrapKind, type WasmFrame } from '../errors';
-import {
-  GAS,
-  longs,
-  native,
-  STATUS_DONE,
-  setDispatch,
-  translated,
-  WORD_FUNC,
-  WORD_HAS_GAS,
-  WORD_STATUS,
-  words,
-} from '../native';
+import { layout, native, scratchViews, setDispatch } from '../native';
 import { decodeDispatchResult, decodeDispatchResultV2 } from '../scale';
 import type { Value } from '../values';
 import { Instantiate } from './backend';
@@ -30,6 +19,9 @@ import type { SandboxInstance } from './instance';
 import type { Memory } from './memory';
 import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
 import { messageOf, SupervisorTrap } from './supervisor_trap';
+
+const { words, longs } = scratchViews;
+const { GAS, WORD_FUNC, WORD_HAS_GAS } = layout;
 
 /** What a supervisor function of a `JsSupervisor` returns. */
 export type SupervisorResult =
@@ -52,8 +44,8 @@ export interface RunningGuest {
   memory(): Memory | undefined;
 }
 
-/** One call into a guest that has not returned. */
-interface Running {
+/** What answers a guest's calls. Made once for a guest and a supervisor that call one another again and again. */
+export interface Running {
   readonly guest: RunningGuest;
   readonly ctx: SupervisorContext;
   /** The functions of a `JsSupervisor`, which are called without the protocol. */
@@ -62,6 +54,22 @@ interface Running {
 
 /** The innermost call. Guests of this environment run one inside another, never side by side. */
 let running: Running | undefined;
+
+/**
+ * From now on the calls of a guest are answered by `call`.
+ *
+ * @returns what answered before, to be given to {@link leave}
+ */
+export function enter(call: Running): Running | undefined {
+  const before = running;
+  running = call;
+  return before;
+}
+
+/** The guest is done, and the call around it goes on. */
+export function leave(before: Running | undefined): void {
+  running = before;
+}
 
 /**
  * What a function of a `JsSupervisor` may know about the guest that is calling it. It must not be used after the function
@@ -108,27 +116,6 @@ class GuestCall implements SupervisorCall {
       throw new SandboxError('call must not be used after the supervisor function is done');
     return this.#guest;
   }
-}
-
-/** Runs a guest: `enter` is the native call. What the guest calls meanwhile is answered by `ctx`. */
-export function run(
-  guest: RunningGuest,
-  ctx: SupervisorContext,
-  direct: readonly SupervisorFunction[] | undefined,
-  enter: () => void,
-): void {
-  const before = running;
-  running = { guest, ctx, direct };
-  try {
-    enter();
-  } catch (error) {
-    translated(() => {
-      throw error;
-    }, 'exportName');
-  } finally {
-    running = before;
-  }
-  if (words[WORD_STATUS] !== STATUS_DONE) throw failure();
 }
 
 /** The version of the innermost running guest, for a `JsSupervisor` that is called through the protocol. */
@@ -321,7 +308,7 @@ function decode<T>(decoder: (bytes: Uint8Array) => T, bytes: Uint8Array, message
 }
 
 /** The error for a call that has just come back trapped. */
-function failure(): Error {
+export function failure(): Error {
   const { trap, message, frames, parked } = native.takeFailure();
   if (trap === 'internal') return new InternalError(message);
   const kind = trap as TrapKind;

@@ -1,7 +1,7 @@
 /** A compiled module as this environment knows it: what it imports and exports, prepared for linking and calling. */
 
 import { InstantiationError } from '../errors';
-import { kindOf, MAX_SLOTS, native, translate } from '../native';
+import { kindOf, layout, native, translate } from '../native';
 import { debug } from './debug';
 import { ImportSite, type Slot, slotsOf } from './import_site';
 
@@ -76,7 +76,7 @@ function exportedFunction(index: number, type: Readonly<Record<string, unknown>>
   const results = slotsOf(type.results as string[]);
   if (parameters === undefined || results === undefined) return null;
   const slots = Math.max(parameters.length, results.length);
-  return slots > MAX_SLOTS ? null : { index, parameters, results, slots };
+  return slots > layout.MAX_SLOTS ? null : { index, parameters, results, slots };
 }
 
 function deepFreeze<T extends object>(value: T): T {

@@ -4,9 +4,12 @@
  */
 
 import { describe } from '../arguments';
-import { ints, longs, SLOTS, ulongs, words } from '../native';
+import { layout, scratchViews } from '../native';
 import { toValue, type Value, type ValueType } from '../values';
 import { SupervisorTrap } from './supervisor_trap';
+
+const { words, ints, longs, ulongs } = scratchViews;
+const { SLOTS } = layout;
 
 /** The type of a slot as a small number: quicker to branch on than a string. */
 export enum Slot {

@@ -2,16 +2,22 @@
 
 import { argumentError, array, string } from '../arguments';
 import { ArgumentError, NoExportError } from '../errors';
-import { native, sweepAfter, translate, WORD_COUNT, WORD_FUNC, WORD_INSTANCE, words } from '../native';
+import { layout, native, scratchViews, sweepAfter, translate } from '../native';
 import { toValue, type Value, type ValueType } from '../values';
 import type { Instantiate, SandboxBackend } from './backend';
-import { type RunningGuest, run } from './dispatch';
+import { enter, failure, leave, type Running, type RunningGuest } from './dispatch';
 import type { ExportDescription, ExportedFunction, GuestModule } from './guest_module';
-import { readSlot, writeSlot } from './import_site';
+import { readSlot as readSlotOf, Slot, writeSlot as writeSlotOf } from './import_site';
 import { directFunctions } from './js_supervisor';
 import { type Memory, memoryInternals } from './memory';
 import { checkInvokeOptions, type InvokeOptions } from './options';
 import { checkSupervisor, type SupervisorContext, type SupervisorFuncIndex } from './supervisor';
+
+const { words } = scratchViews;
+const { WORD_INSTANCE, WORD_FUNC, WORD_COUNT, WORD_STATUS, STATUS_DONE } = layout;
+const { invoke: nativeInvoke } = native;
+const readSlot = readSlotOf;
+const writeSlot = writeSlotOf;
 
 /** What an instance is made of. */
 export interface InstanceParts {
@@ -53,6 +59,7 @@ export class SandboxInstance {
   readonly #module: GuestModule;
   readonly #guest: RunningGuest;
   readonly #memories = new Map<string, Memory>();
+  #running: Running | undefined;
   #id = -1;
   #isHeld = false;
   #isStarted = false;
@@ -79,10 +86,16 @@ export class SandboxInstance {
       },
       start(instance, ctx) {
         if (instance.#module.hasStart) {
-          run(instance.#guest, ctx, directFunctions(ctx), () => {
+          const before = enter(instance.#runningFor(ctx));
+          try {
             words[WORD_INSTANCE] = instance.#id;
             native.start();
-          });
+          } catch (error) {
+            throw translate(error, 'wasm');
+          } finally {
+            leave(before);
+          }
+          if (words[WORD_STATUS] !== STATUS_DONE) throw failure();
         }
         instance.#isStarted = true;
       },
@@ -131,16 +144,22 @@ export class SandboxInstance {
   ): Value | Value[] | undefined {
     const fn = this.#module.functions.get(exportName) ?? this.#noFunction(exportName);
     const payloads = checkArguments(fn, args);
-    const direct = directOf(ctx);
+    const call = this.#runningFor(ctx);
     if (options !== undefined) checkInvokeOptions(options);
-    run(this.#guest, ctx, direct, () => {
+    const before = enter(call);
+    try {
       words[WORD_INSTANCE] = this.#id;
       words[WORD_FUNC] = fn.index;
       words[WORD_COUNT] = fn.slots;
       for (let index = 0; index < payloads.length; index += 1)
         writeSlot(fn.parameters[index], index, payloads[index]);
-      native.invoke();
-    });
+      nativeInvoke();
+    } catch (error) {
+      throw translate(error, 'exportName');
+    } finally {
+      leave(before);
+    }
+    if (words[WORD_STATUS] !== STATUS_DONE) throw failure();
     const results = fn.results;
     if (results.length === 0) return undefined;
     if (results.length === 1) return readSlot(results[0], 0);
@@ -222,6 +241,17 @@ export class SandboxInstance {
     return memory;
   }
 
+  /** What answers this guest's calls by `ctx`: the same as the last time if it is the same supervisor. */
+  #runningFor(ctx: SupervisorContext): Running {
+    const last = this.#running;
+    // The methods of a supervisor of the user's own may have changed since, so it is checked each time.
+    if (last !== undefined && last.ctx === ctx && last.direct !== undefined) return last;
+    const direct = directOf(ctx);
+    if (last !== undefined && last.ctx === ctx) return last;
+    this.#running = { guest: this.#guest, ctx, direct };
+    return this.#running;
+  }
+
   #ownMemory0(): Memory | undefined {
     const name = this.#module.memory0;
     return name === undefined || !this.#isStarted ? undefined : this.getMemory(name);
@@ -273,18 +303,43 @@ function checkArguments(fn: ExportedFunction, args: readonly Value[]): readonly 
   if (parameters.length === 0) return NO_PAYLOADS;
   const payloads: (number | bigint)[] = [];
   for (let index = 0; index < parameters.length; index += 1) {
-    const value = toValue(given[index], 'args', index);
-    if (value.type !== TYPES[parameters[index]]) {
-      throw new ArgumentError(
-        `args[${index}] must be of type ${TYPES[parameters[index]]}, got ${value.type}`,
-        {
-          argument: `args[${index}]`,
-        },
-      );
-    }
-    payloads.push(payloadOf(value));
+    const value = given[index];
+    const slot = parameters[index];
+    payloads.push(payloadFor(slot, value) ?? payloadOf(argumentFor(slot, value, index)));
   }
   return payloads;
+}
+
+/** The payload of a value of the right type and range, undefined for everything else. Each property is read once. */
+function payloadFor(slot: Slot, value: unknown): number | bigint | undefined {
+  if (typeof value !== 'object' || value === null || (value as Value).type !== TYPES[slot]) return undefined;
+  switch (slot) {
+    case Slot.I32: {
+      const n = (value as { value: unknown }).value;
+      return typeof n === 'number' && (n | 0) === n ? n : undefined;
+    }
+    case Slot.I64: {
+      const n = (value as { value: unknown }).value;
+      return typeof n === 'bigint' && BigInt.asIntN(64, n) === n ? n : undefined;
+    }
+    case Slot.F32: {
+      const bits = (value as { bits: unknown }).bits;
+      return typeof bits === 'number' && bits >>> 0 === bits ? bits : undefined;
+    }
+    case Slot.F64: {
+      const bits = (value as { bits: unknown }).bits;
+      return typeof bits === 'bigint' && BigInt.asUintN(64, bits) === bits ? bits : undefined;
+    }
+  }
+}
+
+/** Says what is wrong with an argument; gives it after all if only its getters were in a mood. */
+function argumentFor(slot: Slot, argument: unknown, index: number): Value {
+  const value = toValue(argument, 'args', index);
+  if (value.type === TYPES[slot]) return value;
+  throw new ArgumentError(`args[${index}] must be of type ${TYPES[slot]}, got ${value.type}`, {
+    argument: `args[${index}]`,
+  });
 }
 
 function payloadOf(value: Value): number | bigint {

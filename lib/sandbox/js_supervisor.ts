@@ -67,7 +67,8 @@ export class JsSupervisor implements SupervisorContext {
 
   /** See {@link SupervisorContext.invoke}. Follows the version of the guest that is running. */
   invoke(invokeArgsPtr: number, invokeArgsLen: number, funcIdx: SupervisorFuncIndex): bigint {
-    const args = decodeValues(this.readMemory(invokeArgsPtr, invokeArgsLen));
+    const address = uint32(invokeArgsPtr, 'invokeArgsPtr');
+    const args = decodeValues(this.readMemory(address, uint32(invokeArgsLen, 'invokeArgsLen')));
     uint32(funcIdx, 'funcIdx');
     const result =
       runningVersion() === Instantiate.Version2
