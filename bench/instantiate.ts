@@ -11,8 +11,8 @@ import { definition, ENGINES, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
 import { V8 } from './support/v8';
 
-/** Instances in a sample, after which the components are cleared: indices are not reused before. */
-const INSTANCES = 50;
+/** Instances in a sample: so many that each sample has its share of garbage collection. */
+const INSTANCES = 200;
 const [INITIAL_PAGES, MAXIMUM_PAGES] = [1, 16];
 
 const BODY = `
@@ -34,13 +34,13 @@ export async function comparisons(): Promise<Comparison[]> {
       name: 'instantiate and tear down a warm module',
       operations: [...ENGINES.map((backend) => withoutMemory(backend, plain)), withoutMemoryInV8(plain)],
       peers: ['V8'],
-      rounds: 40,
+      rounds: 20,
     },
     {
       name: 'the same with a sandboxed memory: newMemory, environment, instantiate, both teardowns',
       operations: [...ENGINES.map((backend) => withMemory(backend, importing)), withMemoryInV8(importing)],
       peers: ['V8'],
-      rounds: 40,
+      rounds: 20,
     },
   ];
 }
@@ -57,6 +57,7 @@ function withoutMemory(backend: SandboxBackend, wasm: Uint8Array): Operation {
         const made = components.instantiate(Instantiate.Version1, wasm, environment, supervisor);
         components.instanceTeardown(made.register(components, undefined));
       }
+      // Indices are not used again before.
       components.clear();
     },
     times: INSTANCES,
@@ -77,12 +78,14 @@ function withMemory(backend: SandboxBackend, wasm: Uint8Array): Operation {
         components.instanceTeardown(made.register(components, undefined));
         components.memoryTeardown(memory);
       }
+      // Indices are not used again before.
       components.clear();
     },
     times: INSTANCES,
   };
 }
 
+/** V8 has no teardown: its instances and memories go with the garbage. */
 function withoutMemoryInV8(wasm: Uint8Array): Operation {
   const module = new V8.Module(wasm);
   const env = { f: (n: number) => n };
@@ -95,7 +98,6 @@ function withoutMemoryInV8(wasm: Uint8Array): Operation {
   };
 }
 
-/** V8 has no teardown: its instances and memories go with the garbage. */
 function withMemoryInV8(wasm: Uint8Array): Operation {
   const module = new V8.Module(wasm);
   const f = (n: number): number => n;

@@ -18,7 +18,7 @@ import type { Comparison, Operation } from './support/measure';
 import { instantiateInV8, V8 } from './support/v8';
 
 /** wasmer compiles for a second or more. */
-const COLD_ROUNDS = 5;
+const COLD_ROUNDS = 3;
 
 export async function comparisons(): Promise<Comparison[]> {
   const wasm = largeModule();

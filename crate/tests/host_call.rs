@@ -22,6 +22,7 @@ on_both_engines![
     the_high_bits_of_a_small_result_do_not_matter,
     a_host_function_may_have_a_thousand_parameters,
     a_host_function_may_have_many_results,
+    every_small_type_of_function_is_wired_right,
     slots_are_as_many_as_the_longer_side_needs,
     a_call_says_which_instance_and_import_it_comes_from,
     types_that_fit_no_slot_trap_when_called,
@@ -191,6 +192,47 @@ fn a_host_function_may_have_many_results<E: Engine>(engine: &Arc<E>) {
                 Ok(())
             });
             assert_eq!(results.expect("no trap"), expected, "{types}");
+        }
+    }
+}
+
+fn every_small_type_of_function_is_wired_right<E: Engine>(engine: &Arc<E>) {
+    // Engines have special cases for few parameters of integer types; so all lists of up to five, with each result.
+    const TYPES: [(&str, u64); 3] = [("i32", 0xffff_ffff), ("i64", u64::MAX), ("f64", u64::MAX)];
+    let mut lists: Vec<Vec<(&str, u64)>> = vec![Vec::new()];
+    for at in 0.. {
+        if lists[at].len() == 5 {
+            break;
+        }
+        lists.extend(TYPES.map(|ty| [&lists[at][..], &[ty]].concat()));
+    }
+    assert_eq!(lists.len(), 1 + 3 + 9 + 27 + 81 + 243);
+    for results in [&[][..], &TYPES[..1], &TYPES[1..2], &TYPES[2..], &TYPES[..2], &[TYPES[0]; 6]] {
+        let names = |types: &[(&str, u64)]| types.iter().map(|(name, _)| format!("{name} ")).collect::<String>();
+        let (mut imports, mut funcs) = (String::new(), String::new());
+        for (at, params) in lists.iter().enumerate() {
+            let ty = format!("(param {}) (result {})", names(params), names(results));
+            let gets: String = (0..params.len()).map(|at| format!("(local.get {at})")).collect();
+            imports += &format!("(import \"e\" \"{at}\" (func {ty}))\n");
+            funcs += &format!("(func (export \"call {at}\") {ty} {gets} (call {at})) (export \"{at}\" (func {at}))\n");
+        }
+        let guest = Guest::new(engine, &format!("(module {imports} {funcs})"));
+        let value = |seed: u64, mask: u64| (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) & mask;
+        let values = |types: &[(&str, u64)], seed: u64| -> Vec<u64> {
+            types.iter().enumerate().map(|(at, (_, mask))| value(seed + at as u64, *mask)).collect()
+        };
+        for (at, params) in lists.iter().enumerate() {
+            for name in [format!("call {at}"), at.to_string()] {
+                let (arguments, expected) = (values(params, at as u64), values(results, at as u64 + 100));
+                let answer = guest.call_with(&name, &arguments, |call| {
+                    assert_eq!((call.import, &call.slots[..params.len()]), (at as u32, &arguments[..]));
+                    assert!(call.slots[params.len()..].iter().all(|slot| *slot == 0));
+                    call.slots[..expected.len()].copy_from_slice(&expected);
+                    Ok(())
+                });
+                assert_eq!(answer.expect("no trap"), expected, "{params:?} {results:?}");
+                assert!(guest.call_with(&name, &arguments, |_| Err(HostTrap::Parked)).is_err());
+            }
         }
     }
 }
@@ -653,7 +695,7 @@ const TABLE: &str = r#"(module
 fn an_import_can_be_called_through_a_table<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, TABLE);
     let host = |call: HostCall<'_>| {
-        call.slots[0] = 100 * (u64::from(call.import) + 1) + call.slots[0];
+        call.slots[0] += 100 * (u64::from(call.import) + 1);
         Ok(())
     };
     let run = |at| guest.call_with("run", &[at, 5], host);
@@ -721,7 +763,7 @@ fn guests_of_both_engines_call_each_other() {
             call.slots[0] = if depth == 0 { 0 } else { 1 + descend(wasmi, wasmer, depth - 1) };
             Ok(())
         };
-        let results = if depth % 2 == 0 {
+        let results = if depth.is_multiple_of(2) {
             wasmi.call_with("run", &[depth], below)
         } else {
             wasmer.call_with("run", &[depth], below)

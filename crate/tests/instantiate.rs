@@ -76,7 +76,7 @@ fn two_imports_of_one_name_are_two_imports<E: Engine>(engine: &Arc<E>) {
             (func (export "second") (result i64) (call 1)))"#,
     );
     let host = |call: HostCall<'_>| {
-        call.slots[0] = u64::from(call.import) * 100 + call.slots[0];
+        call.slots[0] += u64::from(call.import) * 100;
         Ok(())
     };
     assert_eq!(guest.call_with("first", &[], host).expect("no trap"), [5]);

@@ -1,7 +1,16 @@
 //! What lives how long: realms are dropped in any order and at any moment, and leave nothing behind; modules are
 //! shared by threads.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, sync::Barrier, thread};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use sandbox_host::{
     engine::Engine,
@@ -20,6 +29,7 @@ on_both_engines![
     a_realm_that_called_back_may_be_dropped_by_the_one_that_it_called,
     threads_share_a_module,
     threads_compile_and_run_at_once,
+    instances_are_made_while_another_thread_compiles,
     a_realm_made_while_another_runs_is_independent,
 ];
 
@@ -172,6 +182,33 @@ fn threads_compile_and_run_at_once<E: Engine>(engine: &Arc<E>) {
     for thread in threads {
         thread.join().expect("no panic");
     }
+}
+
+fn instances_are_made_while_another_thread_compiles<E: Engine>(engine: &Arc<E>) {
+    // Compiling takes a second for a big module; a JavaScript thread must not stand still meanwhile.
+    let mix = "(i64.xor (i64.rotl (i64.mul (local.get 0)) (local.get 0)) (i64.const 0x123456789abcdef))".repeat(150);
+    let funcs = format!("(func (param i64) (result i64) (local.get 0) {mix})").repeat(100);
+    let big = crate::guest::wasm(&format!("(module {funcs})"));
+    let module = compile(&**engine, WORKS);
+    let (started, compiled) = (Barrier::new(2), AtomicBool::new(false));
+    let made = thread::scope(|scope| {
+        scope.spawn(|| {
+            started.wait();
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(300) {
+                assert!(Module::compile(&**engine, &big).is_ok());
+            }
+            compiled.store(true, Ordering::SeqCst);
+        });
+        started.wait();
+        let mut made = 0;
+        while !compiled.load(Ordering::SeqCst) {
+            assert_works(&working(engine, &module));
+            made += 1;
+        }
+        made
+    });
+    assert!(made > 20, "{made} instances");
 }
 
 fn a_realm_made_while_another_runs_is_independent<E: Engine>(engine: &Arc<E>) {

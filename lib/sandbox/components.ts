@@ -271,9 +271,10 @@ export class SandboxComponents<DT = undefined> {
       if (index === undefined) throw unresolved('Instantiation', kind, module, name);
       functions.push(index);
     }
-    const numbers = Uint32Array.from(memories, (memory) =>
-      memory === undefined ? 0 : memoryInternals.id(memory, 'env'),
-    );
+    const numbers = new Uint32Array(memories.length);
+    for (const [index, memory] of memories.entries()) {
+      if (memory !== undefined) numbers[index] = memoryInternals.id(memory, 'env');
+    }
     const make = (wrapper: object): number =>
       native.instantiate(wrapper, module.id, this.#engine, version, new Uint8Array(numbers.buffer));
     const importedMemory = memories.find((memory) => memory !== undefined);

@@ -32,18 +32,16 @@ export function slotsOf(types: readonly string[]): readonly Slot[] | undefined {
   return slots.includes(undefined as unknown as Slot) ? undefined : slots;
 }
 
-/** Reads a slot of the scratch buffer. */
+/** Reads a slot of the scratch buffer. Small, so that V8 inlines it: floats are read elsewhere. */
 export function readSlot(slot: Slot, index: number): Value {
-  switch (slot) {
-    case Slot.I32:
-      return { type: 'i32', value: ints[2 * (SLOTS + index)] };
-    case Slot.I64:
-      return { type: 'i64', value: longs[SLOTS + index] };
-    case Slot.F32:
-      return { type: 'f32', bits: words[2 * (SLOTS + index)] };
-    case Slot.F64:
-      return { type: 'f64', bits: ulongs[SLOTS + index] };
-  }
+  if (slot === Slot.I64) return { type: 'i64', value: longs[SLOTS + index] };
+  if (slot === Slot.I32) return { type: 'i32', value: ints[2 * (SLOTS + index)] };
+  return readFloat(slot, index);
+}
+
+function readFloat(slot: Slot, index: number): Value {
+  if (slot === Slot.F32) return { type: 'f32', bits: words[2 * (SLOTS + index)] };
+  return { type: 'f64', bits: ulongs[SLOTS + index] };
 }
 
 /** Writes the payload of a value, which has been checked, to a slot of the scratch buffer. */
@@ -69,6 +67,8 @@ export class ImportSite {
   readonly name: string;
   readonly #parameters: readonly Slot[];
   readonly #results: readonly Slot[];
+  /** The only result; a guest whose import has several traps before it comes here. */
+  readonly #result: Slot | typeof NOTHING | typeof SEVERAL;
   readonly #encodedBytes: number;
 
   constructor(name: string, parameters: readonly string[], results: readonly string[]) {
@@ -76,29 +76,18 @@ export class ImportSite {
     // A function with other types traps before it comes here.
     this.#parameters = slotsOf(parameters) ?? [];
     this.#results = slotsOf(results) ?? [];
+    this.#result =
+      this.#results.length === 0 ? NOTHING : this.#results.length === 1 ? this.#results[0] : SEVERAL;
     this.#encodedBytes = this.#parameters.reduce((sum, slot) => sum + encodedBytes(slot), 0);
   }
 
   /** The arguments as values. */
   readArguments(): Value[] {
     const parameters = this.#parameters;
-    const count = parameters.length;
     // Literals are a good deal quicker than pushing, and most functions are this short.
-    switch (count) {
-      case 0:
-        return [];
-      case 1:
-        return [readSlot(parameters[0], 0)];
-      case 2:
-        return [readSlot(parameters[0], 0), readSlot(parameters[1], 1)];
-      case 3:
-        return [readSlot(parameters[0], 0), readSlot(parameters[1], 1), readSlot(parameters[2], 2)];
-      default: {
-        const values: Value[] = [];
-        for (let index = 0; index < count; index += 1) values.push(readSlot(parameters[index], index));
-        return values;
-      }
-    }
+    if (parameters.length === 2) return [readSlot(parameters[0], 0), readSlot(parameters[1], 1)];
+    if (parameters.length === 1) return [readSlot(parameters[0], 0)];
+    return parameters.map(readSlot);
   }
 
   /** The arguments as a SCALE-encoded `Vec<Value>`, with the gas as the first of them if there is one. */
@@ -130,40 +119,48 @@ export class ImportSite {
 
   /** Writes what a supervisor function returned. Whatever does not fit the type of the import traps the guest. */
   writeResult(result: unknown): void {
-    const results = this.#results;
-    if (results.length === 0) {
-      if (result !== undefined) throw this.#mismatch(result);
-      return;
-    }
-    if (results.length !== 1 || typeof result !== 'object' || result === null) throw this.#mismatch(result);
-    const slot = results[0];
-    const type = (result as Value).type;
-    if (slot === Slot.I32 && type === 'i32') {
+    if (!this.tryWriteResult(result)) throw this.#mismatch(result);
+  }
+
+  /** Writes what a supervisor function returned, or nothing if that does not fit the type of the import. */
+  tryWriteResult(result: unknown): boolean {
+    const slot = this.#result;
+    if (slot === NOTHING) return result === undefined;
+    if (typeof result !== 'object' || result === null) return false;
+    if (slot === Slot.I64) {
+      if ((result as Value).type !== 'i64') return false;
       const value = (result as { value: unknown }).value;
-      if (typeof value === 'number' && (value | 0) === value) {
-        ints[2 * SLOTS] = value;
-        return;
-      }
-    } else if (slot === Slot.I64 && type === 'i64') {
-      const value = (result as { value: unknown }).value;
-      if (typeof value === 'bigint' && BigInt.asIntN(64, value) === value) {
-        longs[SLOTS] = value;
-        return;
-      }
-    } else if (slot === Slot.F32 && type === 'f32') {
-      const bits = (result as { bits: unknown }).bits;
-      if (typeof bits === 'number' && bits >>> 0 === bits) {
-        words[2 * SLOTS] = bits;
-        return;
-      }
-    } else if (slot === Slot.F64 && type === 'f64') {
-      const bits = (result as { bits: unknown }).bits;
-      if (typeof bits === 'bigint' && BigInt.asUintN(64, bits) === bits) {
-        ulongs[SLOTS] = bits;
-        return;
-      }
+      if (typeof value !== 'bigint' || BigInt.asIntN(64, value) !== value) return false;
+      longs[SLOTS] = value;
+      return true;
     }
-    throw this.#mismatch(result);
+    if (slot === Slot.I32) {
+      if ((result as Value).type !== 'i32') return false;
+      const value = (result as { value: unknown }).value;
+      if (typeof value !== 'number' || (value | 0) !== value) return false;
+      ints[2 * SLOTS] = value;
+      return true;
+    }
+    return writeFloat(slot, result);
+  }
+
+  /**
+   * Writes a SCALE-encoded `ReturnValue`, as it stands at an offset of `bytes`. Returns false, and has written nothing, for
+   * what a decoder must look at: other types, and bytes that are no return value.
+   */
+  tryWriteEncoded(bytes: Uint8Array, at: number): boolean {
+    const slot = this.#result;
+    if (slot === NOTHING) return bytes[at] === 0;
+    if (bytes[at] !== 1 || bytes[at + 1] !== slot) return false;
+    if (slot === Slot.I32 || slot === Slot.F32) {
+      if (bytes.length < at + 6) return false;
+      ints[2 * SLOTS] = getWord(bytes, at + 2);
+    } else {
+      if (bytes.length < at + 10) return false;
+      ints[2 * SLOTS] = getWord(bytes, at + 2);
+      ints[2 * SLOTS + 1] = getWord(bytes, at + 6);
+    }
+    return true;
   }
 
   #mismatch(result: unknown): SupervisorTrap {
@@ -172,6 +169,26 @@ export class ImportSite {
       `the supervisor function for ${this.name} must return ${wanted}, got ${given(result)}`,
     );
   }
+}
+
+const NOTHING = -1;
+const SEVERAL = -2;
+
+function writeFloat(slot: Slot | typeof SEVERAL, result: object): boolean {
+  const { type } = result as Value;
+  if (slot === Slot.F32 && type === 'f32') {
+    const { bits } = result as { bits: unknown };
+    if (typeof bits !== 'number' || bits >>> 0 !== bits) return false;
+    words[2 * SLOTS] = bits;
+    return true;
+  }
+  if (slot === Slot.F64 && type === 'f64') {
+    const { bits } = result as { bits: unknown };
+    if (typeof bits !== 'bigint' || BigInt.asUintN(64, bits) !== bits) return false;
+    ulongs[SLOTS] = bits;
+    return true;
+  }
+  return false;
 }
 
 const TYPE_OF: readonly ValueType[] = ['i32', 'i64', 'f32', 'f64'];
@@ -186,6 +203,10 @@ function putWord(bytes: Uint8Array, at: number, word: number): number {
   bytes[at + 2] = word >>> 16;
   bytes[at + 3] = word >>> 24;
   return at + 4;
+}
+
+export function getWord(bytes: Uint8Array, at: number): number {
+  return bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24);
 }
 
 function given(result: unknown): string {

@@ -60,6 +60,8 @@ export class SandboxInstance {
   readonly #guest: RunningGuest;
   readonly #memories = new Map<string, Memory>();
   #running: Running | undefined;
+  #lastName = '';
+  #lastFunction: ExportedFunction | undefined;
   #id = -1;
   #isHeld = false;
   #isStarted = false;
@@ -142,7 +144,8 @@ export class SandboxInstance {
     ctx: SupervisorContext,
     options?: InvokeOptions,
   ): Value | Value[] | undefined {
-    const fn = this.#module.functions.get(exportName) ?? this.#noFunction(exportName);
+    const last = exportName === this.#lastName ? this.#lastFunction : undefined;
+    const fn = last ?? this.#function(exportName);
     const payloads = checkArguments(fn, args);
     const call = this.#runningFor(ctx);
     if (options !== undefined) checkInvokeOptions(options);
@@ -255,6 +258,14 @@ export class SandboxInstance {
   #ownMemory0(): Memory | undefined {
     const name = this.#module.memory0;
     return name === undefined || !this.#isStarted ? undefined : this.getMemory(name);
+  }
+
+  /** Looks a function up, and remembers it: most instances are called by one name again and again. */
+  #function(exportName: string): ExportedFunction {
+    const fn = this.#module.functions.get(exportName) ?? this.#noFunction(exportName);
+    this.#lastName = exportName;
+    this.#lastFunction = fn;
+    return fn;
   }
 
   /** Says why a function cannot be called. */

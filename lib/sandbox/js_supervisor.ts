@@ -39,17 +39,20 @@ export let directFunctions: (ctx: object) => readonly SupervisorFunction[] | und
  */
 export class JsSupervisor implements SupervisorContext {
   readonly #functions: SupervisorFunction[] = [];
+  /** The functions, if they may be called directly. The prototype of such an object cannot be changed afterwards. */
+  readonly #direct: readonly SupervisorFunction[] | undefined;
   readonly #allocations = new Map<number, Uint8Array>();
   #top = FIRST_ADDRESS;
 
   constructor() {
     // A function put in place of a method would not be called, so better refuse it.
-    if (new.target === JsSupervisor) Object.preventExtensions(this);
+    const isPlain = new.target === JsSupervisor;
+    this.#direct = isPlain ? this.#functions : undefined;
+    if (isPlain) Object.preventExtensions(this);
   }
 
   static {
-    directFunctions = (ctx) =>
-      #functions in ctx && Object.getPrototypeOf(ctx) === JsSupervisor.prototype ? ctx.#functions : undefined;
+    directFunctions = (ctx) => (#direct in ctx ? ctx.#direct : undefined);
   }
 
   /**

@@ -58,6 +58,17 @@ export interface SupervisorContext {
  */
 export function checkSupervisor(ctx: unknown): asserts ctx is SupervisorContext {
   if (typeof ctx !== 'object' || ctx === null) throw argumentError('ctx', 'a SupervisorContext', ctx);
+  const given = ctx as Partial<SupervisorContext>;
+  // One by one, because reading properties by a variable name is slow, and this is done for each call into a guest.
+  if (
+    typeof given.invoke === 'function' &&
+    typeof given.readMemoryInto === 'function' &&
+    typeof given.writeMemory === 'function' &&
+    typeof given.allocateMemory === 'function' &&
+    typeof given.deallocateMemory === 'function' &&
+    (given.readMemory === undefined || typeof given.readMemory === 'function')
+  )
+    return;
   const methods = ctx as Record<string, unknown>;
   for (const name of METHODS) {
     const isOptional = name === 'readMemory' && methods[name] === undefined;
