@@ -34,13 +34,13 @@ export async function comparisons(): Promise<Comparison[]> {
       name: 'instantiate and tear down a warm module',
       operations: [...ENGINES.map((backend) => withoutMemory(backend, plain)), withoutMemoryInV8(plain)],
       peers: ['V8'],
-      rounds: 20,
+      rounds: 12,
     },
     {
       name: 'the same with a sandboxed memory: newMemory, environment, instantiate, both teardowns',
       operations: [...ENGINES.map((backend) => withMemory(backend, importing)), withMemoryInV8(importing)],
       peers: ['V8'],
-      rounds: 20,
+      rounds: 12,
     },
   ];
 }

@@ -65,7 +65,7 @@ export async function comparisons(): Promise<Comparison[]> {
         },
       ],
       peers: [BARE_CALL, EMPTY_IN_V8],
-      rounds: 30,
+      rounds: 24,
     },
   ];
 }

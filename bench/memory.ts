@@ -26,7 +26,7 @@ export async function comparisons(): Promise<Comparison[]> {
       ...memories.flatMap(([backend, memory]) => copies(backend, memory, bytes, times)),
     ],
     peers: [SET],
-    rounds: 15,
+    rounds: 10,
   }));
 }
 

@@ -61,7 +61,7 @@ export async function comparisons(): Promise<Comparison[]> {
       name: 'guest → six steps of a SupervisorContext → guest: (i64, i64) → i64',
       operations,
       peers: [BARE_CALL, `V8, ${IN_V8}`],
-      rounds: 30,
+      rounds: 24,
     },
   ];
 }

@@ -37,7 +37,7 @@ export async function comparisons(): Promise<Comparison[]> {
       name: `warm start of ${size}: the module is in the cache`,
       operations: [...ENGINES.map((backend) => warm(wasm, backend, start(backend))), warmInV8(wasm)],
       peers: ['V8'],
-      rounds: 20,
+      rounds: 12,
       turnMs: 10,
     },
   ];

@@ -47,7 +47,7 @@ export async function comparisons(): Promise<Comparison[]> {
       name: 'guest → JsSupervisor → guest: (i64, i64) → i64',
       operations,
       peers: [BARE_CALL, 'V8, returns an argument'],
-      rounds: 30,
+      rounds: 24,
     },
   ];
 }

@@ -57,7 +57,7 @@ interface Turn {
 
 const DEFAULT_TURN_MS = 4;
 /** Enough for V8 to see what is hot and to compile it. */
-const WARM_UP_MS = 150;
+const WARM_UP_MS = 100;
 
 /** Runs the rounds of a comparison. */
 export async function measure(comparison: Comparison): Promise<Figure[]> {

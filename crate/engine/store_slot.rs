@@ -126,18 +126,21 @@ impl Drop for Back<'_> {
 struct Turn<'a> {
     state: &'a Cell<State>,
     before: State,
+    /// A scope may begin while a panic unwinds, in a destructor; that panic is not its own.
+    was_panicking: bool,
 }
 
 impl<'a> Turn<'a> {
     fn begin(state: &'a Cell<State>, during: State, before: State) -> Self {
         state.set(during);
-        Self { state, before }
+        Self { state, before, was_panicking: std::thread::panicking() }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.state.set(if std::thread::panicking() { State::Poisoned } else { self.before });
+        let panics = !self.was_panicking && std::thread::panicking();
+        self.state.set(if panics { State::Poisoned } else { self.before });
     }
 }
 

@@ -5,9 +5,10 @@
 //! does the same at eight times the cost, as it builds typed values that the realm would only take apart again.
 
 use std::{
+    collections::HashMap,
     num::NonZero,
     ptr::{self, NonNull},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use smallvec::SmallVec;
@@ -37,6 +38,8 @@ use crate::{
 pub struct Wasmer {
     engine: wasmer::Engine,
     id: EngineId,
+    /// Every function type that the engine has seen, by wasmer's hash of it.
+    types: Mutex<HashMap<u32, wasmer::FunctionType>>,
 }
 
 /// A function of a guest or of the host, as wasmer's call trampolines want it.
@@ -82,7 +85,7 @@ impl Engine for Wasmer {
         // Never dropped: the unwinder keeps looking at the unwind tables of code that is gone, and a trap crashes there.
         // There are only as many engines in a process as configurations.
         std::mem::forget(engine.clone());
-        Ok(Self { engine, id: EngineId::next() })
+        Ok(Self { engine, id: EngineId::next(), types: Mutex::default() })
     }
 
     fn id(&self) -> EngineId {
@@ -90,6 +93,7 @@ impl Engine for Wasmer {
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
+        self.refuse_collisions(wasm)?;
         wasmer::Module::from_binary(&self.engine, wasm).map_err(|error| CompileError(error.to_string()))
     }
 
@@ -269,6 +273,49 @@ impl Engine for Wasmer {
             Err(trap) => Err(translate_trap(trap)),
         }
     }
+}
+
+impl Wasmer {
+    /// wasmer tells function types apart by a 32-bit hash, and panics for good, the engine with it, when two have the same.
+    /// Anybody can make such types, so the module that brings the second one is refused before wasmer sees it.
+    fn refuse_collisions(&self, wasm: &[u8]) -> Result<(), CompileError> {
+        let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+        for payload in wasmparser::Parser::new(0).parse_all(wasm) {
+            // What cannot be parsed is refused by wasmer.
+            let Ok(wasmparser::Payload::TypeSection(reader)) = payload else {
+                match payload {
+                    Ok(wasmparser::Payload::CodeSectionStart { .. }) | Err(_) => break,
+                    Ok(_) => continue,
+                }
+            };
+            for ty in reader.into_iter_err_on_gc_types().flatten() {
+                let Some(ty) = function_type(&ty) else { continue };
+                if *types.entry(ty.signature_hash()).or_insert_with(|| ty.clone()) != ty {
+                    let message = format!("wasmer cannot tell the type {ty} from one that it has met before");
+                    return Err(CompileError(message));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The type as wasmer has it; `None` for a type that its features refuse anyway.
+fn function_type(ty: &wasmparser::FuncType) -> Option<wasmer::FunctionType> {
+    let convert = |types: &[wasmparser::ValType]| -> Option<Vec<wasmer::Type>> {
+        let convert = |ty: &wasmparser::ValType| match *ty {
+            wasmparser::ValType::I32 => Some(wasmer::Type::I32),
+            wasmparser::ValType::I64 => Some(wasmer::Type::I64),
+            wasmparser::ValType::F32 => Some(wasmer::Type::F32),
+            wasmparser::ValType::F64 => Some(wasmer::Type::F64),
+            wasmparser::ValType::V128 => Some(wasmer::Type::V128),
+            wasmparser::ValType::FUNCREF => Some(wasmer::Type::FuncRef),
+            wasmparser::ValType::EXTERNREF => Some(wasmer::Type::ExternRef),
+            wasmparser::ValType::Ref(_) => None,
+        };
+        types.iter().map(convert).collect()
+    };
+    Some(wasmer::FunctionType::new(convert(ty.params())?, convert(ty.results())?))
 }
 
 /// Calls with no more slots than this do not allocate for them.

@@ -37,6 +37,21 @@ pub struct Data {
     mappings: Arc<Mappings>,
 }
 
+/// A function of a guest or of the host.
+#[derive(Clone, Copy)]
+pub struct Func {
+    func: wasmi::Func,
+    /// The same function if it has neither parameters nor results: wasmi calls a function whose Rust type it knows a good
+    /// deal quicker.
+    without_values: Option<wasmi::TypedFunc<(), ()>>,
+}
+
+impl Func {
+    fn new(cx: &StoreContextMut<'_, Data>, func: wasmi::Func) -> Self {
+        Self { func, without_values: func.typed(cx).ok() }
+    }
+}
+
 type Mappings = Mutex<Vec<MmapMut>>;
 
 impl Lend for Store {
@@ -53,7 +68,7 @@ impl Engine for Wasmi {
     type Context<'a> = StoreContextMut<'a, Data>;
     type Memory = wasmi::Memory;
     type Global = wasmi::Global;
-    type Func = wasmi::Func;
+    type Func = Func;
 
     const NAME: &'static str = "wasmi";
 
@@ -119,7 +134,7 @@ impl Engine for Wasmi {
         // lives in the store, it is valid, unaliased and as good as `'static`.
         let buffer: &'static mut [u8] = unsafe { std::slice::from_raw_parts_mut(base, bytes) };
         let memory = wasmi::Memory::new_static(&mut *cx, wasmi_ty, buffer).map_err(|error| refused(&error))?;
-        forget_untouched(&mapping, ty.minimum * PAGE_BYTES);
+        forget_untouched(&mapping, 0, ty.minimum * PAGE_BYTES);
         cx.data().mappings.lock().unwrap_or_else(PoisonError::into_inner).push(mapping);
         Ok(memory)
     }
@@ -138,7 +153,14 @@ impl Engine for Wasmi {
     }
 
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError> {
-        memory.grow(cx, delta).map_err(|error| MemoryError::Grow { delta, reason: error.to_string() })
+        let before =
+            memory.grow(&mut *cx, delta).map_err(|error| MemoryError::Grow { delta, reason: error.to_string() })?;
+        let base = memory.data_ptr(&*cx);
+        let mappings = cx.data().mappings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mapping) = mappings.iter().find(|mapping| mapping.as_ptr() == base) {
+            forget_untouched(mapping, before * PAGE_BYTES, delta * PAGE_BYTES);
+        }
+        Ok(before)
     }
 
     fn global_type(cx: &mut Self::Context<'_>, global: &Self::Global) -> GlobalType {
@@ -159,13 +181,15 @@ impl Engine for Wasmi {
     }
 
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func {
+        // Guests call it, so it needs no quick way in.
+        let host = |func| Func { func, without_values: None };
         if let Some(func) = typed_host_func(cx, realm, site, ty) {
-            return func;
+            return host(func);
         }
         let slots = ty.slots();
         let result_types = ty.results.clone();
         let wasmi_ty = wasmi::FuncType::new(types(&ty.params), types(&ty.results));
-        wasmi::Func::new(cx, wasmi_ty, move |mut caller: Caller<'_, Data>, params, results| {
+        host(wasmi::Func::new(cx, wasmi_ty, move |mut caller: Caller<'_, Data>, params, results| {
             let mut buffer = Slots::new(slots);
             for (slot, value) in buffer.iter_mut().zip(params) {
                 *slot = slot_of(value).unwrap_or(0);
@@ -179,7 +203,7 @@ impl Engine for Wasmi {
                 }
             }
             Ok(())
-        })
+        }))
     }
 
     fn instantiate(
@@ -191,7 +215,7 @@ impl Engine for Wasmi {
         let externs = imports
             .iter()
             .map(|import| match import {
-                Extern::Func(func) => Ok(wasmi::Extern::Func(*func)),
+                Extern::Func(func) => Ok(wasmi::Extern::Func(func.func)),
                 Extern::Memory(memory) => Ok(wasmi::Extern::Memory(*memory)),
                 Extern::Global(global) => Ok(wasmi::Extern::Global(*global)),
                 Extern::Other => Err(InstantiateError::Link("an import has no handle".to_owned())),
@@ -202,7 +226,7 @@ impl Engine for Wasmi {
         Ok(exports
             .iter()
             .map(|name| match instance.get_export(&*cx, name) {
-                Some(wasmi::Extern::Func(func)) => Extern::Func(func),
+                Some(wasmi::Extern::Func(func)) => Extern::Func(Func::new(cx, func)),
                 Some(wasmi::Extern::Memory(memory)) => Extern::Memory(memory),
                 Some(wasmi::Extern::Global(global)) => Extern::Global(global),
                 Some(wasmi::Extern::Table(_)) | None => Extern::Other,
@@ -217,13 +241,18 @@ impl Engine for Wasmi {
         ty: &FuncType,
         slots: &mut [u64],
     ) -> Result<(), Trap> {
+        if let Some(func) = func.without_values {
+            return func.call(cx.as_context_mut(), ()).map_err(translate_error);
+        }
         let unsupported = || Trap::with_message(TrapCode::Internal, "the type of the function does not fit slots");
-        let inputs: Option<SmallVec<[Val; INLINE_VALS]>> =
-            ty.params.iter().zip(slots.iter()).map(|(ty, slot)| val_of(*ty, *slot)).collect();
-        let outputs: Option<SmallVec<[Val; INLINE_VALS]>> = ty.results.iter().map(|ty| val_of(*ty, 0)).collect();
-        let (Some(inputs), Some(mut outputs)) = (inputs, outputs) else { return Err(unsupported()) };
-        func.call(cx.as_context_mut(), &inputs, &mut outputs).map_err(translate_error)?;
-        for (slot, output) in slots.iter_mut().zip(&outputs) {
+        let mut values: SmallVec<[Val; INLINE_VALS]> = SmallVec::with_capacity(ty.params.len() + ty.results.len());
+        for (ty, slot) in ty.params.iter().zip(slots.iter()) {
+            values.push(val_of(*ty, *slot).ok_or_else(unsupported)?);
+        }
+        values.resize(ty.params.len() + ty.results.len(), Val::I32(0));
+        let (inputs, outputs) = values.split_at_mut(ty.params.len());
+        func.func.call(cx.as_context_mut(), inputs, outputs).map_err(translate_error)?;
+        for (slot, output) in slots.iter_mut().zip(outputs.iter()) {
             *slot = slot_of(output).ok_or_else(unsupported)?;
         }
         Ok(())
@@ -231,7 +260,7 @@ impl Engine for Wasmi {
 }
 
 /// Calls with no more arguments or results than this do not allocate for them.
-const INLINE_VALS: usize = 4;
+const INLINE_VALS: usize = 6;
 
 /// The engine keeps this many value stacks of finished calls, so that nested calls need not make new ones.
 const CACHED_STACKS: usize = 64;
@@ -364,17 +393,19 @@ fn reserve(ty: MemoryType) -> std::io::Result<Option<MmapMut>> {
     MmapOptions::new().len(bytes).no_reserve_swap().map_anon().map(Some)
 }
 
-/// wasmi has written zeros over the first `bytes` of a fresh mapping, which makes them resident. They were zeros
-/// before, so the pages can be given back until the guest touches them.
-fn forget_untouched(mapping: &MmapMut, bytes: u64) {
+/// wasmi has written zeros over `bytes` at `from` of a mapping, which makes them resident. They were zeros before, so the
+/// pages can be given back until the guest touches them.
+fn forget_untouched(mapping: &MmapMut, from: u64, bytes: u64) {
     #[cfg(target_os = "linux")]
     if bytes > 0 {
         // SAFETY: the range lies in a private anonymous mapping, for which `DontNeed` means that the pages read as
         // zeros from now on, and zeros are all that was written to them. A failure leaves them resident: no harm.
-        let _ = unsafe { mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, 0, bytes as usize) };
+        let _ = unsafe {
+            mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from as usize, bytes as usize)
+        };
     }
     #[cfg(not(target_os = "linux"))]
-    let _ = (mapping, bytes);
+    let _ = (mapping, from, bytes);
 }
 
 // Types

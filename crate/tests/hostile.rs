@@ -15,6 +15,7 @@ on_both_engines_alone![
     types_that_collide_in_a_hash_do_no_harm_across_modules,
     types_that_collide_in_a_hash_do_no_harm_across_host_functions,
     types_that_collide_in_a_hash_are_not_confused,
+    types_that_collide_with_a_common_one_lock_nobody_out,
     deeply_nested_blocks_do_no_harm,
     deeply_nested_expressions_do_no_harm,
     many_functions_do_no_harm,
@@ -82,6 +83,16 @@ fn types_that_collide_in_a_hash_are_not_confused<E: Engine>(engine: &Arc<E>) {
         assert_eq!(guest.trap("f", &[]), TrapCode::IndirectCallSignature);
     }
     assert_engine_works(engine);
+}
+
+fn types_that_collide_with_a_common_one_lock_nobody_out<E: Engine>(engine: &Arc<E>) {
+    // Made to have the hash of `(param i32) (result i32)`, and first to come.
+    const WIDE: u64 = 0xc431_1200;
+    let params: String = (0..40).map(|at| if WIDE >> at & 1 == 1 { "i64 " } else { "i32 " }).collect();
+    let _ = Module::compile(&**engine, &wasm(&format!("(module (func (param {params})))")));
+    let wat = r#"(module (import "e" "f" (func $f (param i32) (result i32)))
+        (func (export "f") (param i32) (result i32) (call $f (local.get 0))))"#;
+    assert_eq!(Guest::new(engine, wat).call_with("f", &[6], |_| Ok(())).expect("no trap"), [6]);
 }
 
 /// Compiles what may be refused, and calls its `f` if it is not.

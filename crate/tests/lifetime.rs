@@ -208,7 +208,7 @@ fn instances_are_made_while_another_thread_compiles<E: Engine>(engine: &Arc<E>) 
         }
         made
     });
-    assert!(made > 20, "{made} instances");
+    assert!(made > 200, "{made} instances");
 }
 
 fn a_realm_made_while_another_runs_is_independent<E: Engine>(engine: &Arc<E>) {
