@@ -128,7 +128,7 @@ struct Instance<E: Engine> {
 /// One store and its objects. Always inside an `Rc`, because its host functions point back to it.
 pub struct Realm<E: Engine> {
     engine: Arc<E>,
-    // Declared before the tables and dropped first; handles in the tables have no destructors that reach the store.
+    // Declared before the tables and dropped first, because the store must not outlive the modules of its instances.
     slot: StoreSlot<EngineStore<E>>,
     host: Cell<Option<NonNull<dyn Host>>>,
     memories: RefCell<Vec<E::Memory>>,
@@ -251,6 +251,11 @@ impl<E: Engine> Realm<E> {
         }
         if module.engine != self.engine.id() {
             return Err(InstantiateError::Link("the module was compiled by another engine".to_owned()));
+        }
+        let memories = self.memory_count();
+        let unknown = |import: &&Import| matches!(import, Import::Memory(memory) if *memory >= memories);
+        if let Some(Import::Memory(memory)) = imports.iter().find(unknown) {
+            return Err(InstantiateError::Link(format!("the realm has no memory {memory}")));
         }
         // The host functions need the index; it is taken even if linking fails.
         let index = {

@@ -5,10 +5,9 @@
 //! does the same at eight times the cost, as it builds typed values that the realm would only take apart again.
 
 use std::{
-    collections::HashMap,
     num::NonZero,
     ptr::{self, NonNull},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use smallvec::SmallVec;
@@ -34,12 +33,21 @@ use crate::{
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, TableType, ValueType},
 };
 
-/// The engine. Cloned into every store; all of them share its compiled code.
+/// The engine: how modules are compiled.
 pub struct Wasmer {
+    config: EngineConfig,
+    /// For stores; nothing is compiled with it.
     engine: wasmer::Engine,
     id: EngineId,
-    /// Every function type that the engine has seen, by wasmer's hash of it.
-    types: Mutex<HashMap<u32, wasmer::FunctionType>>,
+}
+
+/// A compiled module, with a wasmer engine of its own. wasmer frees code with its engine and not before; it panics for
+/// good when an engine meets two function types with the same 32-bit hash, which anybody can make; and an engine that
+/// compiles is locked. A realm keeps the modules of its instances for longer than its store.
+#[derive(Clone)]
+pub struct Module {
+    module: wasmer::Module,
+    _engine: wasmer::Engine,
 }
 
 /// A function of a guest or of the host, as wasmer's call trampolines want it.
@@ -63,7 +71,7 @@ impl Lend for Store {
 }
 
 impl Engine for Wasmer {
-    type Module = wasmer::Module;
+    type Module = Module;
     type Store = Store;
     type Context<'a> = StoreMut<'a>;
     type Memory = wasmer::Memory;
@@ -73,19 +81,7 @@ impl Engine for Wasmer {
     const NAME: &'static str = "wasmer";
 
     fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        let mut compiler = Cranelift::new();
-        compiler.opt_level(match config.opt_level {
-            OptLevel::None => CraneliftOptLevel::None,
-            OptLevel::Speed => CraneliftOptLevel::Speed,
-        });
-        if let Ok(threads) = std::thread::available_parallelism() {
-            compiler.num_threads(NonZero::min(threads, MAX_COMPILE_THREADS));
-        }
-        let engine: wasmer::Engine = EngineBuilder::new(compiler).set_features(Some(features())).engine().into();
-        // Never dropped: the unwinder keeps looking at the unwind tables of code that is gone, and a trap crashes there.
-        // There are only as many engines in a process as configurations.
-        std::mem::forget(engine.clone());
-        Ok(Self { engine, id: EngineId::next(), types: Mutex::default() })
+        Ok(Self { config: config.clone(), engine: wasmer_engine(config), id: EngineId::next() })
     }
 
     fn id(&self) -> EngineId {
@@ -93,12 +89,14 @@ impl Engine for Wasmer {
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
-        self.refuse_collisions(wasm)?;
-        wasmer::Module::from_binary(&self.engine, wasm).map_err(|error| CompileError(error.to_string()))
+        let engine = wasmer_engine(&self.config);
+        let module = wasmer::Module::from_binary(&engine, wasm).map_err(|error| CompileError(error.to_string()))?;
+        Ok(Module { module, _engine: engine })
     }
 
     fn imports(module: &Self::Module) -> Vec<ImportType> {
         module
+            .module
             .imports()
             .map(|import| ImportType {
                 module: import.module().to_owned(),
@@ -110,6 +108,7 @@ impl Engine for Wasmer {
 
     fn exports(module: &Self::Module) -> Vec<ExportType> {
         module
+            .module
             .exports()
             .map(|export| ExportType { name: export.name().to_owned(), ty: extern_type(export.ty()) })
             .collect()
@@ -186,7 +185,8 @@ impl Engine for Wasmer {
 
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func {
         let signature = wasmer::FunctionType::new(types(&ty.params), types(&ty.results));
-        let type_signature_hash = cx.engine().as_sys().register_signature(&signature);
+        // The hash itself: the engine's registry of it panics when two types have the same.
+        let type_signature_hash = vm::VMSignatureHash::new(signature.signature_hash());
         let mut context = Box::new(VMDynamicFunctionContext {
             address: ptr::null(),
             ctx: HostFunc { realm, site, slots: ty.slots(), params: ty.params.clone() },
@@ -225,7 +225,7 @@ impl Engine for Wasmer {
                 Extern::Other => Err(InstantiateError::Link("an import has no handle".to_owned())),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let instance = wasmer::Instance::new_by_index(cx, module, &externs).map_err(instantiate_error)?;
+        let instance = wasmer::Instance::new_by_index(cx, &module.module, &externs).map_err(instantiate_error)?;
         exports
             .iter()
             .map(|name| {
@@ -275,51 +275,20 @@ impl Engine for Wasmer {
     }
 }
 
-impl Wasmer {
-    /// wasmer tells function types apart by a 32-bit hash, and panics for good, the engine with it, when two have the same.
-    /// Anybody can make such types, so the module that brings the second one is refused before wasmer sees it.
-    fn refuse_collisions(&self, wasm: &[u8]) -> Result<(), CompileError> {
-        let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
-        for payload in wasmparser::Parser::new(0).parse_all(wasm) {
-            // What cannot be parsed is refused by wasmer.
-            let Ok(wasmparser::Payload::TypeSection(reader)) = payload else {
-                match payload {
-                    Ok(wasmparser::Payload::CodeSectionStart { .. }) | Err(_) => break,
-                    Ok(_) => continue,
-                }
-            };
-            for ty in reader.into_iter_err_on_gc_types().flatten() {
-                let Some(ty) = function_type(&ty) else { continue };
-                if *types.entry(ty.signature_hash()).or_insert_with(|| ty.clone()) != ty {
-                    let message = format!("wasmer cannot tell the type {ty} from one that it has met before");
-                    return Err(CompileError(message));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The type as wasmer has it; `None` for a type that its features refuse anyway.
-fn function_type(ty: &wasmparser::FuncType) -> Option<wasmer::FunctionType> {
-    let convert = |types: &[wasmparser::ValType]| -> Option<Vec<wasmer::Type>> {
-        let convert = |ty: &wasmparser::ValType| match *ty {
-            wasmparser::ValType::I32 => Some(wasmer::Type::I32),
-            wasmparser::ValType::I64 => Some(wasmer::Type::I64),
-            wasmparser::ValType::F32 => Some(wasmer::Type::F32),
-            wasmparser::ValType::F64 => Some(wasmer::Type::F64),
-            wasmparser::ValType::V128 => Some(wasmer::Type::V128),
-            wasmparser::ValType::FUNCREF => Some(wasmer::Type::FuncRef),
-            wasmparser::ValType::EXTERNREF => Some(wasmer::Type::ExternRef),
-            wasmparser::ValType::Ref(_) => None,
-        };
-        types.iter().map(convert).collect()
-    };
-    Some(wasmer::FunctionType::new(convert(ty.params())?, convert(ty.results())?))
-}
-
 /// Calls with no more slots than this do not allocate for them.
 const INLINE_VALUES: usize = 8;
+
+fn wasmer_engine(config: &EngineConfig) -> wasmer::Engine {
+    let mut compiler = Cranelift::new();
+    compiler.opt_level(match config.opt_level {
+        OptLevel::None => CraneliftOptLevel::None,
+        OptLevel::Speed => CraneliftOptLevel::Speed,
+    });
+    if let Ok(threads) = std::thread::available_parallelism() {
+        compiler.num_threads(NonZero::min(threads, MAX_COMPILE_THREADS));
+    }
+    EngineBuilder::new(compiler).set_features(Some(features())).engine().into()
+}
 
 /// Compiling is parallel per function; more threads than this bring little and take memory.
 const MAX_COMPILE_THREADS: NonZero<usize> = NonZero::new(8).expect("8 is not 0");

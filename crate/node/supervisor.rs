@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{
     group::Group,
     raw::{Reference, RenewedScope, Scope, Value},
-    scratch::{STATUS_DONE, STATUS_TRAPPED, Scratch, WORD_COUNT, WORD_FUNC, WORD_HAS_GAS, WORD_INSTANCE, WORD_STATUS},
+    scratch::{STATUS_DONE, STATUS_TRAPPED, Scratch, WORD_FUNC, WORD_HAS_GAS, WORD_STATUS},
     state::State,
 };
 use crate::{
@@ -74,9 +74,7 @@ impl Host for Supervisor<'_> {
             return Err(HostTrap::Message("no dispatch function is set".into()));
         };
         self.handles.renew();
-        self.scratch.write_word(WORD_INSTANCE, call.instance);
         self.scratch.write_word(WORD_FUNC, call.import);
-        self.scratch.write_word(WORD_COUNT, call.slots.len() as u32);
         self.scratch.write_word(WORD_HAS_GAS, u32::from(call.gas.is_some()));
         if let Some(gas) = &call.gas {
             self.scratch.write_gas(**gas);
