@@ -102,6 +102,8 @@ function npm(args, options, started) {
 
 const NATIVE = join(ROOT, 'native');
 const SOURCES = ['Cargo.toml', 'Cargo.lock', 'build.rs', 'crate'];
+/** Folders of `crate/` that are not part of the addon. */
+const TESTS = [join(ROOT, 'crate', 'tests'), join(ROOT, 'crate', 'scale-vectors')];
 
 function addons() {
   if (!existsSync(NATIVE)) return [];
@@ -117,7 +119,7 @@ function isBuilt() {
 
 /** The time of the latest change of a file, or of anything in a folder. */
 function newest(path) {
-  if (!existsSync(path)) return 0;
+  if (!existsSync(path) || TESTS.includes(path)) return 0;
   if (!statSync(path).isDirectory()) return modified(path);
   return Math.max(modified(path), ...readdirSync(path).map((name) => newest(join(path, name))));
 }

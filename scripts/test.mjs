@@ -2,10 +2,11 @@
 // __test__/**/*.spec.ts with node:test. Each step runs even if one before it failed; any failure, or a runner that ran
 // no test, makes the exit status non-zero. The last lines sum up what ran, and are what .ci/run's reader goes by.
 
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ensureBuilt, fail, ROOT, run } from './ensure-built.mjs';
+import { ensureBuilt, fail, ROOT, run, StepError } from './ensure-built.mjs';
 
 /**
  * @typedef {object} Outcome
@@ -45,17 +46,22 @@ async function checkTypes() {
 /** @returns {Promise<Outcome>} */
 async function testRust() {
   let output = '';
-  const status = await run(
-    'cargo',
-    ['test', '--release', '--no-default-features'],
-    { stdio: ['inherit', 'pipe', 'inherit'] },
-    (child) => {
-      child.stdout?.setEncoding('utf8').on('data', (text) => {
-        output += text;
-        process.stdout.write(text);
-      });
-    },
-  );
+  const cargoTest = (...args) =>
+    run(
+      'cargo',
+      // With the target named, as the addon's build does it: so the engines are compiled once for both.
+      ['test', '--release', '--target', hostTarget(), ...args],
+      { stdio: ['inherit', 'pipe', 'inherit'] },
+      (child) => {
+        child.stdout?.setEncoding('utf8').on('data', (text) => {
+          output += text;
+          process.stdout.write(text);
+        });
+      },
+    );
+  const core = await cargoTest('--no-default-features');
+  const vectors = await cargoTest('--package', 'scale-vectors');
+  const status = core || vectors;
   // One line for each test binary, and one for the doc tests.
   const results = [...output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm)];
   const [passed, failed, ignored] = [1, 2, 3].map((group) =>
@@ -68,6 +74,14 @@ async function testRust() {
     failed,
     says: `test result: ${ok ? 'ok' : 'FAILED'}. ${passed} passed; ${failed} failed; ${ignored} ignored${why(status, passed + failed)}`,
   };
+}
+
+/** The machine's target triple, as rustc says it. */
+function hostTarget() {
+  const version = execFileSync('rustc', ['-vV'], { encoding: 'utf8' });
+  const host = /^host: (\S+)$/m.exec(version)?.[1];
+  if (host === undefined) throw new StepError(`rustc -vV names no host:\n${version}`);
+  return host;
 }
 
 /** @returns {Promise<Outcome>} */
