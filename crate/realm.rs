@@ -7,6 +7,7 @@
 //! [`StoreSlot`].
 
 use std::{
+    borrow::Cow,
     cell::{Cell, RefCell},
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::NonNull,
@@ -88,7 +89,7 @@ pub struct HostCall<'a> {
 /// Whoever answers the calls that come out of guests, for the length of one [`Realm::call`].
 pub trait Host {
     /// Answers one call. The realm's store is within reach meanwhile, also for further calls.
-    fn call(&mut self, call: HostCall<'_>) -> Result<(), HostTrap>;
+    fn call(&mut self, call: HostCall<'_>) -> Result<(), Box<HostTrap>>;
 }
 
 /// What an instance is linked with: for each import of its module, in order.
@@ -424,19 +425,22 @@ impl<E: Engine> Realm<E> {
     }
 
     /// The same as [`Realm::host_call`] for an engine that parks the context.
-    pub fn parked_host_call(&self, site: ImportSite, slots: &mut [u64]) -> Result<(), HostTrap> {
+    pub fn parked_host_call(&self, site: ImportSite, slots: &mut [u64]) -> Result<(), Box<HostTrap>> {
         let outcome = self.slot.parked(|cx| self.host_call(cx, site, slots));
-        outcome.unwrap_or_else(|| Err(HostTrap::Message("the store of the calling guest is out of reach".into())))
+        outcome.unwrap_or_else(|| Err(refused("the store of the calling guest is out of reach")))
     }
 
     /// Takes a call out of a guest: what every host function of every engine does. `slots` has the arguments and gets the
-    /// results. No panic leaves this function.
-    pub fn host_call(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), HostTrap> {
+    /// results. No panic leaves this function. The trap is boxed, because a large result costs each of the few frames around it
+    /// several nanoseconds, also when there is no trap.
+    pub fn host_call(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), Box<HostTrap>> {
         let call = || self.answer(cx, site, slots);
-        catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(HostTrap::Panicked(panic_message(&*panic))))
+        catch_unwind(AssertUnwindSafe(call))
+            .unwrap_or_else(|panic| Err(Box::new(HostTrap::Panicked(panic_message(&*panic)))))
     }
 
-    fn answer(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), HostTrap> {
+    #[inline]
+    fn answer(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), Box<HostTrap>> {
         let entry = self.instance(site.instance, |entry| {
             let gas = match entry.version {
                 Version::V1 => None,
@@ -445,18 +449,18 @@ impl<E: Engine> Realm<E> {
             (gas, entry.unsupported.get(site.import as usize).copied().flatten())
         });
         let Some((gas, unsupported)) = entry else {
-            return Err(HostTrap::Message("the calling instance is not complete".into()));
+            return Err(refused("the calling instance is not complete"));
         };
         if let Some(ty) = unsupported {
-            return Err(HostTrap::Message(format!("Unsupported function argument: {}", ty.name()).into()));
+            return Err(refused(format!("Unsupported function argument: {}", ty.name())));
         }
         let Some(host) = self.host.get() else {
-            return Err(HostTrap::Message("no supervisor is there to answer".into()));
+            return Err(refused("no supervisor is there to answer"));
         };
         let Some(gas) = gas else {
             return self.lend(cx, host, HostCall { instance: site.instance, import: site.import, gas: None, slots });
         };
-        let cannot = |what| HostTrap::Message(format!("Cannot {what} gas global from store environment").into());
+        let cannot = |what| refused(format!("Cannot {what} gas global from store environment"));
         let global = gas.ok_or_else(|| cannot("get"))?;
         let mut left = E::global_get(cx, &global).ok_or_else(|| cannot("get"))? as i64;
         let call = HostCall { instance: site.instance, import: site.import, gas: Some(&mut left), slots };
@@ -465,12 +469,24 @@ impl<E: Engine> Realm<E> {
     }
 
     /// Lets the host answer with the store within reach.
-    fn lend(&self, cx: &mut E::Context<'_>, mut host: NonNull<dyn Host>, call: HostCall<'_>) -> Result<(), HostTrap> {
+    #[inline]
+    fn lend(
+        &self,
+        cx: &mut E::Context<'_>,
+        mut host: NonNull<dyn Host>,
+        call: HostCall<'_>,
+    ) -> Result<(), Box<HostTrap>> {
         // SAFETY: the pointer is the `host` of the innermost `enter` of this realm, whose frame is below us on this stack
         // and cannot end before the guest that is calling us does; that frame does not use `host` itself. A nested `enter`
         // during this call has a host of its own and puts this one back.
         self.slot.lend(cx, || unsafe { host.as_mut() }.call(call))
     }
+}
+
+/// A call that could not be made.
+#[cold]
+fn refused(message: impl Into<Cow<'static, str>>) -> Box<HostTrap> {
+    Box::new(HostTrap::Message(message.into()))
 }
 
 /// Puts the host of the call around back when a call ends.

@@ -80,12 +80,14 @@ impl<S: Lend> StoreSlot<S> {
     }
 
     /// Gives `context` back to the slot while `f` runs. For host functions, which get a context from their engine.
+    #[inline]
     pub fn lend<R>(&self, context: &mut S::Context<'_>, f: impl FnOnce() -> R) -> R {
         let _turn = Turn::begin(&self.state, State::Lent(NonNull::from(context).cast()), self.state.get());
         f()
     }
 
     /// Keeps the caller's `context` for host functions while `f` runs the guest.
+    #[inline]
     pub fn park<R>(&self, context: &mut S::Context<'_>, f: impl FnOnce() -> R) -> R {
         let before = self.parked.replace(Some(NonNull::from(context).cast()));
         let _back = Back { parked: &self.parked, before };
@@ -93,6 +95,7 @@ impl<S: Lend> StoreSlot<S> {
     }
 
     /// Runs a host function with the context of the caller of its guest; `None` if no guest is running.
+    #[inline]
     pub fn parked<R>(&self, f: impl FnOnce(&mut S::Context<'_>) -> R) -> Option<R> {
         let parked = self.parked.take()?;
         let _back = Back { parked: &self.parked, before: Some(parked) };
@@ -210,7 +213,8 @@ mod tests {
                     *cx.0 += 1;
                     assert!(slot.parked(|_| ()).is_none(), "one host function has it");
                     // A guest inside the host call.
-                    slot.lend(cx, || slot.with(|cx| slot.park(cx, || slot.parked(|cx| *cx.0 += 1))));
+                    let nested = slot.lend(cx, || slot.with(|cx| slot.park(cx, || slot.parked(|cx| *cx.0 += 1))));
+                    assert_eq!(nested, Ok(Some(())));
                 })
                 .expect("a guest is running");
                 slot.parked(|cx| *cx.0 += 1).expect("it is back");

@@ -327,7 +327,7 @@ impl HostFunc {
     /// # Safety
     ///
     /// `values` must point to as many values as the type of the function has parameters or results, whichever is more.
-    unsafe fn run(&self, values: *mut RawValue) -> Result<(), HostTrap> {
+    unsafe fn run(&self, values: *mut RawValue) -> Result<(), Box<HostTrap>> {
         // SAFETY: `values` is good for `self.slots` values, see above, and the guest is waiting for us to return.
         let values = unsafe { std::slice::from_raw_parts_mut(values, self.slots) };
         // Beyond the parameters, and above the 32 bits of a small one, there is whatever was on the stack before.
@@ -349,7 +349,7 @@ impl HostFunc {
 unsafe extern "C-unwind" fn host_func(this: *mut VMDynamicFunctionContext<HostFunc>, values: *mut RawValue) {
     // SAFETY: the trampoline passes the context that `new_host_func` put into `vmctx`, alive as long as the store, and
     // a buffer for all parameters and results.
-    let outcome = vm::on_host_stack(|| unsafe { (*this).ctx.run(values) }.map_err(Box::new));
+    let outcome = vm::on_host_stack(|| unsafe { (*this).ctx.run(values) });
     // Nothing may be allocated from here on: this is the guest's stack.
     if let Err(trap) = outcome {
         // SAFETY: a guest is below us on this stack, and no value with a destructor is left in this frame but the box,

@@ -196,7 +196,9 @@ impl Engine for Wasmi {
             }
             // SAFETY: this is a host function that the engine is calling, made with this pointer.
             let realm = unsafe { realm.get() };
-            realm.host_call(&mut caller.as_context_mut(), site, &mut buffer).map_err(wasmi::Error::host)?;
+            realm
+                .host_call(&mut caller.as_context_mut(), site, &mut buffer)
+                .map_err(|trap| wasmi::Error::host(*trap))?;
             for ((result, slot), ty) in results.iter_mut().zip(buffer.iter()).zip(&result_types) {
                 if let Some(value) = val_of(*ty, *slot) {
                     *result = value;
@@ -366,7 +368,7 @@ macro_rules! wrap {
                 let realm = unsafe { realm.get() };
                 realm
                     .host_call(&mut caller.as_context_mut(), site, &mut slots[..count])
-                    .map_err(wasmi::Error::host)?;
+                    .map_err(|trap| wasmi::Error::host(*trap))?;
                 Ok(R::from_slot(slots[0]))
             })
         }

@@ -68,10 +68,10 @@ impl<'a> Supervisor<'a> {
 }
 
 impl Host for Supervisor<'_> {
-    fn call(&mut self, call: HostCall<'_>) -> Result<(), HostTrap> {
+    fn call(&mut self, call: HostCall<'_>) -> Result<(), Box<HostTrap>> {
         self.group.detach_stale(self.scope);
         let Some((receiver, dispatch)) = self.dispatch() else {
-            return Err(HostTrap::Message("no dispatch function is set".into()));
+            return Err(Box::new(HostTrap::Message("no dispatch function is set".into())));
         };
         self.handles.renew();
         self.scratch.write_word(WORD_FUNC, call.import);
@@ -82,7 +82,7 @@ impl Host for Supervisor<'_> {
         self.scratch.write_slots(call.slots);
         if !self.scope.call(receiver, dispatch) {
             self.park();
-            return Err(HostTrap::Parked);
+            return Err(Box::new(HostTrap::Parked));
         }
         self.scratch.read_slots(call.slots);
         if let Some(gas) = call.gas {

@@ -77,8 +77,8 @@ pub fn no_host() -> impl Host {
 pub struct HostFn<F>(pub F);
 
 impl<F: FnMut(HostCall<'_>) -> Result<(), HostTrap>> Host for HostFn<F> {
-    fn call(&mut self, call: HostCall<'_>) -> Result<(), HostTrap> {
-        (self.0)(call)
+    fn call(&mut self, call: HostCall<'_>) -> Result<(), Box<HostTrap>> {
+        (self.0)(call).map_err(Box::new)
     }
 }
 
