@@ -82,7 +82,7 @@ async function main(): Promise<void> {
 /** Instantiates and runs the program. The first run shows what the program prints, the later ones how theirs differs. */
 async function runPython({ name, backend, protocol, preparing }: Run, first?: Report): Promise<Report> {
   const wasi = await WasiHost.create({
-    args: ['python', '-I', '-S', '-B', '/work/report.py', '5000'],
+    args: ['python', '-I', '-S', '-B', '/files/report.py', '5000'],
     files: {
       'report.py': readFileSync(join(GUEST_FILES, 'report.py')),
       'words.txt': readFileSync(join(GUEST_FILES, 'words.txt')),

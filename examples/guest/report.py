@@ -1,5 +1,5 @@
 # What the demo's guest runs: plain Python with nothing but built-in modules, so that most of the time is spent in the
-# interpreter and not in importing. The supervisor provides /work/words.txt and reads /work/result.txt afterwards.
+# interpreter and not in importing. The supervisor provides /files/words.txt and reads /files/result.txt afterwards.
 
 import sys
 
@@ -41,13 +41,13 @@ print(f"Python {sys.version.split()[0]} on {sys.platform}, arguments {sys.argv[1
 found = primes(int(sys.argv[1]))
 print(f"{len(found)} primes below {sys.argv[1]}, the last ones {found[-4:]}")
 
-words = frequent_words("/work/words.txt", 5)
+words = frequent_words("/files/words.txt", 5)
 print("frequent words: " + ", ".join(f"{word} {count}" for word, count in words))
 
 for row in mandelbrot(72, 21):
     print(row)
 
-with open("/work/result.txt", "w", encoding="utf-8") as file:
+with open("/files/result.txt", "w", encoding="utf-8") as file:
     file.write(f"2**200 = {2**200}\n")
 print("result written", file=sys.stderr)
 sys.exit(7)
