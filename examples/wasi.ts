@@ -47,7 +47,7 @@ export class WasiHost {
     return new WasiHost(await loadShim(), options);
   }
 
-  private constructor(shim: Shim, { args, env = {}, files = {}, folder = '/work', onLine }: WasiOptions) {
+  private constructor(shim: Shim, { args, env = {}, files = {}, folder = '/files', onLine }: WasiOptions) {
     const [out, err] = (['stdout', 'stderr'] as const).map(
       (stream) =>
         new LineSplitter((line) => {
