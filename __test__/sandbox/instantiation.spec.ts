@@ -51,6 +51,15 @@ describe('SandboxComponents.instantiate', () => {
       assert.deepEqual(subject.invoke('seven', [], new JsSupervisor()), Value.I32(7));
     }
 
+    it('takes shared memory, of which it makes a copy first', () => {
+      const wasm = wat(SEVEN);
+      const shared = new Uint8Array(new SharedArrayBuffer(wasm.length));
+      shared.set(wasm);
+      const subject = instance(shared);
+      shared.fill(0);
+      seven(subject);
+    });
+
     it('takes any BufferSource', () => {
       const wasm = wat(SEVEN);
       const padded = new Uint8Array(wasm.length + 16).fill(0xff);

@@ -238,7 +238,7 @@ export class SandboxComponents<DT = undefined> {
     options?: InvokeOptions,
   ): UnregisteredInstance {
     oneOf(version, 'version', VERSIONS);
-    const binary = bytes(wasm, 'wasm');
+    const binary = unshared(bytes(wasm, 'wasm'));
     environmentInternals.check(env, this);
     directOf(ctx);
     checkInvokeOptions(options);
@@ -291,6 +291,11 @@ export class SandboxComponents<DT = undefined> {
       throw linkError(error);
     }
   }
+}
+
+/** A copy of shared memory, which another thread could change between the engine's check and its use. */
+function unshared(binary: Uint8Array): Uint8Array {
+  return binary.buffer instanceof SharedArrayBuffer ? binary.slice() : binary;
 }
 
 const MOST_PAGES = 65_536;
