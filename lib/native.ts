@@ -123,15 +123,6 @@ export function setDispatch(dispatch: () => void): void {
   native.setup(dispatch, scratch);
 }
 
-/** Runs a native function and turns what it throws into this package's errors. `argument` is who is to blame for bad sizes. */
-export function translated<T>(run: () => T, argument: string): T {
-  try {
-    return run();
-  } catch (error) {
-    throw translate(error, argument);
-  }
-}
-
 /** The error class for each kind of failure that the addon reports. */
 export function translate(error: unknown, argument: string): unknown {
   const kind = kindOf(error);

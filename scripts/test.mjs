@@ -46,11 +46,12 @@ async function checkTypes() {
 /** @returns {Promise<Outcome>} */
 async function testRust() {
   let output = '';
+  const target = hostTarget();
   const cargoTest = (...args) =>
     run(
       'cargo',
       // With the target named, as the addon's build does it: so the engines are compiled once for both.
-      ['test', '--release', '--target', hostTarget(), ...args],
+      ['test', '--release', '--target', target, ...args],
       { stdio: ['inherit', 'pipe', 'inherit'] },
       (child) => {
         child.stdout?.setEncoding('utf8').on('data', (text) => {

@@ -10,7 +10,7 @@
 
 import { describe } from '../arguments';
 import { CodecError, InternalError, SandboxError, TrapError, type TrapKind, type WasmFrame } from '../errors';
-import { layout, native, scratchViews, setDispatch } from '../native';
+import { layout, native, scratchViews, setDispatch, translate } from '../native';
 import { decodeDispatchResult, decodeDispatchResultV2 } from '../scale';
 import type { Value } from '../values';
 import { Instantiate } from './backend';
@@ -21,7 +21,7 @@ import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
 import { messageOf, SupervisorTrap } from './supervisor_trap';
 
 const { words, ints, longs } = scratchViews;
-const { GAS, WORD_FUNC, WORD_HAS_GAS } = layout;
+const { GAS, WORD_FUNC, WORD_HAS_GAS, WORD_STATUS, STATUS_DONE } = layout;
 
 /** What a supervisor function of a `JsSupervisor` returns. */
 export type SupervisorResult =
@@ -56,19 +56,20 @@ export interface Running {
 let running: Running | undefined;
 
 /**
- * From now on the calls of a guest are answered by `call`.
- *
- * @returns what answered before, to be given to {@link leave}
+ * Runs a guest by one of the native functions that do so, whose arguments are in the scratch buffer. What the guest calls
+ * meanwhile is answered by `call`. `argument` is who is to blame if the native function refuses.
  */
-export function enter(call: Running): Running | undefined {
+export function run(call: Running, enter: () => void, argument: string): void {
   const before = running;
   running = call;
-  return before;
-}
-
-/** The guest is done, and the call around it goes on. */
-export function leave(before: Running | undefined): void {
-  running = before;
+  try {
+    enter();
+  } catch (error) {
+    throw translate(error, argument);
+  } finally {
+    running = before;
+  }
+  if (words[WORD_STATUS] !== STATUS_DONE) throw failure();
 }
 
 /**
@@ -342,7 +343,7 @@ function decode<T>(decoder: (bytes: Uint8Array) => T, bytes: Uint8Array, message
 }
 
 /** The error for a call that has just come back trapped. */
-export function failure(): Error {
+function failure(): Error {
   const { trap, message, frames, parked } = native.takeFailure();
   if (trap === 'internal') return new InternalError(message);
   const kind = trap as TrapKind;

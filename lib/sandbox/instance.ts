@@ -3,20 +3,28 @@
 import { argumentError, array, string } from '../arguments';
 import { ArgumentError, NoExportError } from '../errors';
 import { layout, native, scratchViews, sweepAfter, translate } from '../native';
-import { toValue, type Value, type ValueType } from '../values';
+import { toValue, type Value } from '../values';
 import type { Instantiate, SandboxBackend } from './backend';
-import { enter, failure, leave, type Running, type RunningGuest } from './dispatch';
+import { type Running, type RunningGuest, run as runGuest } from './dispatch';
 import type { ExportDescription, ExportedFunction, GuestModule } from './guest_module';
-import { readSlot as readSlotOf, Slot, writeSlot as writeSlotOf } from './import_site';
+import {
+  payloadFor as payloadForOf,
+  readSlot as readSlotOf,
+  type Slot,
+  TYPE_OF,
+  writeSlot as writeSlotOf,
+} from './import_site';
 import { directFunctions } from './js_supervisor';
 import { type Memory, memoryInternals } from './memory';
 import { checkInvokeOptions, type InvokeOptions } from './options';
 import { checkSupervisor, type SupervisorContext, type SupervisorFuncIndex } from './supervisor';
 
 const { words } = scratchViews;
-const { WORD_INSTANCE, WORD_FUNC, WORD_COUNT, WORD_STATUS, STATUS_DONE } = layout;
+const { WORD_INSTANCE, WORD_FUNC, WORD_COUNT } = layout;
 const { invoke: nativeInvoke } = native;
+const run = runGuest;
 const readSlot = readSlotOf;
+const payloadFor = payloadForOf;
 const writeSlot = writeSlotOf;
 
 /** What an instance is made of. */
@@ -88,16 +96,9 @@ export class SandboxInstance {
       },
       start(instance, ctx) {
         if (instance.#module.hasStart) {
-          const before = enter(instance.#runningFor(ctx));
-          try {
-            words[WORD_INSTANCE] = instance.#id;
-            native.start();
-          } catch (error) {
-            throw translate(error, 'wasm');
-          } finally {
-            leave(before);
-          }
-          if (words[WORD_STATUS] !== STATUS_DONE) throw failure();
+          const call = instance.#runningFor(ctx);
+          words[WORD_INSTANCE] = instance.#id;
+          run(call, native.start, 'wasm');
         }
         instance.#isStarted = true;
       },
@@ -149,20 +150,12 @@ export class SandboxInstance {
     const payloads = checkArguments(fn, args);
     const call = this.#runningFor(ctx);
     if (options !== undefined) checkInvokeOptions(options);
-    const before = enter(call);
-    try {
-      words[WORD_INSTANCE] = this.#id;
-      words[WORD_FUNC] = fn.index;
-      words[WORD_COUNT] = fn.slots;
-      for (let index = 0; index < payloads.length; index += 1)
-        writeSlot(fn.parameters[index], index, payloads[index]);
-      nativeInvoke();
-    } catch (error) {
-      throw translate(error, 'exportName');
-    } finally {
-      leave(before);
-    }
-    if (words[WORD_STATUS] !== STATUS_DONE) throw failure();
+    words[WORD_INSTANCE] = this.#id;
+    words[WORD_FUNC] = fn.index;
+    words[WORD_COUNT] = fn.slots;
+    for (let index = 0; index < payloads.length; index += 1)
+      writeSlot(fn.parameters[index], index, payloads[index]);
+    run(call, nativeInvoke, 'exportName');
     const results = fn.results;
     if (results.length === 0) return undefined;
     if (results.length === 1) return readSlot(results[0], 0);
@@ -197,8 +190,8 @@ export class SandboxInstance {
     const global = this.#module.globals.get(string(name, 'name'));
     const checked = toValue(value, 'value');
     if (global === undefined) return false;
-    if (global.slot === undefined || TYPES[global.slot] !== checked.type) {
-      const type = global.slot === undefined ? 'a type that no Value has' : TYPES[global.slot];
+    if (global.slot === undefined || TYPE_OF[global.slot] !== checked.type) {
+      const type = global.slot === undefined ? 'a type that no Value has' : TYPE_OF[global.slot];
       throw new ArgumentError(
         `value must be of the type of the global ${name}, ${type}, got ${checked.type}`,
         {
@@ -286,9 +279,6 @@ export class SandboxInstance {
   }
 }
 
-/** Indexed by {@link Slot}. */
-const TYPES: readonly ValueType[] = ['i32', 'i64', 'f32', 'f64'];
-
 const NO_PAYLOADS: readonly (number | bigint)[] = [];
 
 /** The functions of a `JsSupervisor`; undefined for another supervisor, which is checked here. */
@@ -321,34 +311,11 @@ function checkArguments(fn: ExportedFunction, args: readonly Value[]): readonly 
   return payloads;
 }
 
-/** The payload of a value of the right type and range, undefined for everything else. Each property is read once. */
-function payloadFor(slot: Slot, value: unknown): number | bigint | undefined {
-  if (typeof value !== 'object' || value === null || (value as Value).type !== TYPES[slot]) return undefined;
-  switch (slot) {
-    case Slot.I32: {
-      const n = (value as { value: unknown }).value;
-      return typeof n === 'number' && (n | 0) === n ? n : undefined;
-    }
-    case Slot.I64: {
-      const n = (value as { value: unknown }).value;
-      return typeof n === 'bigint' && BigInt.asIntN(64, n) === n ? n : undefined;
-    }
-    case Slot.F32: {
-      const bits = (value as { bits: unknown }).bits;
-      return typeof bits === 'number' && bits >>> 0 === bits ? bits : undefined;
-    }
-    case Slot.F64: {
-      const bits = (value as { bits: unknown }).bits;
-      return typeof bits === 'bigint' && BigInt.asUintN(64, bits) === bits ? bits : undefined;
-    }
-  }
-}
-
 /** Says what is wrong with an argument; gives it after all if only its getters were in a mood. */
 function argumentFor(slot: Slot, argument: unknown, index: number): Value {
   const value = toValue(argument, 'args', index);
-  if (value.type === TYPES[slot]) return value;
-  throw new ArgumentError(`args[${index}] must be of type ${TYPES[slot]}, got ${value.type}`, {
+  if (value.type === TYPE_OF[slot]) return value;
+  throw new ArgumentError(`args[${index}] must be of type ${TYPE_OF[slot]}, got ${value.type}`, {
     argument: `args[${index}]`,
   });
 }
