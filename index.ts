@@ -16,6 +16,11 @@ export {
   type TrapKind,
   type WasmFrame,
 } from './lib/errors';
+export type { SupervisorAllocator } from './lib/host/allocator';
+export type { DispatchThunk } from './lib/host/dispatch_thunk';
+export type { HostFunctions } from './lib/host/host_functions';
+export { SandboxHost, type SandboxHostOptions } from './lib/host/sandbox_host';
+export type { SupervisorMemoryObject, SupervisorTableObject } from './lib/host/v8';
 export { Instantiate, MEM_UNLIMITED, SandboxBackend } from './lib/sandbox/backend';
 export { SandboxComponents, UnregisteredInstance } from './lib/sandbox/components';
 export type { SupervisorCall, SupervisorFunction, SupervisorResult } from './lib/sandbox/dispatch';

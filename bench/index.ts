@@ -19,6 +19,7 @@ interface Bench {
 const BENCHES: Readonly<Record<string, () => Bench>> = {
   supervisor_call: () => require('./supervisor_call'),
   protocol_call: () => require('./protocol_call'),
+  wasm_supervisor_call: () => require('./wasm_supervisor_call'),
   invoke: () => require('./invoke'),
   instantiate: () => require('./instantiate'),
   start: () => require('./start'),

@@ -47,10 +47,12 @@ export interface Native {
   memoryBytes(memory: number): number;
   memoryGrow(memory: number, pages: number): number;
   memoryBuffer(memory: number): ArrayBuffer;
+  memoryAddress(memory: number): bigint;
   memoryRead(memory: number, address: number, dest: Uint8Array): void;
   memoryWrite(memory: number, address: number, src: Uint8Array): void;
   instantiate(wrapper: object, module: number, engine: number, version: number, memories: Uint8Array): number;
   dropInstance(instance: number): void;
+  instanceAddress(instance: number): bigint;
   exportedMemory(wrapper: object, instance: number, exportIndex: number): number;
   takeFailure(): NativeFailure;
   sweep(): void;

@@ -37,10 +37,12 @@ pub fn register(env: sys::napi_env, exports: Value) {
     registrar.function("memoryBytes", memory_bytes);
     registrar.function("memoryGrow", memory_grow);
     registrar.function("memoryBuffer", memory_buffer);
+    registrar.function("memoryAddress", memory_address);
     registrar.function("memoryRead", memory_read);
     registrar.function("memoryWrite", memory_write);
     registrar.function("instantiate", instantiate);
     registrar.function("dropInstance", drop_instance);
+    registrar.function("instanceAddress", instance_address);
     registrar.function("exportedMemory", exported_memory);
     registrar.function("takeFailure", take_failure);
     registrar.function("sweep", sweep);
@@ -215,6 +217,13 @@ fn memory_buffer(state: &State, scope: Scope, arguments: &Arguments) -> Outcome 
     group.view(scope, index).map(Some)
 }
 
+/// `memoryAddress(memory)`: where its first byte lies in this process, until it grows.
+fn memory_address(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    let region = with_realm!(&group.realm, realm => realm.memory_region(index)).map_err(MemoryError::Store)?;
+    Ok(Some(scope.bigint(region.base as u64)))
+}
+
 /// `memoryRead(memory, address, dest)`.
 fn memory_read(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
@@ -317,6 +326,12 @@ fn common_group(state: &State, scope: Scope, engine: &AnyEngine, memories: &[u32
 fn drop_instance(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     state.remove(&state.instances, scope, arguments.u32(scope, 0)?);
     Ok(None)
+}
+
+/// `instanceAddress(instance)`: an address that only this instance has.
+fn instance_address(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let address = state.identity(&state.instances, arguments.u32(scope, 0)?)?;
+    Ok(Some(scope.bigint(address as u64)))
 }
 
 /// `exportedMemory(wrapper, instance, export)`: the number of a memory that the instance exports.

@@ -217,6 +217,12 @@ impl Scope {
         self.value(|value| unsafe { sys::napi_create_double(self.env, number, value) })
     }
 
+    /// A BigInt.
+    pub fn bigint(self, number: u64) -> Value {
+        // SAFETY: as in `undefined`.
+        self.value(|value| unsafe { sys::napi_create_bigint_uint64(self.env, number, value) })
+    }
+
     pub fn boolean(self, boolean: bool) -> Value {
         // SAFETY: as in `undefined`.
         self.value(|value| unsafe { sys::napi_get_boolean(self.env, boolean, value) })
@@ -347,6 +353,11 @@ extern "C" fn no_finalizer(_env: sys::napi_env, _data: *mut c_void, _hint: *mut 
 pub struct Reference(sys::napi_ref);
 
 impl Reference {
+    /// Where the reference itself lies: no other that is alive has this address.
+    pub fn address(&self) -> usize {
+        self.0 as usize
+    }
+
     /// Keeps the object alive.
     pub fn strong(scope: Scope, object: Value) -> Result<Self, Throw> {
         Self::new(scope, object, 1)

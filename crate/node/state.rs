@@ -112,6 +112,13 @@ impl State {
         Ok((entry.group.clone(), entry.index))
     }
 
+    /// An address that belongs to this entry alone for as long as it is there.
+    pub fn identity(&self, table: &RefCell<Slab<Entry>>, id: u32) -> Result<usize, Throw> {
+        let table = table.borrow();
+        let entry = table.get(id as usize).ok_or_else(|| Throw::internal(format!("no object has the number {id}")))?;
+        Ok(entry.wrapper.address())
+    }
+
     /// Moves all memories of one group into another, whoever holds them, by `move_one`.
     pub fn move_memories(
         &self,

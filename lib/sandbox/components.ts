@@ -21,15 +21,29 @@ import {
   type InvokeOptions,
   type SandboxOptions,
 } from './options';
+import type { ProtocolPeer } from './peer';
 import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
 import { messageOf } from './supervisor_trap';
 
-/** Opens {@link SandboxComponents} to `environment.ts` and {@link UnregisteredInstance}. */
+/**
+ * Opens {@link SandboxComponents} to the other files of `lib`. What these functions give is not handed out to a user, so that its
+ * teardown drops it at once. They throw an `ArgumentError` for what are no components.
+ */
 export interface ComponentsInternals {
-  /** Gives the memory at an index, as {@link SandboxComponents.memory} does. Throws an `ArgumentError` for what are no components. */
-  memoryFinder(components: unknown): (index: number) => Memory;
+  check(components: unknown): void;
+  memory(components: unknown, index: number): Memory;
+  instance(components: unknown, index: number): SandboxInstance;
   /** Puts an instance into the table and gives its index. */
   register(components: unknown, owner: object, instance: SandboxInstance, dispatchThunk: unknown): number;
+  /** {@link SandboxComponents.instantiate} for a supervisor that is no `SupervisorContext`; gives the index. */
+  instantiateBy<DT>(
+    components: SandboxComponents<DT>,
+    version: Instantiate,
+    wasm: Uint8Array,
+    env: GuestEnvironment,
+    peer: ProtocolPeer,
+    dispatchThunk: DT,
+  ): number;
 }
 
 /** @internal */
@@ -94,9 +108,13 @@ export class SandboxComponents<DT = undefined> {
       return components as SandboxComponents<unknown>;
     };
     componentsInternals = {
-      memoryFinder(components) {
-        const checked = check(components);
-        return (index) => checked.memory(index);
+      check,
+      memory: (components, index) => check(components).#memory(index),
+      instance: (components, index) => check(components).#entry(index).instance,
+      instantiateBy(components, version, wasm, env, peer, dispatchThunk) {
+        const start = (instance: SandboxInstance): void => instanceInternals.startBy(instance, peer);
+        const instance = components.#instantiate(version, wasm, env, start);
+        return components.#instances.push({ instance, dispatchThunk }) - 1;
       },
       register(components, owner, instance, dispatchThunk) {
         const checked = check(components);
@@ -120,7 +138,7 @@ export class SandboxComponents<DT = undefined> {
     this.#instances = [];
     this.#memories = [];
     for (const entry of instances) if (entry !== null) instanceInternals.dropUnlessHeld(entry.instance);
-    for (const memory of memories) if (memory !== null) memoryInternals.dropUnlessHeld(memory);
+    for (const memory of memories) if (memory !== null) memoryInternals.tearDown(memory);
   }
 
   /** The same as {@link SandboxComponents.clear}, for `using`. */
@@ -181,8 +199,12 @@ export class SandboxComponents<DT = undefined> {
    * @throws SandboxError if there is none or it is torn down
    */
   memory(memoryIdx: number): Memory {
+    return memoryInternals.handOut(this.#memory(memoryIdx));
+  }
+
+  #memory(memoryIdx: number): Memory {
     const memory = this.#memories[uint32(memoryIdx, 'memoryIdx')];
-    if (memory) return memoryInternals.handOut(memory);
+    if (memory) return memory;
     throw new SandboxError(
       memory === undefined
         ? 'Trying to access a non-existent sandboxed memory'
@@ -201,7 +223,7 @@ export class SandboxComponents<DT = undefined> {
     if (memory === undefined) throw new SandboxError('Trying to teardown a non-existent sandboxed memory');
     if (memory === null) throw new SandboxError('Double teardown of a sandboxed memory');
     this.#memories[index] = null;
-    memoryInternals.dropUnlessHeld(memory);
+    memoryInternals.tearDown(memory);
   }
 
   /**
@@ -238,21 +260,31 @@ export class SandboxComponents<DT = undefined> {
     options?: InvokeOptions,
   ): UnregisteredInstance {
     oneOf(version, 'version', VERSIONS);
-    const binary = unshared(bytes(wasm, 'wasm'));
+    const binary = bytes(wasm, 'wasm');
     environmentInternals.check(env, this);
     directOf(ctx);
     checkInvokeOptions(options);
-    const module = compile(this.#engine, this.#options.cache, binary);
+    const start = (instance: SandboxInstance): void => instanceInternals.start(instance, ctx);
+    return new UnregisteredInstance(this, this.#instantiate(version, binary, env, start));
+  }
+
+  #instantiate(
+    version: Instantiate,
+    binary: Uint8Array,
+    env: GuestEnvironment,
+    start: (instance: SandboxInstance) => void,
+  ): SandboxInstance {
+    const module = compile(this.#engine, this.#options.cache, unshared(binary));
     const instance = this.#link(version, module, env);
     try {
-      instanceInternals.start(instance, ctx);
+      start(instance);
     } catch (cause) {
       instanceInternals.dropUnlessHeld(instance);
       const reason = messageOf(cause);
       debug('failed to run the start function: %s', reason);
       throw new InstantiationError(`the start function trapped: ${reason}`, { kind: 'StartTrapped', cause });
     }
-    return new UnregisteredInstance(this, instance);
+    return instance;
   }
 
   #link(version: Instantiate, module: GuestModule, env: GuestEnvironment): SandboxInstance {

@@ -17,10 +17,13 @@ import { Instantiate } from './backend';
 import { getWord, type ImportSite } from './import_site';
 import type { SandboxInstance } from './instance';
 import type { Memory } from './memory';
-import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
+import { packed } from './packed';
+import type { ProtocolPeer } from './peer';
+import type { SupervisorFuncIndex } from './supervisor';
 import { messageOf, SupervisorTrap } from './supervisor_trap';
 
 const { words, ints, longs } = scratchViews;
+const packedWords = packed.words;
 const { GAS, WORD_FUNC, WORD_HAS_GAS, WORD_STATUS, STATUS_DONE } = layout;
 
 /** What a supervisor function of a `JsSupervisor` returns. */
@@ -47,9 +50,12 @@ export interface RunningGuest {
 /** What answers a guest's calls. Made once for a guest and a supervisor that call one another again and again. */
 export interface Running {
   readonly guest: RunningGuest;
-  readonly ctx: SupervisorContext;
+  /** The supervisor as the caller knows it. */
+  readonly ctx: object;
   /** The functions of a `JsSupervisor`, which are called without the protocol. */
   readonly direct: readonly SupervisorFunction[] | undefined;
+  /** Every other supervisor. */
+  readonly peer: ProtocolPeer | undefined;
 }
 
 /** The innermost call. Guests of this environment run one inside another, never side by side. */
@@ -142,10 +148,10 @@ function dispatch(): void {
   const call = running;
   if (call === undefined) throw new SupervisorTrap('no guest is running');
   const index = words[WORD_FUNC];
-  const gas = words[WORD_HAS_GAS] === 1 ? longs[GAS] : undefined;
-  if (call.direct === undefined) callByProtocol(call, index, gas);
-  else if (gas === undefined) callDirectly(call.guest, call.direct, index);
-  else callDirectlyWithGas(call.guest, call.direct, index, gas);
+  const hasGas = words[WORD_HAS_GAS] === 1;
+  if (call.direct === undefined) callByProtocol(call, index, hasGas);
+  else if (hasGas) callDirectlyWithGas(call.guest, call.direct, index, longs[GAS]);
+  else callDirectly(call.guest, call.direct, index);
 }
 
 setDispatch(dispatch);
@@ -234,104 +240,101 @@ function isPromise(result: object): boolean {
   return !('type' in result) && typeof (result as { then?: unknown }).then === 'function';
 }
 
-/** The six steps. Written so that nothing is read from the scratch buffer after a supervisor method has run. */
-function callByProtocol({ guest, ctx }: Running, index: number, gas: bigint | undefined): void {
+/** A call by the six steps. */
+function callByProtocol({ guest, peer }: Running, index: number, hasGas: boolean): void {
+  if (peer === undefined) throw new SupervisorTrap('there is no supervisor');
   const site = guest.sites[index];
-  const bytes = site.encodeArguments(gas);
-  const result = protocolCall(ctx, guest.functions[index], bytes);
-  // The usual answer goes to the scratch buffer as it is; the decoders say what is wrong with any other.
-  if (gas === undefined) {
-    if (result[0] === OK && site.tryWriteEncoded(result, 1)) return;
-    const decoded = decode(decodeDispatchResult, result, 'Decoding Result<ReturnValue, HostError> failed!');
-    if (!decoded.ok) throw new SupervisorTrap('Supervisor function returned sandbox::HostError');
-    site.writeResult(decoded.value);
-  } else {
-    if (result[0] === OK && site.tryWriteEncoded(result, 9)) {
-      ints[2 * GAS] = getWord(result, 1);
-      ints[2 * GAS + 1] = getWord(result, 5);
-      return;
-    }
-    const decoded = decode(
-      decodeDispatchResultV2,
-      result,
-      'Decoding Result<WasmReturnValue, HostError> failed!',
-    );
-    if (!decoded.ok) throw new SupervisorTrap('Supervisor function returned sandbox::HostError');
-    site.writeResult(decoded.value);
-    longs[GAS] = decoded.gas;
+  const taken = peer.take(site, hasGas);
+  try {
+    exchange(peer, guest.functions[index], taken, site, hasGas);
+  } finally {
+    peer.drop(taken);
   }
 }
 
-/** The first byte of a result that is no error. */
-const OK = 0;
-
-/** Takes a packed pointer and length apart, without the bigints in between that shifting makes. */
-const packedLong = new BigInt64Array(1);
-const packedWords = new Uint32Array(packedLong.buffer);
-
-function protocolCall(ctx: SupervisorContext, funcIdx: SupervisorFuncIndex, bytes: Uint8Array): Uint8Array {
-  const length = bytes.length;
-  let argsPtr: number;
+/** The six steps, in their order, and what becomes of their failures. */
+function exchange(
+  peer: ProtocolPeer,
+  funcIdx: SupervisorFuncIndex,
+  taken: unknown,
+  site: ImportSite,
+  hasGas: boolean,
+): void {
+  const size = site.sizeOfArguments(hasGas);
+  let args: number;
   try {
-    argsPtr = pointer(ctx.allocateMemory(length), 'allocateMemory');
+    args = peer.allocate(size);
   } catch (thrown) {
     throw new SupervisorTrap("Can't allocate memory in supervisor for the arguments", { value: thrown });
   }
   try {
-    ctx.writeMemory(argsPtr, bytes);
+    peer.send(args, size, taken, site, hasGas);
   } catch (thrown) {
-    deallocate(ctx, argsPtr, 'Failed deallocation after failed write of invoke arguments');
+    deallocate(peer, args, 'Failed deallocation after failed write of invoke arguments');
     throw new SupervisorTrap("Can't write invoke args into memory", { value: thrown });
   }
-  let packed: bigint;
   try {
-    packed = ctx.invoke(argsPtr, length, funcIdx);
-    if (typeof packed !== 'bigint') {
-      throw new SupervisorTrap(`ctx.invoke must return a bigint, got ${describe(packed)}`);
-    }
+    peer.call(args, size, funcIdx);
   } catch (thrown) {
-    deallocate(ctx, argsPtr, 'Failed deallocation after invoke');
+    deallocate(peer, args, 'Failed deallocation after invoke');
     throw thrown instanceof SupervisorTrap
       ? thrown
       : new SupervisorTrap(messageOf(thrown), { value: thrown });
   }
-  deallocate(ctx, argsPtr, 'Failed deallocation after invoke');
-  packedLong[0] = packed;
-  const [resultLength, resultPtr] = [packedWords[0], packedWords[1]];
-  let result: Uint8Array;
+  const answerSize = packedWords[0];
+  const answerPtr = packedWords[1];
+  deallocate(peer, args, 'Failed deallocation after invoke');
+  let answer: Uint8Array;
   try {
-    result = read(ctx, resultPtr, resultLength);
+    answer = peer.receive(answerPtr, answerSize, taken);
   } catch (thrown) {
-    deallocate(ctx, resultPtr, "Can't deallocate memory for dispatch thunk's result");
+    deallocate(peer, answerPtr, "Can't deallocate memory for dispatch thunk's result");
     throw new SupervisorTrap("Can't read the serialized result from dispatch thunk", { value: thrown });
   }
-  deallocate(ctx, resultPtr, "Can't deallocate memory for dispatch thunk's result");
-  return result;
+  deallocate(peer, answerPtr, "Can't deallocate memory for dispatch thunk's result");
+  const at = peer.answerAt(taken);
+  const end = Math.min(at + answerSize, answer.length);
+  if (hasGas) takeAnswerWithGas(site, answer, at, end);
+  else takeAnswer(site, answer, at, end);
 }
 
-function read(ctx: SupervisorContext, address: number, size: number): Uint8Array {
-  if (ctx.readMemory !== undefined) {
-    const bytes = ctx.readMemory(address, size);
-    if (!(bytes instanceof Uint8Array))
-      throw new TypeError(`ctx.readMemory must return a Uint8Array, got ${describe(bytes)}`);
-    return bytes;
+/** The first byte of an answer that is no error. */
+const OK = 0;
+
+/** Writes the answer to the scratch buffer: the usual one as it is; the decoders say what is wrong with any other. */
+function takeAnswer(site: ImportSite, bytes: Uint8Array, at: number, end: number): void {
+  if (bytes[at] === OK && site.tryWriteEncoded(bytes, at + 1, end)) return;
+  const decoded = decode(
+    decodeDispatchResult,
+    bytes.slice(at, end),
+    'Decoding Result<ReturnValue, HostError> failed!',
+  );
+  if (!decoded.ok) throw new SupervisorTrap('Supervisor function returned sandbox::HostError');
+  site.writeResult(decoded.value);
+}
+
+function takeAnswerWithGas(site: ImportSite, bytes: Uint8Array, at: number, end: number): void {
+  if (bytes[at] === OK && site.tryWriteEncoded(bytes, at + 9, end)) {
+    ints[2 * GAS] = getWord(bytes, at + 1);
+    ints[2 * GAS + 1] = getWord(bytes, at + 5);
+    return;
   }
-  const dest = new Uint8Array(size);
-  ctx.readMemoryInto(address, dest);
-  return dest;
+  const decoded = decode(
+    decodeDispatchResultV2,
+    bytes.slice(at, end),
+    'Decoding Result<WasmReturnValue, HostError> failed!',
+  );
+  if (!decoded.ok) throw new SupervisorTrap('Supervisor function returned sandbox::HostError');
+  site.writeResult(decoded.value);
+  longs[GAS] = decoded.gas;
 }
 
-function deallocate(ctx: SupervisorContext, ptr: number, message: string): void {
+function deallocate(peer: ProtocolPeer, ptr: number, message: string): void {
   try {
-    ctx.deallocateMemory(ptr);
+    peer.deallocate(ptr);
   } catch (thrown) {
     throw new SupervisorTrap(message, { value: thrown });
   }
-}
-
-function pointer(ptr: number, method: string): number {
-  if (typeof ptr === 'number' && ptr >>> 0 === ptr) return ptr;
-  throw new TypeError(`ctx.${method} must return an integer from 0 to 4294967295, got ${describe(ptr)}`);
 }
 
 function decode<T>(decoder: (bytes: Uint8Array) => T, bytes: Uint8Array, message: string): T {

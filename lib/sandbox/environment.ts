@@ -8,8 +8,10 @@ import type { Memory } from './memory';
 import type { SupervisorFuncIndex } from './supervisor';
 import { messageOf } from './supervisor_trap';
 
-/** Opens a {@link GuestEnvironment} to `components.ts`. */
+/** Opens a {@link GuestEnvironment} to the other files of `lib`. */
 export interface EnvironmentInternals {
+  /** {@link GuestEnvironment.decode} for an environment that is used before any of its memories can be torn down. */
+  decodeForOneUse(components: object, rawEnvDef: Uint8Array): GuestEnvironment;
   /** Throws an `ArgumentError` for what is no environment of these components. */
   check(env: unknown, components: object): asserts env is GuestEnvironment;
   functionByName(env: GuestEnvironment, module: string, name: string): SupervisorFuncIndex | undefined;
@@ -40,6 +42,10 @@ export class GuestEnvironment {
 
   static {
     environmentInternals = {
+      decodeForOneUse: (components, rawEnvDef) =>
+        GuestEnvironment.#decode(components, rawEnvDef, (index) =>
+          componentsInternals.memory(components, index),
+        ),
       check(env, components): asserts env is GuestEnvironment {
         if (typeof env !== 'object' || env === null || !(#components in env)) {
           throw argumentError('env', 'a GuestEnvironment', env);
@@ -62,9 +68,19 @@ export class GuestEnvironment {
    *   that does not exist or is torn down; its `cause` says which
    */
   static decode<DT>(components: SandboxComponents<DT>, rawEnvDef: BufferSource): GuestEnvironment {
-    const memoryAt = componentsInternals.memoryFinder(components);
+    componentsInternals.check(components);
+    return GuestEnvironment.#decode(components, bytes(rawEnvDef, 'rawEnvDef'), (index) =>
+      components.memory(index),
+    );
+  }
+
+  static #decode(
+    components: object,
+    rawEnvDef: Uint8Array,
+    memoryAt: (index: number) => Memory,
+  ): GuestEnvironment {
     const env = new GuestEnvironment(components);
-    const { entries } = decodeDefinition(bytes(rawEnvDef, 'rawEnvDef'));
+    const { entries } = decodeDefinition(rawEnvDef);
     for (const { moduleName, fieldName, entity } of entries) {
       const key = keyOf(moduleName, fieldName);
       if (entity.kind === 'function') env.#functions.set(key, entity.index as SupervisorFuncIndex);

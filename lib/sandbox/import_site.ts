@@ -6,10 +6,14 @@
 import { describe } from '../arguments';
 import { layout, scratchViews } from '../native';
 import { toValue, type Value, type ValueType } from '../values';
+import { frames as framesOf } from './frames';
 import { SupervisorTrap } from './supervisor_trap';
 
 const { words, ints, longs, ulongs } = scratchViews;
-const { SLOTS } = layout;
+const { GAS, SLOTS } = layout;
+const frames = framesOf;
+/** From the gas to the first argument, in the scratch buffer and in a frame. */
+const GAS_WORDS = 2 * (SLOTS - GAS);
 
 /** The type of a slot as a small number: quicker to branch on than a string. */
 export enum Slot {
@@ -96,7 +100,8 @@ export class ImportSite {
   readonly #results: readonly Slot[];
   /** The only result; a guest whose import has several traps before it comes here. */
   readonly #result: Slot | typeof NOTHING | typeof SEVERAL;
-  readonly #encodedBytes: number;
+  readonly #size: number;
+  readonly #sizeWithGas: number;
 
   constructor(name: string, parameters: readonly string[], results: readonly string[]) {
     this.name = name;
@@ -105,7 +110,9 @@ export class ImportSite {
     this.#results = slotsOf(results) ?? [];
     this.#result =
       this.#results.length === 0 ? NOTHING : this.#results.length === 1 ? this.#results[0] : SEVERAL;
-    this.#encodedBytes = this.#parameters.reduce((sum, slot) => sum + encodedBytes(slot), 0);
+    const bytes = this.#parameters.reduce((sum, slot) => sum + encodedBytes(slot), 0);
+    this.#size = lengthBytes(this.#parameters.length) + bytes;
+    this.#sizeWithGas = lengthBytes(this.#parameters.length + 1) + encodedBytes(Slot.I64) + bytes;
   }
 
   /** The arguments as values. */
@@ -117,31 +124,57 @@ export class ImportSite {
     return parameters.map(readSlot);
   }
 
+  /** How many bytes the encoded arguments take, with the gas if there is one. */
+  sizeOfArguments(hasGas: boolean): number {
+    return hasGas ? this.#sizeWithGas : this.#size;
+  }
+
   /** The arguments as a SCALE-encoded `Vec<Value>`, with the gas as the first of them if there is one. */
-  encodeArguments(gas: bigint | undefined): Uint8Array {
+  encodeArguments(hasGas: boolean): Uint8Array {
+    const bytes = new Uint8Array(this.sizeOfArguments(hasGas));
+    this.#encode(ints, 2 * GAS, hasGas, bytes, 0);
+    return bytes;
+  }
+
+  /** Copies the arguments and the gas, as they stand in the scratch buffer, to a new frame. */
+  pushFrame(): number {
+    const words = GAS_WORDS + 2 * this.#parameters.length;
+    const frame = frames.push(words);
+    const saved = frames.words;
+    for (let index = 0; index < words; index += 1) saved[frame + index] = ints[2 * GAS + index];
+    return frame;
+  }
+
+  /** Writes what {@link ImportSite.encodeArguments} gives to `bytes` at `address`, where there must be room, from a frame. */
+  encodeFrame(frame: number, hasGas: boolean, bytes: Uint8Array, address: number): void {
+    this.#encode(frames.words, frame, hasGas, bytes, address);
+  }
+
+  /** `from` is where the gas stands in `words`; the arguments follow it. */
+  #encode(words: Int32Array, from: number, hasGas: boolean, bytes: Uint8Array, address: number): void {
     const parameters = this.#parameters;
-    const count = parameters.length + (gas === undefined ? 0 : 1);
-    const header = count < 64 ? 1 : 2;
-    const bytes = new Uint8Array(header + this.#encodedBytes + (gas === undefined ? 0 : 9));
-    let at = header;
-    if (header === 1) {
-      bytes[0] = count << 2;
+    const count = parameters.length + (hasGas ? 1 : 0);
+    let at = address;
+    if (count < MANY) {
+      bytes[at] = count << 2;
+      at += 1;
     } else {
-      bytes[0] = ((count << 2) | 0b01) & 0xff;
-      bytes[1] = count >>> 6;
+      bytes[at] = ((count << 2) | 0b01) & 0xff;
+      bytes[at + 1] = count >>> 6;
+      at += 2;
     }
-    if (gas !== undefined) {
+    if (hasGas) {
       bytes[at] = Slot.I64;
-      at = putWord(bytes, at + 1, Number(BigInt.asIntN(32, gas)));
-      at = putWord(bytes, at, Number(BigInt.asIntN(32, gas >> 32n)));
+      at = putWord(bytes, at + 1, words[from]);
+      at = putWord(bytes, at, words[from + 1]);
     }
-    for (let index = 0; index < parameters.length; index += 1) {
+    let word = from + GAS_WORDS;
+    for (let index = 0; index < parameters.length; index += 1, word += 2) {
       const slot = parameters[index];
       bytes[at] = slot;
-      at = putWord(bytes, at + 1, ints[2 * (SLOTS + index)]);
-      if (slot === Slot.I64 || slot === Slot.F64) at = putWord(bytes, at, ints[2 * (SLOTS + index) + 1]);
+      at = putWord(bytes, at + 1, words[word]);
+      if (slot === Slot.I64 || slot === Slot.F64) at = putWord(bytes, at, words[word + 1]);
     }
-    return bytes;
   }
 
   /** Writes what a supervisor function returned. Whatever does not fit the type of the import traps the guest. */
@@ -176,18 +209,17 @@ export class ImportSite {
   }
 
   /**
-   * Writes a SCALE-encoded `ReturnValue`, as it stands at an offset of `bytes`. Returns false, and has written nothing, for
-   * what a decoder must look at: other types, and bytes that are no return value.
+   * Writes a SCALE-encoded `ReturnValue`, as it stands at an offset of `bytes` and ends at `end` at the latest. Returns false,
+   * and has written nothing, for what a decoder must look at: other types, and bytes that are no return value.
    */
-  tryWriteEncoded(bytes: Uint8Array, at: number): boolean {
+  tryWriteEncoded(bytes: Uint8Array, at: number, end: number): boolean {
     const slot = this.#result;
-    if (slot === NOTHING) return bytes[at] === 0;
-    if (bytes[at] !== 1 || bytes[at + 1] !== slot) return false;
+    if (slot === NOTHING) return at < end && bytes[at] === 0;
+    if (end < at + 6 || bytes[at] !== 1 || bytes[at + 1] !== slot) return false;
     if (slot === Slot.I32 || slot === Slot.F32) {
-      if (bytes.length < at + 6) return false;
       ints[2 * SLOTS] = getWord(bytes, at + 2);
     } else {
-      if (bytes.length < at + 10) return false;
+      if (end < at + 10) return false;
       ints[2 * SLOTS] = getWord(bytes, at + 2);
       ints[2 * SLOTS + 1] = getWord(bytes, at + 6);
     }
@@ -204,6 +236,13 @@ export class ImportSite {
 
 const NOTHING = -1;
 const SEVERAL = -2;
+
+/** A sequence of so many items or more has its length in two bytes; of 2^14 or more, which no function has, in four. */
+const MANY = 64;
+
+function lengthBytes(count: number): number {
+  return count < MANY ? 1 : 2;
+}
 
 function encodedBytes(slot: Slot): number {
   return slot === Slot.I32 || slot === Slot.F32 ? 5 : 9;

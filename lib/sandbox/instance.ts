@@ -17,6 +17,7 @@ import {
 import { directFunctions } from './js_supervisor';
 import { type Memory, memoryInternals } from './memory';
 import { checkInvokeOptions, type InvokeOptions } from './options';
+import { ContextPeer, type ProtocolPeer } from './peer';
 import { checkSupervisor, type SupervisorContext, type SupervisorFuncIndex } from './supervisor';
 
 const { words } = scratchViews;
@@ -41,8 +42,19 @@ export interface InstanceParts {
 /** Opens a {@link SandboxInstance} to `components.ts`. */
 export interface InstanceInternals {
   make(parts: InstanceParts): SandboxInstance;
-  /** Runs the start function. */
+  /** Runs the start function, if there is one. */
   start(instance: SandboxInstance, ctx: SupervisorContext): void;
+  /** The same for a supervisor that is no `SupervisorContext`. */
+  startBy(instance: SandboxInstance, peer: ProtocolPeer): void;
+  /** {@link SandboxInstance.invoke} for a supervisor that is no `SupervisorContext`. */
+  invokeBy(
+    instance: SandboxInstance,
+    exportName: string,
+    args: readonly Value[],
+    peer: ProtocolPeer,
+  ): Value | Value[] | undefined;
+  /** An address in this process that no other instance has. */
+  address(instance: SandboxInstance): bigint;
   /** Drops the native instance at once unless a user may still hold this wrapper. */
   dropUnlessHeld(instance: SandboxInstance): void;
   /** From now on a user may hold this wrapper. */
@@ -67,6 +79,7 @@ export class SandboxInstance {
   readonly #module: GuestModule;
   readonly #guest: RunningGuest;
   readonly #memories = new Map<string, Memory>();
+  readonly #importedMemory: Memory | undefined;
   #running: Running | undefined;
   #lastName = '';
   #lastFunction: ExportedFunction | undefined;
@@ -82,8 +95,10 @@ export class SandboxInstance {
       sites: module.sites,
       functions,
       instance: () => (this.#isStarted ? instanceInternals.handOut(this) : undefined),
-      memory: () => importedMemory ?? this.#ownMemory0(),
+      memory: () =>
+        importedMemory === undefined ? this.#ownMemory0() : memoryInternals.handOut(importedMemory),
     };
+    this.#importedMemory = importedMemory;
   }
 
   static {
@@ -91,21 +106,20 @@ export class SandboxInstance {
       make(parts) {
         const instance = new SandboxInstance(parts);
         instance.#id = parts.make(instance);
+        if (parts.importedMemory !== undefined) memoryInternals.retain(parts.importedMemory);
         sweepAfter(instance);
         return instance;
       },
-      start(instance, ctx) {
-        if (instance.#module.hasStart) {
-          const call = instance.#runningFor(ctx);
-          words[WORD_INSTANCE] = instance.#id;
-          run(call, native.start, 'wasm');
-        }
-        instance.#isStarted = true;
-      },
+      start: (instance, ctx) => instance.#start(instance.#runningFor(ctx)),
+      startBy: (instance, peer) => instance.#start(instance.#runningBy(peer)),
+      invokeBy: (instance, exportName, args, peer) =>
+        instance.#invoke(exportName, args, instance.#runningBy(peer)),
+      address: (instance) => native.instanceAddress(instance.#id),
       dropUnlessHeld(instance) {
         if (instance.#isHeld) return;
         native.dropInstance(instance.#id);
         instance.#id = -1;
+        if (instance.#importedMemory !== undefined) memoryInternals.release(instance.#importedMemory);
       },
       handOut(instance) {
         instance.#isHeld = true;
@@ -145,11 +159,15 @@ export class SandboxInstance {
     ctx: SupervisorContext,
     options?: InvokeOptions,
   ): Value | Value[] | undefined {
+    const call = this.#runningFor(ctx);
+    if (options !== undefined) checkInvokeOptions(options);
+    return this.#invoke(exportName, args, call);
+  }
+
+  #invoke(exportName: string, args: readonly Value[], call: Running): Value | Value[] | undefined {
     const last = exportName === this.#lastName ? this.#lastFunction : undefined;
     const fn = last ?? this.#function(exportName);
     const payloads = checkArguments(fn, args);
-    const call = this.#runningFor(ctx);
-    if (options !== undefined) checkInvokeOptions(options);
     words[WORD_INSTANCE] = this.#id;
     words[WORD_FUNC] = fn.index;
     words[WORD_COUNT] = fn.slots;
@@ -244,8 +262,25 @@ export class SandboxInstance {
     if (last !== undefined && last.ctx === ctx && last.direct !== undefined) return last;
     const direct = directOf(ctx);
     if (last !== undefined && last.ctx === ctx) return last;
-    this.#running = { guest: this.#guest, ctx, direct };
+    const peer = direct === undefined ? new ContextPeer(ctx) : undefined;
+    this.#running = { guest: this.#guest, ctx, direct, peer };
     return this.#running;
+  }
+
+  /** The same for a supervisor that is no `SupervisorContext`. */
+  #runningBy(peer: ProtocolPeer): Running {
+    const last = this.#running;
+    if (last !== undefined && last.ctx === peer) return last;
+    this.#running = { guest: this.#guest, ctx: peer, direct: undefined, peer };
+    return this.#running;
+  }
+
+  #start(call: Running): void {
+    if (this.#module.hasStart) {
+      words[WORD_INSTANCE] = this.#id;
+      run(call, native.start, 'wasm');
+    }
+    this.#isStarted = true;
   }
 
   #ownMemory0(): Memory | undefined {

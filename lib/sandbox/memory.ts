@@ -16,8 +16,14 @@ export interface MemoryInternals {
   make(backend: SandboxBackend, make: Make): Memory;
   /** The native number; throws an `ArgumentError` for what is no memory. */
   id(memory: unknown, name: string): number;
-  /** Drops the native memory at once unless a user may still hold this wrapper. */
-  dropUnlessHeld(memory: Memory): void;
+  /** Where the first byte lies in this process, until the memory grows. */
+  address(memory: Memory): bigint;
+  /** No index leads here any more: drops the native memory as soon as nobody can reach this wrapper. */
+  tearDown(memory: Memory): void;
+  /** An instance leads here: its memory 0 is this one. */
+  retain(memory: Memory): void;
+  /** That instance is gone. */
+  release(memory: Memory): void;
   /** From now on a user may hold this wrapper. */
   handOut(memory: Memory): Memory;
 }
@@ -44,7 +50,11 @@ export class Memory {
   /** Which engine the memory belongs to. */
   readonly backend: SandboxBackend;
   #id = -1;
+  /** Whether a user may hold this wrapper. */
   #isHeld = false;
+  #isTornDown = false;
+  /** How many instances lead here. */
+  #instances = 0;
 
   private constructor(backend: SandboxBackend) {
     this.backend = backend;
@@ -64,10 +74,23 @@ export class Memory {
         }
         return (memory as Memory).#id;
       },
-      dropUnlessHeld(memory) {
-        if (memory.#isHeld) return;
-        native.dropMemory(memory.#id);
-        memory.#id = -1;
+      address(memory) {
+        try {
+          return native.memoryAddress(memory.#id);
+        } catch (error) {
+          throw translate(error, 'memory');
+        }
+      },
+      tearDown(memory) {
+        memory.#isTornDown = true;
+        memory.#dropIfUnreachable();
+      },
+      retain(memory) {
+        memory.#instances += 1;
+      },
+      release(memory) {
+        memory.#instances -= 1;
+        memory.#dropIfUnreachable();
       },
       handOut(memory) {
         memory.#isHeld = true;
@@ -176,6 +199,12 @@ export class Memory {
   /** This memory if it belongs to wasmer. Mirrors `Memory::as_wasmer`. */
   asWasmer(): Memory | undefined {
     return this.backend === SandboxBackend.Wasmer ? this : undefined;
+  }
+
+  #dropIfUnreachable(): void {
+    if (!this.#isTornDown || this.#isHeld || this.#instances > 0) return;
+    native.dropMemory(this.#id);
+    this.#id = -1;
   }
 
   #readInto(address: number, dest: Uint8Array): void {

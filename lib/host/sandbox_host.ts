@@ -1,0 +1,91 @@
+/** The sandbox for a supervisor that is WebAssembly itself. Mirrors the crate `gear-sandbox-interface`. */
+
+import { fn, object } from '../arguments';
+import type { SandboxError } from '../errors';
+import type { SandboxBackend } from '../sandbox/backend';
+import { SandboxComponents } from '../sandbox/components';
+import type { SandboxOptions } from '../sandbox/options';
+import { checkAllocator, type SupervisorAllocator } from './allocator';
+import type { DispatchThunk } from './dispatch_thunk';
+import { type HostFunctions, hostFunctions } from './host_functions';
+import { SupervisorMemory } from './supervisor_memory';
+import type { SupervisorMemoryObject, SupervisorTableObject } from './v8';
+
+/** What a {@link SandboxHost} needs of its supervisor, and how its guests run. */
+export interface SandboxHostOptions extends SandboxOptions {
+  /** Which engine runs the guests. */
+  readonly backend: SandboxBackend;
+  /** Gives the supervisor's memory. Called by each host function that reads or writes it, not before. */
+  readonly memory: () => SupervisorMemoryObject;
+  /** Gives the table that the supervisor's dispatch thunks are in. Called by `instantiate`. */
+  readonly table: () => SupervisorTableObject;
+  /** The supervisor's allocator. */
+  readonly allocator: SupervisorAllocator;
+}
+
+/**
+ * The host functions `env.ext_sandbox_*` for a supervisor that is WebAssembly and runs in V8: one built from the Rust crate
+ * `gear-sandbox` 1.10.0, for example. Each supervisor has a host of its own; any number of them can live in a process.
+ *
+ * What a guest does wrong the supervisor learns by a number, see {@link HostFunctions}. What the supervisor does wrong (an unknown
+ * index, a second teardown, bytes that cannot be decoded, a return value that does not fit) throws a `SandboxError` out of the
+ * host function, with which the supervisor traps; the host, its guests and the supervisor stay usable.
+ *
+ * A guest's call goes to the supervisor's dispatch thunk: the arguments are encoded straight into the supervisor's memory, and the
+ * host frees them, and what the thunk returns, by `allocator.deallocate`.
+ *
+ * @example
+ * ```ts
+ * const host = new SandboxHost({
+ *   backend: SandboxBackend.Wasmer,
+ *   memory: () => exports.memory,
+ *   table: () => exports.__indirect_function_table,
+ *   allocator: { allocate: (size) => exports.allocate(size), deallocate: (ptr) => exports.deallocate(ptr) },
+ * });
+ * const { exports } = (await WebAssembly.instantiate(supervisorWasm, host.imports)).instance;
+ * exports.run();
+ * ```
+ */
+export class SandboxHost {
+  /** The supervisor's imports: give them to `WebAssembly.instantiate`, with others of your own if it has more. */
+  readonly imports: { readonly env: HostFunctions };
+  /** The memories and guests of the supervisor, by the indices that it knows. */
+  readonly components: SandboxComponents<DispatchThunk>;
+  #lastError: SandboxError | undefined;
+
+  /**
+   * Makes a host. The supervisor need not be there yet.
+   *
+   * @throws ArgumentError for a wrong or unknown option
+   */
+  constructor(options: SandboxHostOptions) {
+    const { backend, memory, table, allocator, ...sandbox } = object(options, 'options');
+    fn(memory, 'options.memory');
+    fn(table, 'options.table');
+    this.components = new SandboxComponents(backend as SandboxBackend, sandbox as SandboxOptions);
+    this.imports = {
+      env: hostFunctions({
+        components: this.components,
+        memory: new SupervisorMemory(memory as SandboxHostOptions['memory']),
+        table: table as SandboxHostOptions['table'],
+        allocator: checkAllocator(allocator, 'options.allocator'),
+        failed: (error) => {
+          this.#lastError = error;
+        },
+      }),
+    };
+  }
+
+  /**
+   * Why `instantiate`, `invoke` or `set_global_val` last returned a negative number: the `TrapError` of a guest, for example,
+   * with what your own code threw as its `cause`. The reference only logs it.
+   */
+  get lastError(): SandboxError | undefined {
+    return this.#lastError;
+  }
+
+  /** Forgets all guests and memories, for `using`. The host can be used again: indices start at 0. */
+  [Symbol.dispose](): void {
+    this.components.clear();
+  }
+}

@@ -1,0 +1,82 @@
+/** The linear memory of the supervisor, as the host functions read and write it. */
+
+import { types } from 'node:util';
+import { describe } from '../arguments';
+import { SandboxError } from '../errors';
+import { messageOf } from '../sandbox/supervisor_trap';
+import type { SupervisorMemoryObject } from './v8';
+
+/**
+ * Gives views of the supervisor's memory, never stale ones: whatever runs in the supervisor may grow the memory, which detaches
+ * the buffer of before. So a view must be asked for again after anything else has run.
+ */
+export class SupervisorMemory {
+  readonly #source: () => SupervisorMemoryObject;
+  /** What `#bytes` is a view of. */
+  #memory: SupervisorMemoryObject | undefined;
+  #bytes: Uint8Array = new Uint8Array(0);
+
+  /** @param source - gives the memory; a supervisor that is made anew has a new one */
+  constructor(source: () => SupervisorMemoryObject) {
+    this.#source = source;
+  }
+
+  /**
+   * The memory as it is now, if it has `size` bytes at `address`.
+   *
+   * @throws RangeError if they do not all lie in the memory
+   */
+  at(address: number, size: number): Uint8Array {
+    const bytes = this.#current(address + size);
+    if (address + size <= bytes.length) return bytes;
+    throw new RangeError(
+      `${size} bytes at ${address} are out of bounds of the supervisor's memory of ${bytes.length} bytes`,
+    );
+  }
+
+  /** Whether the memory has `size` bytes at `address`. */
+  has(address: number, size: number): boolean {
+    return address + size <= this.#current(address + size).length;
+  }
+
+  /** The `size` bytes at `address`, as a view. Throws like {@link SupervisorMemory.at}. */
+  slice(address: number, size: number): Uint8Array {
+    return this.at(address, size).subarray(address, address + size);
+  }
+
+  /** A view of the memory that is not detached, and that is no shorter than the memory if it is shorter than `end`. */
+  #current(end: number): Uint8Array {
+    const memory = this.#memoryNow();
+    const bytes = this.#bytes;
+    // A detached view has no length. One of shared memory keeps its length when the memory grows. To look at `memory.buffer`
+    // each time would take longer than most host functions.
+    if (memory === this.#memory && bytes.length !== 0 && bytes.length >= end) return bytes;
+    const buffer: unknown = memory.buffer;
+    if (!types.isAnyArrayBuffer(buffer)) throw noMemory(memory);
+    this.#memory = memory;
+    this.#bytes = new Uint8Array(buffer);
+    return this.#bytes;
+  }
+
+  #memoryNow(): SupervisorMemoryObject {
+    let memory: SupervisorMemoryObject;
+    try {
+      memory = this.#source();
+    } catch (cause) {
+      throw new SandboxError(
+        `options.memory() must give the supervisor's memory, threw: ${messageOf(cause)}`,
+        {
+          cause,
+        },
+      );
+    }
+    if (typeof memory === 'object' && memory !== null) return memory;
+    throw noMemory(memory);
+  }
+}
+
+function noMemory(given: unknown): SandboxError {
+  return new SandboxError(
+    `options.memory() must give the supervisor's WebAssembly.Memory, gave ${describe(given)}`,
+  );
+}

@@ -1,0 +1,90 @@
+/**
+ * The other side of the six steps, as `dispatch.ts` needs it: what each step does, not in which order or what becomes of
+ * its failures. {@link ContextPeer} is any `SupervisorContext`; the WebAssembly supervisor of `lib/host` is another, which can
+ * do more cheaply because its memory is within reach.
+ */
+
+import { describe } from '../arguments';
+import type { ImportSite } from './import_site';
+import { packed } from './packed';
+import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
+import { SupervisorTrap } from './supervisor_trap';
+
+const packedLong = packed.long;
+
+/**
+ * Whoever answers a guest's calls by the protocol. A step that fails throws. `Taken` is what a call keeps while code of the
+ * supervisor runs: the scratch buffer does not last, and nor does what the supervisor has freed.
+ */
+export interface ProtocolPeer<Taken = unknown> {
+  /** Takes the arguments, and the gas if there is one, out of the scratch buffer. */
+  take(site: ImportSite, hasGas: boolean): Taken;
+  /** Makes room for `size` bytes in the supervisor's memory and gives the address. */
+  allocate(size: number): number;
+  /** Writes the encoded arguments, `size` bytes, to `address`. */
+  send(address: number, size: number, taken: Taken, site: ImportSite, hasGas: boolean): void;
+  /** Runs the function with that index, and leaves its packed answer in `packed`. */
+  call(address: number, size: number, funcIdx: SupervisorFuncIndex): void;
+  /** Gives bytes that hold a copy of the answer, from {@link ProtocolPeer.answerAt} on, as much of it as can mean something. */
+  receive(address: number, size: number, taken: Taken): Uint8Array;
+  answerAt(taken: Taken): number;
+  /** Gives the room at `address` back. */
+  deallocate(address: number): void;
+  /** The call is over. */
+  drop(taken: Taken): void;
+}
+
+/** A `SupervisorContext` of the user's. What it is given, and what it gives, it may keep. */
+export class ContextPeer implements ProtocolPeer<Uint8Array> {
+  readonly #ctx: SupervisorContext;
+
+  constructor(ctx: SupervisorContext) {
+    this.#ctx = ctx;
+  }
+
+  take(site: ImportSite, hasGas: boolean): Uint8Array {
+    return site.encodeArguments(hasGas);
+  }
+
+  allocate(size: number): number {
+    const ptr = this.#ctx.allocateMemory(size);
+    if (typeof ptr === 'number' && ptr >>> 0 === ptr) return ptr;
+    throw new TypeError(
+      `ctx.allocateMemory must return an integer from 0 to 4294967295, got ${describe(ptr)}`,
+    );
+  }
+
+  send(address: number, _size: number, taken: Uint8Array): void {
+    this.#ctx.writeMemory(address, taken);
+  }
+
+  call(address: number, size: number, funcIdx: SupervisorFuncIndex): void {
+    const result = this.#ctx.invoke(address, size, funcIdx);
+    if (typeof result !== 'bigint') {
+      throw new SupervisorTrap(`ctx.invoke must return a bigint, got ${describe(result)}`);
+    }
+    packedLong[0] = result;
+  }
+
+  receive(address: number, size: number): Uint8Array {
+    const ctx = this.#ctx;
+    if (ctx.readMemory === undefined) {
+      const dest = new Uint8Array(size);
+      ctx.readMemoryInto(address, dest);
+      return dest;
+    }
+    const bytes = ctx.readMemory(address, size);
+    if (bytes instanceof Uint8Array) return bytes;
+    throw new TypeError(`ctx.readMemory must return a Uint8Array, got ${describe(bytes)}`);
+  }
+
+  answerAt(): number {
+    return 0;
+  }
+
+  deallocate(address: number): void {
+    this.#ctx.deallocateMemory(address);
+  }
+
+  drop(): void {}
+}
