@@ -5,20 +5,42 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { promisify } from 'node:util';
 
-const run = promisify(execFile);
+const root = join(__dirname, '..');
+
+/** The lines that an example prints. */
+async function linesOf(example: string): Promise<string[]> {
+  const args = ['--require', 'ts-node/register', join(root, 'examples', example)];
+  const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: root });
+  return stdout.trim().split('\n');
+}
+
+/** The same lines for each engine. */
+function onBoth(lines: readonly string[]): string[] {
+  return ['wasmi', 'wasmer'].flatMap((backend) => lines.map((line) => `${backend}: ${line}`));
+}
 
 describe('The examples', () => {
   it('quick_start.ts logs, returns and traps the same on both engines', async () => {
-    const file = join(__dirname, '..', 'examples', 'quick_start.ts');
-    const { stdout } = await run(process.execPath, ['--require', 'ts-node/register', file], {
-      cwd: join(__dirname, '..'),
-    });
-    const lines = (backend: string): string[] => [
-      `${backend}: hello from the guest`,
-      `${backend}: { type: 'i32', value: 23 }`,
-      `${backend}: hello from the guest`,
-      `${backend}: ERR_SANDBOX_TRAP integer-divide-by-zero`,
-    ];
-    assert.deepEqual(stdout.trim().split('\n'), [...lines('wasmi'), ...lines('wasmer')]);
+    assert.deepEqual(
+      await linesOf('quick_start.ts'),
+      onBoth([
+        'hello from the guest',
+        "{ type: 'i32', value: 23 }",
+        'hello from the guest',
+        'ERR_SANDBOX_TRAP integer-divide-by-zero',
+      ]),
+    );
+  });
+
+  it('wasm_supervisor.ts runs a guest for a WebAssembly supervisor, with enough gas and with too little', async () => {
+    assert.deepEqual(
+      await linesOf('wasm_supervisor.ts'),
+      onBoth([
+        'the guest was asked to handle',
+        'returned 81 after 3 calls, gas left 790',
+        'the guest was asked to handle',
+        'returned -3 (Supervisor function returned sandbox::HostError), gas left 40',
+      ]),
+    );
   });
 });

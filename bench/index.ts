@@ -20,6 +20,7 @@ const BENCHES: Readonly<Record<string, () => Bench>> = {
   supervisor_call: () => require('./supervisor_call'),
   protocol_call: () => require('./protocol_call'),
   wasm_supervisor_call: () => require('./wasm_supervisor_call'),
+  host_functions: () => require('./host_functions'),
   invoke: () => require('./invoke'),
   instantiate: () => require('./instantiate'),
   start: () => require('./start'),

@@ -47,6 +47,8 @@ export interface Native {
   memoryBytes(memory: number): number;
   memoryGrow(memory: number, pages: number): number;
   memoryBuffer(memory: number): ArrayBuffer;
+  /** As `memoryBuffer`, but undefined where that gives a copy. */
+  memoryView(memory: number): ArrayBuffer | undefined;
   memoryAddress(memory: number): bigint;
   memoryRead(memory: number, address: number, dest: Uint8Array): void;
   memoryWrite(memory: number, address: number, src: Uint8Array): void;

@@ -37,6 +37,7 @@ pub fn register(env: sys::napi_env, exports: Value) {
     registrar.function("memoryBytes", memory_bytes);
     registrar.function("memoryGrow", memory_grow);
     registrar.function("memoryBuffer", memory_buffer);
+    registrar.function("memoryView", memory_view);
     registrar.function("memoryAddress", memory_address);
     registrar.function("memoryRead", memory_read);
     registrar.function("memoryWrite", memory_write);
@@ -215,6 +216,12 @@ fn memory_grow(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 fn memory_buffer(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
     group.view(scope, index).map(Some)
+}
+
+/// `memoryView(memory)`: the same, but nothing where that would be a copy.
+fn memory_view(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    group.shared_view(scope, index)
 }
 
 /// `memoryAddress(memory)`: where its first byte lies in this process, until it grows.

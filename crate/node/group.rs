@@ -38,28 +38,37 @@ impl Group {
         with_realm!(&self.realm, realm => realm.memory_region(memory))
     }
 
-    /// The memory's ArrayBuffer: the same one as long as the memory keeps its size.
+    /// The memory's ArrayBuffer: the same one as long as the memory keeps its size, or a copy if it can't be shared.
     pub fn view(&self, scope: Scope, memory: u32) -> Result<Value, Throw> {
+        if let Some(shared) = self.shared_view(scope, memory)? {
+            return Ok(shared);
+        }
+        let region = self.region(memory).map_err(|error| Throw::new("store", error))?;
+        // SAFETY: the region is readable until the memory grows or the realm is dropped, and nothing runs during the copy.
+        unsafe { scope.copied_buffer(region.base, region.bytes) }
+    }
+
+    /// The same without the copy. There is nothing to share if the memory is empty or the host forbids it, as Electron does.
+    pub fn shared_view(&self, scope: Scope, memory: u32) -> Result<Option<Value>, Throw> {
         self.detach_stale(scope);
         let mut views = self.views.borrow_mut();
         if let Some(at) = views.iter().position(|view| view.memory == memory) {
             if let Some(buffer) = views[at].buffer.get(scope) {
-                return Ok(buffer);
+                return Ok(Some(buffer));
             }
             views.swap_remove(at).buffer.delete(scope);
         }
         let region = self.region(memory).map_err(|error| Throw::new("store", error))?;
-        if region.bytes > 0 {
-            // SAFETY: the region stays until the memory grows or the realm is dropped; before either lets JavaScript run
-            // again, `detach_stale` or `release` detaches the buffer.
-            if let Some(buffer) = unsafe { scope.external_buffer(region.base, region.bytes) } {
-                views.push(View { memory, region, buffer: Reference::weak(scope, buffer)? });
-                return Ok(buffer);
-            }
+        if region.bytes == 0 {
+            return Ok(None);
         }
-        // Nothing to share, or a host that forbids sharing (Electron).
-        // SAFETY: the region is readable, see above, and nothing runs during the copy.
-        unsafe { scope.copied_buffer(region.base, region.bytes) }
+        // SAFETY: the region stays until the memory grows or the realm is dropped; before either lets JavaScript run
+        // again, `detach_stale` or `release` detaches the buffer.
+        let buffer = unsafe { scope.external_buffer(region.base, region.bytes) };
+        if let Some(buffer) = buffer {
+            views.push(View { memory, region, buffer: Reference::weak(scope, buffer)? });
+        }
+        Ok(buffer)
     }
 
     /// Detaches the views of memories that have grown. To be called whenever a guest may have run, before JavaScript does.

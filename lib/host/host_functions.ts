@@ -17,6 +17,7 @@ import { messageOf } from '../sandbox/supervisor_trap';
 import { decodeValues, encodeReturnValue } from '../scale';
 import { Reader } from '../scale/reader';
 import { readValue } from '../scale/value';
+import type { Value } from '../values';
 import { allocate, type SupervisorAllocator } from './allocator';
 import { type DispatchThunk, thunkAt } from './dispatch_thunk';
 import { Names } from './names';
@@ -39,37 +40,79 @@ export interface Host {
 }
 
 /**
- * The host functions by the names that supervisors import. (A type alias, because an interface could not be passed as
- * `WebAssembly.Imports`.)
+ * The host functions by the names that supervisors import. Addresses and lengths are in bytes of the supervisor's memory unless it
+ * says otherwise, and sizes of memories in pages of 64 KiB. Each function throws a `SandboxError` for an index that nothing
+ * has or that is torn down, and for an argument that lies out of bounds or cannot be decoded; the supervisor traps with it.
+ *
+ * (A type alias, because an interface could not be passed as `WebAssembly.Imports`.)
  */
 export type HostFunctions = {
-  /** Makes a memory; `maximum` 0xffffffff for none. Returns its index. */
+  /**
+   * Makes a memory. Mirrors `sandbox::memory_new`.
+   *
+   * @param initial - its pages
+   * @param maximum - the most pages it can grow to; 0xffffffff for no maximum
+   * @returns its index
+   * @throws ArgumentError if `initial` is more than `maximum` or either is too large
+   */
   ext_sandbox_memory_new_version_1(initial: number, maximum: number): number;
-  /** Copies `bufLen` bytes at `offset` of a memory into the supervisor's. Returns 0, or -2 out of bounds on either side. */
+  /**
+   * Copies `bufLen` bytes at `offset` of a memory to `bufPtr`. Mirrors `sandbox::memory_get`.
+   *
+   * @returns 0, or -2 if they are out of bounds on either side
+   */
   ext_sandbox_memory_get_version_1(memoryIdx: number, offset: number, bufPtr: number, bufLen: number): number;
-  /** Copies `valLen` bytes of the supervisor's memory to `offset` of another. Returns 0, or -2 out of bounds on either side. */
+  /**
+   * Copies `valLen` bytes at `valPtr` to `offset` of a memory. Mirrors `sandbox::memory_set`.
+   *
+   * @returns 0, or -2 if they are out of bounds on either side
+   */
   ext_sandbox_memory_set_version_1(memoryIdx: number, offset: number, valPtr: number, valLen: number): number;
-  /** Grows a memory by `pages`. Returns its pages before. */
+  /**
+   * Grows a memory by `pages`. Mirrors `sandbox::memory_grow`.
+   *
+   * @returns its pages before
+   * @throws LimitError if it cannot grow that much
+   */
   ext_sandbox_memory_grow_version_1(memoryIdx: number, pages: number): number;
-  /** The pages of a memory. */
+  /** The pages of a memory. Mirrors `sandbox::memory_size`. */
   ext_sandbox_memory_size_version_1(memoryIdx: number): number;
-  /** Forgets a memory. */
+  /** Forgets a memory; instances that import it keep it. Mirrors `sandbox::memory_teardown`. */
   ext_sandbox_memory_teardown_version_1(memoryIdx: number): void;
-  /** Makes an instance without gas. Returns its index, -1 for a wrong module or environment, -3 if its start function trapped. */
+  /**
+   * Makes an instance whose calls follow `Instantiate.Version1`. Mirrors `sandbox::instantiate`, version 1.
+   *
+   * @param dispatchThunk - where the {@link DispatchThunk} stands in the supervisor's table; it takes the instance's calls
+   * @param wasm - the module's binary, packed
+   * @param envDef - the SCALE-encoded environment definition, packed
+   * @param state - passed on to the thunk for calls of the start function
+   * @returns its index; -1 if the module or the environment is wrong, -3 if the start function trapped
+   * @throws SandboxError if there is no function at `dispatchThunk`
+   */
   ext_sandbox_instantiate_version_1(
     dispatchThunk: number,
     wasm: bigint,
     envDef: bigint,
     state: number,
   ): number;
-  /** The same for an instance whose calls take its gas along, see `Instantiate.Version2`. */
+  /** The same for `Instantiate.Version2`: calls take the instance's gas along. Mirrors `sandbox::instantiate`, version 2. */
   ext_sandbox_instantiate_version_2(
     dispatchThunk: number,
     wasm: bigint,
     envDef: bigint,
     state: number,
   ): number;
-  /** Calls an export. Returns 0, or -3 if there is none, or the arguments are wrong, or the guest trapped. */
+  /**
+   * Calls an exported function. Mirrors `sandbox::invoke`.
+   *
+   * @param name - the export's name, packed
+   * @param args - a SCALE-encoded `Vec<Value>`, packed
+   * @param retPtr - where the SCALE-encoded `ReturnValue` is put; if the function returns nothing, nothing is
+   * @param retLen - how much room there is; 10 bytes are enough for every value
+   * @param state - passed on to the thunk
+   * @returns 0; -3 if there is no such function, the arguments are not of its types, it has several results, or the guest trapped
+   * @throws SandboxError if the value does not fit
+   */
   ext_sandbox_invoke_version_1(
     instanceIdx: number,
     name: bigint,
@@ -78,20 +121,35 @@ export type HostFunctions = {
     retLen: number,
     state: number,
   ): number;
-  /** Forgets an instance; if it is running, it runs on. */
+  /** Forgets an instance; if it is running, it runs on. Mirrors `sandbox::instance_teardown`. */
   ext_sandbox_instance_teardown_version_1(instanceIdx: number): void;
-  /** The SCALE-encoded `Option<Value>` of an exported global, packed; the supervisor frees it. */
+  /**
+   * The value of an exported global. Mirrors `sandbox::get_global_val`.
+   *
+   * @param name - the export's name, packed
+   * @returns where the SCALE-encoded `Option<Value>` lies, packed, in a buffer of the supervisor's allocator that the supervisor frees
+   * @throws SandboxError if the allocator has no room
+   */
   ext_sandbox_get_global_val_version_1(instanceIdx: number, name: bigint): bigint;
-  /** Sets an exported global. Returns 0, -1 if there is none, -2 if it is immutable or of another type. */
+  /**
+   * Sets an exported global. Mirrors `sandbox::set_global_val`.
+   *
+   * @param name - the export's name, packed
+   * @param value - the SCALE-encoded `Value`, packed
+   * @returns 0, -1 if there is no such global, -2 if it is immutable or of another type
+   */
   ext_sandbox_set_global_val_version_1(instanceIdx: number, name: bigint, value: bigint): number;
-  /** The native address of a memory. */
+  /** Where a memory lies in this process, until it grows. Mirrors `sandbox::get_buff`. */
   ext_sandbox_get_buff_version_1(memoryIdx: number): bigint;
-  /** An address that no other instance has. */
+  /** An address in this process that no other instance has. Mirrors `sandbox::get_instance_ptr`. */
   ext_sandbox_get_instance_ptr_version_1(instanceIdx: number): bigint;
 };
 
+const NO_VALUES: readonly Value[] = [];
+
 /** Makes the host functions. */
 export function hostFunctions({ components, memory, table, allocator, failed }: Host): HostFunctions {
+  const { copyOut, copyIn } = memoryInternals;
   const names = new Names();
   let lastSupervisor: WasmSupervisor | undefined;
 
@@ -108,16 +166,35 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
     packedLong[0] = argument;
     const address = packedWords[0];
     const size = packedWords[1];
-    if (memory.has(address, size)) return memory.slice(address, size);
-    throw outOfBounds(name, address, size);
+    return bytesAt(address, size, name).subarray(address, address + size);
+  }
+
+  /** The supervisor's memory, which must have these bytes. */
+  function bytesAt(address: number, size: number, name: string): Uint8Array {
+    return memory.find(address, size) ?? outOfBounds(address, size, name);
   }
 
   function nameOf(argument: bigint): string {
     packedLong[0] = argument;
     const address = packedWords[0];
     const size = packedWords[1];
-    if (memory.has(address, size)) return names.read(memory.at(address, size), address, size);
-    throw outOfBounds('name', address, size);
+    return names.read(bytesAt(address, size, 'name'), address, size);
+  }
+
+  function valuesOf(argument: bigint): readonly Value[] {
+    packedLong[0] = argument;
+    const address = packedWords[0];
+    const size = packedWords[1];
+    const bytes = bytesAt(address, size, 'args');
+    // Many exports have no parameters, and no values are a single byte.
+    if (size > 0 && bytes[address] === 0) return NO_VALUES;
+    return decodeValues(bytes.subarray(address, address + size));
+  }
+
+  /** Writes a few bytes, so one by one. */
+  function put(bytes: Uint8Array, address: number, name: string): void {
+    const dest = bytesAt(address, bytes.length, name);
+    for (let index = 0; index < bytes.length; index += 1) dest[address + index] = bytes[index];
   }
 
   /**
@@ -157,26 +234,20 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
 
     ext_sandbox_memory_get_version_1(memoryIdx, offset, bufPtr, bufLen) {
       const guest = componentsInternals.memory(components, memoryIdx >>> 0);
-      const [address, size] = [bufPtr >>> 0, bufLen >>> 0];
-      if (!memory.has(address, size)) return code.OUT_OF_BOUNDS;
-      try {
-        guest.readInto(offset >>> 0, memory.slice(address, size));
-        return code.OK;
-      } catch (error) {
-        return unlessOutOfBounds(error);
-      }
+      const address = bufPtr >>> 0;
+      const size = bufLen >>> 0;
+      const dest = memory.find(address, size);
+      if (dest === undefined) return code.OUT_OF_BOUNDS;
+      return copyOut(guest, offset >>> 0, dest, address, size) ? code.OK : code.OUT_OF_BOUNDS;
     },
 
     ext_sandbox_memory_set_version_1(memoryIdx, offset, valPtr, valLen) {
-      const [address, size] = [valPtr >>> 0, valLen >>> 0];
-      if (!memory.has(address, size)) return code.OUT_OF_BOUNDS;
+      const address = valPtr >>> 0;
+      const size = valLen >>> 0;
+      const src = memory.find(address, size);
+      if (src === undefined) return code.OUT_OF_BOUNDS;
       const guest = componentsInternals.memory(components, memoryIdx >>> 0);
-      try {
-        guest.writeFrom(offset >>> 0, memory.slice(address, size));
-        return code.OK;
-      } catch (error) {
-        return unlessOutOfBounds(error);
-      }
+      return copyIn(guest, offset >>> 0, src, address, size) ? code.OK : code.OUT_OF_BOUNDS;
     },
 
     ext_sandbox_memory_grow_version_1: (memoryIdx, pages) =>
@@ -195,7 +266,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
 
     ext_sandbox_invoke_version_1(instanceIdx, name, args, retPtr, retLen, state) {
       const exportName = nameOf(name);
-      const values = decodeValues(bytesOf(args, 'args'));
+      const values = valuesOf(args);
       const index = instanceIdx >>> 0;
       const instance = componentsInternals.instance(components, index);
       const supervisor = supervisorFor(components.dispatchThunk(index), state);
@@ -211,14 +282,13 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
       }
       if (result === undefined) return code.OK;
       const bytes = encodeReturnValue(result);
-      const [address, room] = [retPtr >>> 0, retLen >>> 0];
+      const room = retLen >>> 0;
       if (bytes.length > room) {
         throw new SandboxError(
           `Return value buffer is too small: the return value takes ${bytes.length} bytes, ret_len is ${room}`,
         );
       }
-      if (!memory.has(address, bytes.length)) throw outOfBounds('ret_ptr', address, bytes.length);
-      put(bytes, memory.at(address, bytes.length), address);
+      put(bytes, retPtr >>> 0, 'ret_ptr');
       return code.OK;
     },
 
@@ -230,10 +300,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
       // The bytes of an `Option<Value>` are those of a `ReturnValue`.
       const bytes = encodeReturnValue(value);
       const address = allocateFor('get_global_val', bytes.length);
-      if (!memory.has(address, bytes.length)) {
-        throw outOfBounds('what options.allocator.allocate returned', address, bytes.length);
-      }
-      put(bytes, memory.at(address, bytes.length), address);
+      put(bytes, address, 'what options.allocator.allocate returns');
       packedWords[0] = address;
       packedWords[1] = bytes.length;
       return packedLong[0];
@@ -268,20 +335,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
   }
 }
 
-/** Few bytes, so one by one. */
-function put(bytes: Uint8Array, dest: Uint8Array, address: number): void {
-  for (let index = 0; index < bytes.length; index += 1) dest[address + index] = bytes[index];
-}
-
-function outOfBounds(name: string, address: number, size: number): ArgumentError {
-  return new ArgumentError(
-    `${name} must lie in the supervisor's memory: ${size} bytes at ${address} are out of bounds`,
-    { argument: name },
-  );
-}
-
-/** Of a read or write of a guest's memory. */
-function unlessOutOfBounds(error: unknown): number {
-  if (error instanceof ArgumentError) return code.OUT_OF_BOUNDS;
-  throw error;
+function outOfBounds(address: number, size: number, name: string): never {
+  const message = `${name} must lie in the supervisor's memory: ${size} bytes at ${address} are out of bounds`;
+  throw new ArgumentError(message, { argument: name });
 }

@@ -21,27 +21,20 @@ export class SupervisorMemory {
     this.#source = source;
   }
 
+  /** The memory as it is now, or undefined if it has not `size` bytes at `address`. */
+  find(address: number, size: number): Uint8Array | undefined {
+    const end = address + size;
+    const bytes = this.#current(end);
+    return end <= bytes.length ? bytes : undefined;
+  }
+
   /**
-   * The memory as it is now, if it has `size` bytes at `address`.
+   * The memory as it is now.
    *
-   * @throws RangeError if they do not all lie in the memory
+   * @throws RangeError if it has not `size` bytes at `address`
    */
   at(address: number, size: number): Uint8Array {
-    const bytes = this.#current(address + size);
-    if (address + size <= bytes.length) return bytes;
-    throw new RangeError(
-      `${size} bytes at ${address} are out of bounds of the supervisor's memory of ${bytes.length} bytes`,
-    );
-  }
-
-  /** Whether the memory has `size` bytes at `address`. */
-  has(address: number, size: number): boolean {
-    return address + size <= this.#current(address + size).length;
-  }
-
-  /** The `size` bytes at `address`, as a view. Throws like {@link SupervisorMemory.at}. */
-  slice(address: number, size: number): Uint8Array {
-    return this.at(address, size).subarray(address, address + size);
+    return this.find(address, size) ?? outOfBounds(address, size);
   }
 
   /** A view of the memory that is not detached, and that is no shorter than the memory if it is shorter than `end`. */
@@ -73,6 +66,10 @@ export class SupervisorMemory {
     if (typeof memory === 'object' && memory !== null) return memory;
     throw noMemory(memory);
   }
+}
+
+function outOfBounds(address: number, size: number): never {
+  throw new RangeError(`${size} bytes at ${address} are out of bounds of the supervisor's memory`);
 }
 
 function noMemory(given: unknown): SandboxError {

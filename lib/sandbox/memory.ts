@@ -5,7 +5,7 @@
 
 import { argumentError, type BufferSource, bytes, uint32 } from '../arguments';
 import { ArgumentError } from '../errors';
-import { native, sweepAfter, translate } from '../native';
+import { kindOf, native, sweepAfter, translate } from '../native';
 import { SandboxBackend } from './backend';
 
 /** How a memory's number comes about: a native call that is given the wrapper. */
@@ -16,6 +16,13 @@ export interface MemoryInternals {
   make(backend: SandboxBackend, make: Make): Memory;
   /** The native number; throws an `ArgumentError` for what is no memory. */
   id(memory: unknown, name: string): number;
+  /**
+   * Copies `size` bytes at `address` of the memory to `at` in `dest`, which is no view of this memory. Gives false, and has copied
+   * nothing, if they do not all lie in the memory. Both have room for them in `dest`.
+   */
+  copyOut(memory: Memory, address: number, dest: Uint8Array, at: number, size: number): boolean;
+  /** The other way round. */
+  copyIn(memory: Memory, address: number, src: Uint8Array, at: number, size: number): boolean;
   /** Where the first byte lies in this process, until the memory grows. */
   address(memory: Memory): bigint;
   /** No index leads here any more: drops the native memory as soon as nobody can reach this wrapper. */
@@ -53,6 +60,9 @@ export class Memory {
   /** Whether a user may hold this wrapper. */
   #isHeld = false;
   #isTornDown = false;
+  /** For copies, see {@link Memory.#viewForCopies}. */
+  #view: Uint8Array | undefined;
+  #copiesWithoutView = 0;
   /** How many instances lead here. */
   #instances = 0;
 
@@ -73,6 +83,24 @@ export class Memory {
           throw argumentError(name, 'a Memory', memory);
         }
         return (memory as Memory).#id;
+      },
+      copyOut(memory, address, dest, at, size) {
+        const view = memory.#viewForCopies();
+        if (view === undefined) {
+          return isInBounds(() => native.memoryRead(memory.#id, address, dest.subarray(at, at + size)));
+        }
+        if (address + size > view.length) return false;
+        copy(view, address, dest, at, size);
+        return true;
+      },
+      copyIn(memory, address, src, at, size) {
+        const view = memory.#viewForCopies();
+        if (view === undefined) {
+          return isInBounds(() => native.memoryWrite(memory.#id, address, src.subarray(at, at + size)));
+        }
+        if (address + size > view.length) return false;
+        copy(src, at, view, address, size);
+        return true;
       },
       address(memory) {
         try {
@@ -110,6 +138,8 @@ export class Memory {
     const address = uint32(addr, 'addr');
     const length = uint32(size, 'size');
     if (length < UNFILLED_FROM_BYTES) {
+      const view = this.#viewForCopies();
+      if (view !== undefined && address + length <= view.length) return view.slice(address, address + length);
       const dest = new Uint8Array(length);
       this.#readInto(address, dest);
       return dest;
@@ -147,6 +177,12 @@ export class Memory {
   writeFrom(addr: number, src: BufferSource): void {
     const address = uint32(addr, 'addr');
     const source = bytes(src, 'src');
+    const view = this.#viewForCopies();
+    if (view !== undefined && address + source.length <= view.length) {
+      // `set` minds an overlap.
+      view.set(source, address);
+      return;
+    }
     try {
       native.memoryWrite(this.#id, address, source);
     } catch (error) {
@@ -201,6 +237,29 @@ export class Memory {
     return this.backend === SandboxBackend.Wasmer ? this : undefined;
   }
 
+  /**
+   * A view of the memory, by which bytes are copied quicker than by a native function. Undefined if it is not worth to make one:
+   * not before there have been several copies. A view of a memory that has grown or gone has no length any more.
+   */
+  #viewForCopies(): Uint8Array | undefined {
+    const view = this.#view;
+    if (view !== undefined && view.length !== 0) return view;
+    this.#copiesWithoutView += 1;
+    if (this.#copiesWithoutView < COPIES_BEFORE_VIEW) return undefined;
+    this.#copiesWithoutView = 0;
+    this.#view = this.#newView();
+    return this.#view;
+  }
+
+  #newView(): Uint8Array | undefined {
+    try {
+      const buffer = native.memoryView(this.#id);
+      return buffer === undefined ? undefined : new Uint8Array(buffer);
+    } catch (error) {
+      throw translate(error, 'memory');
+    }
+  }
+
   #dropIfUnreachable(): void {
     if (!this.#isTornDown || this.#isHeld || this.#instances > 0) return;
     native.dropMemory(this.#id);
@@ -208,6 +267,11 @@ export class Memory {
   }
 
   #readInto(address: number, dest: Uint8Array): void {
+    const view = this.#viewForCopies();
+    if (view !== undefined && address + dest.length <= view.length) {
+      dest.set(view.subarray(address, address + dest.length));
+      return;
+    }
     try {
       native.memoryRead(this.#id, address, dest);
     } catch (error) {
@@ -220,3 +284,25 @@ export class Memory {
 const holders = new WeakMap<ArrayBuffer, Memory>();
 
 const PAGE_BYTES = 65_536;
+/** To make a view takes as long as some ten copies without one. */
+const COPIES_BEFORE_VIEW = 8;
+
+/** The most bytes that a loop copies quicker than `set` does, which takes a view of them. */
+const FEW_BYTES = 32;
+
+/** Copies bytes that both arrays have, and that do not overlap. */
+function copy(from: Uint8Array, source: number, to: Uint8Array, dest: number, size: number): void {
+  if (size > FEW_BYTES) to.set(from.subarray(source, source + size), dest);
+  else for (let index = 0; index < size; index += 1) to[dest + index] = from[source + index];
+}
+
+/** Runs a copy by a native function, and tells whether it was in bounds. */
+function isInBounds(copy: () => void): boolean {
+  try {
+    copy();
+    return true;
+  } catch (error) {
+    if (kindOf(error) === 'out-of-bounds') return false;
+    throw translate(error, 'memory');
+  }
+}
