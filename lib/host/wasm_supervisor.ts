@@ -62,7 +62,7 @@ export class WasmSupervisor implements ProtocolPeer<number> {
   }
 
   drop(frame: number): void {
-    frames.pop(frame);
+    frames.top = frame;
   }
 
   #firstCall(): ThunkCaller {

@@ -14,6 +14,7 @@ import { layout, native, scratchViews, setDispatch, translate } from '../native'
 import { decodeDispatchResult, decodeDispatchResultV2 } from '../scale';
 import type { Value } from '../values';
 import { Instantiate } from './backend';
+import { frames as framesOf } from './frames';
 import { getWord, type ImportSite } from './import_site';
 import type { SandboxInstance } from './instance';
 import type { Memory } from './memory';
@@ -24,6 +25,7 @@ import { messageOf, SupervisorTrap } from './supervisor_trap';
 
 const { words, ints, longs } = scratchViews;
 const packedWords = packed.words;
+const frames = framesOf;
 const { GAS, WORD_FUNC, WORD_HAS_GAS, WORD_STATUS, STATUS_DONE } = layout;
 
 /** What a supervisor function of a `JsSupervisor` returns. */
@@ -52,10 +54,10 @@ export interface Running {
   readonly guest: RunningGuest;
   /** The supervisor as the caller knows it. */
   readonly ctx: object;
-  /** The functions of a `JsSupervisor`, which are called without the protocol. */
-  readonly direct: readonly SupervisorFunction[] | undefined;
-  /** Every other supervisor. */
+  /** Who takes the six steps; undefined if `functions` are called without them. */
   readonly peer: ProtocolPeer | undefined;
+  /** The functions of a `JsSupervisor`. */
+  readonly functions: readonly SupervisorFunction[];
 }
 
 /** The innermost call. Guests of this environment run one inside another, never side by side. */
@@ -67,6 +69,7 @@ let running: Running | undefined;
  */
 export function run(call: Running, enter: () => void, argument: string): void {
   const before = running;
+  const top = frames.top;
   running = call;
   try {
     enter();
@@ -74,6 +77,8 @@ export function run(call: Running, enter: () => void, argument: string): void {
     throw translate(error, argument);
   } finally {
     running = before;
+    // A call that failed has left its frame; the guest that made it is gone now.
+    frames.top = top;
   }
   if (words[WORD_STATUS] !== STATUS_DONE) throw failure();
 }
@@ -149,9 +154,9 @@ function dispatch(): void {
   if (call === undefined) throw new SupervisorTrap('no guest is running');
   const index = words[WORD_FUNC];
   const hasGas = words[WORD_HAS_GAS] === 1;
-  if (call.direct === undefined) callByProtocol(call, index, hasGas);
-  else if (hasGas) callDirectlyWithGas(call.guest, call.direct, index, longs[GAS]);
-  else callDirectly(call.guest, call.direct, index);
+  if (call.peer !== undefined) callByProtocol(call.guest, call.peer, index, hasGas);
+  else if (hasGas) callDirectlyWithGas(call.guest, call.functions, index, longs[GAS]);
+  else callDirectly(call.guest, call.functions, index);
 }
 
 setDispatch(dispatch);
@@ -240,26 +245,10 @@ function isPromise(result: object): boolean {
   return !('type' in result) && typeof (result as { then?: unknown }).then === 'function';
 }
 
-/** A call by the six steps. */
-function callByProtocol({ guest, peer }: Running, index: number, hasGas: boolean): void {
-  if (peer === undefined) throw new SupervisorTrap('there is no supervisor');
+/** The six steps, in their order, and what becomes of their failures. */
+function callByProtocol(guest: RunningGuest, peer: ProtocolPeer, index: number, hasGas: boolean): void {
   const site = guest.sites[index];
   const taken = peer.take(site, hasGas);
-  try {
-    exchange(peer, guest.functions[index], taken, site, hasGas);
-  } finally {
-    peer.drop(taken);
-  }
-}
-
-/** The six steps, in their order, and what becomes of their failures. */
-function exchange(
-  peer: ProtocolPeer,
-  funcIdx: SupervisorFuncIndex,
-  taken: unknown,
-  site: ImportSite,
-  hasGas: boolean,
-): void {
   const size = site.sizeOfArguments(hasGas);
   let args: number;
   try {
@@ -274,7 +263,7 @@ function exchange(
     throw new SupervisorTrap("Can't write invoke args into memory", { value: thrown });
   }
   try {
-    peer.call(args, size, funcIdx);
+    peer.call(args, size, guest.functions[index]);
   } catch (thrown) {
     deallocate(peer, args, 'Failed deallocation after invoke');
     throw thrown instanceof SupervisorTrap
@@ -296,6 +285,7 @@ function exchange(
   const end = Math.min(at + answerSize, answer.length);
   if (hasGas) takeAnswerWithGas(site, answer, at, end);
   else takeAnswer(site, answer, at, end);
+  peer.drop(taken);
 }
 
 /** The first byte of an answer that is no error. */

@@ -16,20 +16,16 @@ class Frames {
   words = new Int32Array(FIRST_WORDS);
   /** The same as bytes: frame `f` begins at byte `4 * f`. */
   bytes = new Uint8Array(this.words.buffer);
-  #top = 0;
+  /** Where the next frame begins. */
+  top = 0;
 
   /** Opens a frame of so many words. */
   push(words: number): number {
-    const frame = this.#top;
+    const frame = this.top;
     const top = frame + Math.max(LEAST_WORDS, words);
     if (top > this.words.length) this.#grow(top);
-    this.#top = top;
+    this.top = top;
     return frame;
-  }
-
-  /** Closes a frame and those above it. */
-  pop(frame: number): void {
-    this.#top = frame;
   }
 
   #grow(top: number): void {

@@ -259,11 +259,11 @@ export class SandboxInstance {
   #runningFor(ctx: SupervisorContext): Running {
     const last = this.#running;
     // The methods of a supervisor of the user's own may have changed since, so it is checked each time.
-    if (last !== undefined && last.ctx === ctx && last.direct !== undefined) return last;
-    const direct = directOf(ctx);
+    if (last !== undefined && last.ctx === ctx && last.peer === undefined) return last;
+    const functions = directOf(ctx);
     if (last !== undefined && last.ctx === ctx) return last;
-    const peer = direct === undefined ? new ContextPeer(ctx) : undefined;
-    this.#running = { guest: this.#guest, ctx, direct, peer };
+    const peer = functions === undefined ? new ContextPeer(ctx) : undefined;
+    this.#running = { guest: this.#guest, ctx, peer, functions: functions ?? [] };
     return this.#running;
   }
 
@@ -271,7 +271,7 @@ export class SandboxInstance {
   #runningBy(peer: ProtocolPeer): Running {
     const last = this.#running;
     if (last !== undefined && last.ctx === peer) return last;
-    this.#running = { guest: this.#guest, ctx: peer, direct: undefined, peer };
+    this.#running = { guest: this.#guest, ctx: peer, peer, functions: [] };
     return this.#running;
   }
 
