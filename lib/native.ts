@@ -63,6 +63,7 @@ export interface Native {
   globalGet(): void;
   globalSet(): void;
   callForBench(fn: () => void, times: number): void;
+  countForTests(): number;
   panicForTests(): void;
 }
 

@@ -48,6 +48,7 @@ pub fn register(env: sys::napi_env, exports: Value) {
     registrar.function("takeFailure", take_failure);
     registrar.function("sweep", sweep);
     registrar.function("callForBench", call_for_bench);
+    registrar.function("countForTests", count_for_tests);
     registrar.function("panicForTests", panic_for_tests);
     registrar.hot_function("invoke", invoke);
     registrar.hot_function("start", start);
@@ -456,6 +457,12 @@ fn call_for_bench(_state: &State, scope: Scope, arguments: &Arguments) -> Outcom
         }
     }
     Ok(None)
+}
+
+/// `countForTests()`: how many memories and instances there are, also those that only wait for the collector.
+fn count_for_tests(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
+    let count = state.memories.borrow().len() + state.instances.borrow().len();
+    Ok(Some(scope.number(count as f64)))
 }
 
 /// `panicForTests()`: proves that a panic becomes an error.

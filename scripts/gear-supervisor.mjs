@@ -1,0 +1,132 @@
+// `node scripts/gear-supervisor.mjs [ARGS FOR CARGO…]`: builds crate/gear-supervisor for WebAssembly and puts it where the
+// tests find it, __test__/vectors/gear_supervisor.wasm. It is run by hand after a change of that crate, and needs Rust with
+// the target wasm32-unknown-unknown. One dependency must be patched, that crate's Cargo.toml says why; the patched copy is
+// made here, out of cargo's registry, so that the repository has no code of others.
+
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fail, ROOT, run, StepError } from './ensure-built.mjs';
+
+const CRATE = join(ROOT, 'crate', 'gear-supervisor');
+const RESULT = join(ROOT, '__test__', 'vectors', 'gear_supervisor.wasm');
+const TARGET = 'wasm32-unknown-unknown';
+/** The dependency whose default features must be off. */
+const PATCHED = { name: 'gp-runtime-interface', version: '18.0.0' };
+
+/** All that is written besides the result. Not below `crate/`, whose Rust files a test reads. */
+const WORK = join(ROOT, 'target', 'gear-supervisor');
+/**
+ * The crate is built as a copy that has the patched dependency below it: what cargo builds in one workspace is named by
+ * its path in there, so that the names, and with them the binary, are the same wherever the repository lies.
+ */
+const WORKSPACE = join(WORK, 'workspace');
+const BUILT = join(WORK, 'built');
+
+try {
+  rmSync(WORKSPACE, { recursive: true, force: true });
+  for (const name of ['Cargo.toml', 'Cargo.lock', 'build.rs', 'src']) {
+    cpSync(join(CRATE, name), join(WORKSPACE, name), { recursive: true, preserveTimestamps: true });
+  }
+  const patch = join(WORKSPACE, PATCHED.name);
+  copyWithoutDefaults(publishedSources(), patch);
+  await build(patch);
+  // Not copied, because cargo's file is executable.
+  writeFileSync(RESULT, readFileSync(join(BUILT, TARGET, 'release', 'gear_supervisor.wasm')));
+} catch (error) {
+  fail(error);
+}
+
+/** The folder in cargo's registry that has the dependency as it was published. cargo downloads what is not there. */
+function publishedSources() {
+  const { name, version } = PATCHED;
+  // The crate itself cannot be asked: without the patch it needs other packages than its Cargo.lock has. So a package
+  // is, that needs no more than the dependency, in the versions of that file.
+  const probe = join(WORK, 'probe');
+  mkdirSync(join(probe, 'src'), { recursive: true });
+  writeFileSync(join(probe, 'src', 'lib.rs'), '');
+  const dependency = `${name} = { version = "=${version}", default-features = false }`;
+  const manifest = [
+    '[package]',
+    'name = "probe"',
+    'edition = "2024"',
+    '[workspace]',
+    '[dependencies]',
+    dependency,
+  ];
+  writeFileSync(join(probe, 'Cargo.toml'), manifest.join('\n'));
+  copyFileSync(join(CRATE, 'Cargo.lock'), join(probe, 'Cargo.lock'));
+  const args = ['metadata', '--quiet', '--format-version', '1', '--filter-platform', TARGET];
+  const { packages } = JSON.parse(output('cargo', args, probe));
+  const found = packages.find((each) => each.name === name && each.version === version);
+  if (found === undefined) throw new StepError(`\`cargo metadata\` finds no ${name} ${version}.`);
+  return dirname(found.manifest_path);
+}
+
+/** Copies a published package, with its default features off and without what only its own tests need. */
+function copyWithoutDefaults(from, to) {
+  mkdirSync(to);
+  cpSync(join(from, 'src'), join(to, 'src'), { recursive: true, preserveTimestamps: true });
+  // cargo wrote this manifest when it published the package, so each table is for itself.
+  const tables = readFileSync(join(from, 'Cargo.toml'), 'utf8').split(/^(?=\[)/m);
+  const manifest = tables.filter((table) => !table.startsWith('[dev-dependencies.')).join('');
+  const changed = manifest.replace(/^default = \["std"\]$/m, 'default = []');
+  if (changed === manifest) {
+    throw new StepError(`${PATCHED.name} ${PATCHED.version} has not the default features ["std"].`);
+  }
+  // cargo shows the warnings of what it builds by a path; these are not ours.
+  writeFileSync(join(to, 'Cargo.toml'), `${changed}\n[lints.rust]\nunexpected_cfgs = "allow"\n`);
+}
+
+/** Builds the crate with the patched dependency. */
+async function build(patch) {
+  const config = `patch.crates-io.${PATCHED.name}.path=${JSON.stringify(patch)}`;
+  const args = ['build', '--release', '--locked', '--target', TARGET, '--config', config];
+  const status = await run('cargo', [...args, ...process.argv.slice(2)], {
+    cwd: WORKSPACE,
+    env: { ...process.env, CARGO_TARGET_DIR: BUILT, CARGO_ENCODED_RUSTFLAGS: rustflags().join('\x1f') },
+  });
+  if (status === 0) return;
+  // Not asked before: the caller may have told cargo to do without.
+  const missing = !existsSync(
+    output('rustc', ['--print', 'target-libdir', '--target', TARGET], CRATE).trim(),
+  );
+  throw new StepError(
+    missing
+      ? `Building crate/gear-supervisor failed: Rust's standard library for ${TARGET} is not installed.\n` +
+          `Run \`rustup target add ${TARGET}\`, and then this again.`
+      : 'Building crate/gear-supervisor failed: see above.',
+    status,
+  );
+}
+
+/** The caller's flags, and those that keep the paths of this machine out of the binary. */
+function rustflags() {
+  const { CARGO_ENCODED_RUSTFLAGS: encoded, RUSTFLAGS: plain = '', CARGO_HOME } = process.env;
+  const given = encoded === undefined ? plain.split(' ') : encoded.split('\x1f');
+  const remaps = [
+    [ROOT, 'sandbox-host'],
+    [CARGO_HOME ?? join(homedir(), '.cargo'), 'cargo'],
+    [output('rustc', ['--print', 'sysroot'], CRATE).trim(), 'rust'],
+  ].map(([path, name]) => `--remap-path-prefix=${path}=/${name}`);
+  return [...given.filter((flag) => flag !== ''), ...remaps];
+}
+
+/** What a program prints. */
+function output(command, args, cwd) {
+  const { error, status, stdout } = spawnSync(command, args, {
+    cwd,
+    encoding: 'utf8',
+    maxBuffer: 64 << 20,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  if (error?.code === 'ENOENT') {
+    throw new StepError(
+      `This needs Rust, and there is no \`${command}\` on PATH. Install it (https://rustup.rs).`,
+    );
+  }
+  if (error !== undefined) throw error;
+  if (status !== 0) throw new StepError(`\`${command} ${args.join(' ')}\` failed: see above.`, status ?? 1);
+  return stdout;
+}
