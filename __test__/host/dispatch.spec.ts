@@ -173,22 +173,22 @@ function calls(backend: SandboxBackend, version: Version): void {
   it('does not look at the arguments or the answer once they are freed', () => {
     const given = supervisor(backend);
     const index = guestOf(given, version, '$thunk_js');
-    const freed: [ptr: number, size: number][] = [];
+    const sizes = new Map<number, number>();
     given.allocator = {
       allocate: (size) => {
         const ptr = given.exports.allocate(size);
-        freed.unshift([ptr, size]);
+        sizes.set(ptr, size);
         return ptr;
       },
       deallocate: (ptr) => {
-        for (const [start, size] of freed) given.memory.fill(0xff, start, start + size);
+        given.memory.fill(0xff, ptr, ptr + (sizes.get(ptr) ?? 0));
         given.exports.deallocate(ptr);
       },
     };
     given.answer = ({ args }) => {
       const bytes = okBytes(version, codec.decodeValues(args).at(-1));
       const packed = given.result(bytes);
-      freed.unshift([Number(packed >> 32n), bytes.length]);
+      sizes.set(Number(packed >> 32n), bytes.length);
       return packed;
     };
     for (const value of values) assert.deepEqual(given.call(index, value.type, [value]), value);

@@ -1,24 +1,18 @@
 // What the specs of this folder share: a supervisor in one call, and what must be true after each failure.
 import assert from 'node:assert/strict';
 import { type SandboxBackend, type SandboxHostOptions, TrapError, Value } from '../../index';
-import {
-  type SupervisorParts,
-  supervisorText,
-  type WasmFunction,
-  WasmSupervisor,
-} from '../support/wasm_supervisor';
+import { type SupervisorParts, supervisorText, WasmSupervisor } from '../support/wasm_supervisor';
 import { wat } from '../support/wat';
 
 export interface FixtureOptions extends SupervisorParts {
-  js?: Record<string, Record<string, WasmFunction>>;
   /** Options of the host, besides or instead of those that lead to the supervisor. */
   options?: Partial<SandboxHostOptions>;
 }
 
 /** A supervisor with its host. */
 export function supervisor(backend: SandboxBackend, fixture: FixtureOptions = {}): WasmSupervisor {
-  const { elements, js, options } = fixture;
-  return new WasmSupervisor({ backend, wasm: supervisorWasm(fixture), elements, js, options });
+  const { elements, options } = fixture;
+  return new WasmSupervisor({ backend, wasm: supervisorWasm(fixture), elements, options });
 }
 
 /** The binary of a supervisor; the limits of its memory may be followed by `shared`. */

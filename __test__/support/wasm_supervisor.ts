@@ -89,9 +89,7 @@ const ELEMENTS = [
 
 /** What a test adds to the supervisor. */
 export interface SupervisorParts {
-  /** Imports in WAT. Their functions, by module and name, are `SupervisorOptions.js`. */
-  readonly imports?: string;
-  /** More WAT: functions, globals, data at the addresses 1024 to 4095, exports. */
+  /** More WAT: functions, globals, exports, data at the addresses 1024 to 4095. */
   readonly definitions?: string;
   /** Names of functions in `definitions` for the table. */
   readonly elements?: readonly string[];
@@ -102,7 +100,7 @@ export interface SupervisorParts {
 const LEAST_HEAP = 4096;
 
 /** The parameters and the result of a dispatch thunk. */
-export const THUNK = '(param $args i32) (param $len i32) (param $state i32) (param $func i32) (result i64)';
+const THUNK = '(param $args i32) (param $len i32) (param $state i32) (param $func i32) (result i64)';
 /** Those of a function that the thunks call. Its type is called `$function`. */
 export const FUNCTION = '(param $values i32) (param $count i32) (param $state i32) (result i32)';
 
@@ -113,7 +111,7 @@ export const FUNCTION = '(param $values i32) (param $count i32) (param $state i3
  * 64 and gives the length, or 0 for a `HostError`. Under Version 2 each call costs 10 gas.
  */
 export function supervisorText(parts: SupervisorParts = {}): string {
-  const { imports = '', definitions = '', elements = [], memory = '1' } = parts;
+  const { definitions = '', elements = [], memory = '1' } = parts;
   const names = Object.entries(hostFunctions);
   const hostImports = names.map(
     ([name, [field, params, result]]) =>
@@ -127,7 +125,6 @@ export function supervisorText(parts: SupervisorParts = {}): string {
   return `(module
   ${hostImports.join('\n  ')}
   (import "js" "answer" (func $answer (param i32 i32 i32 i32) (result i64)))
-  ${imports}
   (type $function (func ${FUNCTION}))
   (memory (export "memory") ${memory})
   (table (export "table") ${all.length + 1} funcref)
@@ -260,8 +257,6 @@ export interface SupervisorOptions {
   readonly wasm: Uint8Array;
   /** The same as in the text. */
   readonly elements?: readonly string[] | undefined;
-  /** What it imports besides the host functions. */
-  readonly js?: Readonly<Record<string, Readonly<Record<string, WasmFunction>>>> | undefined;
   /** Options of the host, besides or instead of those that lead to this supervisor. */
   readonly options?: Partial<SandboxHostOptions> | undefined;
   /** Take the imports of this host instead of making one. Its options must lead to this supervisor when it is used. */
@@ -313,16 +308,12 @@ export class WasmSupervisor {
   readonly #elements: readonly string[];
 
   constructor(options: SupervisorOptions) {
-    const { backend, wasm, elements = [], js = {} } = options;
+    const { backend, wasm, elements = [] } = options;
     this.#elements = [...ELEMENTS, ...elements];
     this.host = options.host ?? new SandboxHost({ backend, ...this.forHost, ...options.options });
     const answer = (argsPtr: number, argsLen: number, state: number, func: number): bigint =>
       this.answer({ argsPtr, args: this.bytes(argsPtr, argsLen), state, func });
-    const instance = new V8.Instance(new V8.Module(wasm), {
-      ...js,
-      ...this.host.imports,
-      js: { answer, ...js.js },
-    });
+    const instance = new V8.Instance(new V8.Module(wasm), { ...this.host.imports, js: { answer } });
     this.exports = instance.exports as WasmSupervisor['exports'];
     this.allocator = {
       allocate: (size) => this.exports.allocate(size),

@@ -12,7 +12,7 @@ export interface SupervisorAllocator {
    *   memory, because that is how WebAssembly hands an i32 to JavaScript
    */
   allocate(size: number): number;
-  /** Takes back the room at an address that `allocate` or the supervisor's dispatch thunk gave. */
+  /** Takes back the room at an address that `allocate` or the supervisor's dispatch thunk gave, here always as an unsigned number. */
   deallocate(ptr: number): void;
 }
 

@@ -215,7 +215,10 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
     envDef: bigint,
     state: number,
   ): number {
+    bytesOf(wasm, 'wasm');
+    bytesOf(envDef, 'env_def');
     const thunk = thunkAt(table, dispatchThunk >>> 0);
+    // Taken anew: to give the table may have run anything.
     const binary = bytesOf(wasm, 'wasm');
     const definition = bytesOf(envDef, 'env_def');
     try {
