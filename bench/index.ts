@@ -22,6 +22,7 @@ const BENCHES: Readonly<Record<string, () => Bench>> = {
   wasm_supervisor_call: () => require('./wasm_supervisor_call'),
   host_functions: () => require('./host_functions'),
   invoke: () => require('./invoke'),
+  interruptible: () => require('./interruptible'),
   instantiate: () => require('./instantiate'),
   start: () => require('./start'),
   memory: () => require('./memory'),

@@ -16,6 +16,7 @@ use std::sync::{
 
 use crate::{
     error::{CompileError, EngineError, GlobalError, InstantiateError, MemoryError, Trap},
+    interrupt::{Flag, Interrupt},
     realm::Realm,
     value::{ExternType, FuncType, GlobalType, MemoryType},
 };
@@ -25,6 +26,8 @@ use crate::{
 pub struct EngineConfig {
     /// How hard the compiler tries; the interpreter ignores it.
     pub opt_level: OptLevel,
+    /// Whether guests can be stopped by an `Interrupt`. It costs a little.
+    pub interruptible: bool,
 }
 
 /// A number that no other engine of this process has.
@@ -77,6 +80,14 @@ pub enum Extern<E: Engine> {
     Global(E::Global),
     /// A table, or a kind that this crate does not carry: exported, but without a handle.
     Other,
+}
+
+/// An instance that has been made.
+pub struct Linked<E: Engine> {
+    /// Those of its exports that were asked for, in that order.
+    pub exports: Vec<Extern<E>>,
+    /// Where its code looks whether it is to stop, if this engine's code does that. Valid as long as the store.
+    pub flag: Option<Flag>,
 }
 
 /// Where a linear memory lies now. Only good until the guest runs again or the memory grows.
@@ -201,23 +212,25 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// Makes a host function that calls `Realm::host_call` for `site`.
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func;
 
-    /// Links and initialises an instance and returns those of its exports that are named. The module has no start function
-    /// (`Module` takes it out), so no guest code runs here. `imports` are in the order of [`Engine::imports`].
+    /// Links and initialises an instance. The module has no start function (`Module` takes it out), so no guest code runs
+    /// here. `imports` are in the order of [`Engine::imports`].
     fn instantiate(
         cx: &mut Self::Context<'_>,
         module: &Self::Module,
         imports: &[Extern<Self>],
         exports: &[&str],
-    ) -> Result<Vec<Extern<Self>>, InstantiateError>;
+    ) -> Result<Linked<Self>, InstantiateError>;
 
     /// Calls a function whose type is numeric throughout. An engine whose host functions get no context parks `cx` in `realm` while
     /// the guest runs. `slots` holds the arguments and then the results, and is as
-    /// long as the larger of the two counts.
+    /// long as the larger of the two counts. An interruptible engine stops the guest soon after `interrupt` is set, with the
+    /// trap `Interrupted`.
     fn call(
         cx: &mut Self::Context<'_>,
         realm: &Realm<Self>,
         func: &Self::Func,
         ty: &FuncType,
         slots: &mut [u64],
+        interrupt: Option<&Interrupt>,
     ) -> Result<(), Trap>;
 }

@@ -115,6 +115,9 @@ pub enum HostTrap {
     /// The host keeps the reason itself (a parked JavaScript exception); only the fact crosses the engine.
     #[error("the supervisor function failed")]
     Parked,
+    /// The call that the guest is in was stopped while the supervisor ran.
+    #[error("the call was interrupted")]
+    Interrupted,
     /// The call could not be made or its answer not be used.
     #[error("{0}")]
     Message(Cow<'static, str>),
@@ -127,6 +130,7 @@ impl From<HostTrap> for Trap {
     fn from(trap: HostTrap) -> Self {
         match trap {
             HostTrap::Parked => Trap::new(TrapCode::Supervisor),
+            HostTrap::Interrupted => Trap::new(TrapCode::Interrupted),
             HostTrap::Message(message) => Trap::with_message(TrapCode::Supervisor, message),
             HostTrap::Panicked(_) => Trap::with_message(TrapCode::Internal, trap.to_string()),
         }

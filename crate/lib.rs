@@ -7,6 +7,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod error;
+pub mod interrupt;
 pub mod value;
 
 pub mod engine;

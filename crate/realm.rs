@@ -17,10 +17,11 @@ use std::{
 
 use crate::{
     engine::{
-        Engine, Extern, ImportSite, MemoryRegion, RealmPtr,
+        Engine, Extern, ImportSite, Linked, MemoryRegion, RealmPtr,
         store_slot::{Lend, StoreSlot},
     },
     error::{GlobalError, HostTrap, InstantiateError, MemoryError, StoreError, Trap, TrapCode},
+    interrupt::{Flag, Interrupt},
     module::Module,
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, ValueType},
 };
@@ -90,6 +91,12 @@ pub struct HostCall<'a> {
 pub trait Host {
     /// Answers one call. The realm's store is within reach meanwhile, also for further calls.
     fn call(&mut self, call: HostCall<'_>) -> Result<(), Box<HostTrap>>;
+
+    /// What stops the guest, if anything does. Asked once, before it is entered; only an interruptible engine heeds it while the
+    /// guest computes, every engine when the guest returns from a call of the host's.
+    fn interrupt(&self) -> Option<Arc<Interrupt>> {
+        None
+    }
 }
 
 /// What an instance is linked with: for each import of its module, in order.
@@ -116,6 +123,8 @@ struct Instance<E: Engine> {
     /// In the order of `Module::exports`.
     exports: Vec<Extern<E>>,
     start: Option<E::Func>,
+    /// How its code is told to stop.
+    flag: Option<Flag>,
     version: Version,
     /// The gas global, if there is one and it is a mutable i64.
     gas: Option<E::Global>,
@@ -132,6 +141,8 @@ pub struct Realm<E: Engine> {
     // Declared before the tables and dropped first, because the store must not outlive the modules of its instances.
     slot: StoreSlot<EngineStore<E>>,
     host: Cell<Option<NonNull<dyn Host>>>,
+    /// What stops the innermost call. It outlives the call, which borrows it.
+    interrupt: Cell<Option<NonNull<Interrupt>>>,
     memories: RefCell<Vec<E::Memory>>,
     instances: RefCell<Vec<Option<Instance<E>>>>,
 }
@@ -145,6 +156,7 @@ impl<E: Engine> Realm<E> {
                 engine: engine.clone(),
                 slot: StoreSlot::new(EngineStore(E::new_store(engine, ptr))),
                 host: Cell::new(None),
+                interrupt: Cell::new(None),
                 memories: RefCell::default(),
                 instances: RefCell::default(),
             }
@@ -264,7 +276,7 @@ impl<E: Engine> Realm<E> {
             instances.push(None);
             instances.len() as u32 - 1
         };
-        let (exports, start) = self.slot.with(|cx| {
+        let (exports, start, flag) = self.slot.with(|cx| {
             let mut externs = Vec::with_capacity(imports.len());
             let mut funcs = 0;
             for (declared, given) in module.imports.iter().zip(imports) {
@@ -285,12 +297,12 @@ impl<E: Engine> Realm<E> {
             let names: Vec<&str> =
                 module.exports.iter().map(|export| &export.name).chain(&module.start).map(String::as_str).collect();
             let externs = module.in_engine_order(externs);
-            let mut exports = E::instantiate(cx, &module.compiled, &externs, &names)?;
+            let Linked { mut exports, flag } = E::instantiate(cx, &module.compiled, &externs, &names)?;
             let start = match module.start.as_ref().and_then(|_| exports.pop()) {
                 Some(Extern::Func(start)) => Some(start),
                 _ => None,
             };
-            Ok((exports, start))
+            Ok((exports, start, flag))
         })??;
         let gas = module.exports.iter().zip(&exports).find(|(declared, _)| declared.name == GLOBAL_NAME_GAS).and_then(
             |(declared, export)| match (&declared.ty, export) {
@@ -301,8 +313,16 @@ impl<E: Engine> Realm<E> {
             },
         );
         let unsupported = module.imported_funcs().map(FuncType::first_unsupported).collect();
-        self.instances.borrow_mut()[index as usize] =
-            Some(Instance { exports, start, version, gas, module: module.clone(), unsupported, memories: Vec::new() });
+        self.instances.borrow_mut()[index as usize] = Some(Instance {
+            exports,
+            start,
+            flag,
+            version,
+            gas,
+            module: module.clone(),
+            unsupported,
+            memories: Vec::new(),
+        });
         Ok(index)
     }
 
@@ -368,25 +388,25 @@ impl<E: Engine> Realm<E> {
     /// `host` answers the supervisor calls that the guest makes meanwhile.
     pub fn call(&self, instance: u32, export: u32, slots: &mut [u64], host: &mut dyn Host) -> Result<(), Trap> {
         let func = self.instance(instance, |entry| match entry.exports.get(export as usize) {
-            Some(Extern::Func(func)) => Some((func.clone(), entry.module.clone())),
+            Some(Extern::Func(func)) => Some((func.clone(), entry.module.clone(), entry.flag)),
             _ => None,
         });
-        let Some((func, module)) = func.flatten() else {
+        let Some((func, module, flag)) = func.flatten() else {
             return Err(Trap::with_message(TrapCode::Internal, format!("export {export} is not a function")));
         };
         let ExternType::Func(ty) = &module.exports[export as usize].ty else {
             return Err(Trap::with_message(TrapCode::Internal, format!("export {export} has another type")));
         };
-        self.enter(&func, ty, &module, slots, host)
+        self.enter(&func, ty, &module, flag, slots, host)
     }
 
     /// Runs the start function, if there is one.
     pub fn start(&self, instance: u32, host: &mut dyn Host) -> Result<(), Trap> {
-        let start = self.instance(instance, |entry| Some((entry.start.clone()?, entry.module.clone())));
+        let start = self.instance(instance, |entry| Some((entry.start.clone()?, entry.module.clone(), entry.flag)));
         match start.flatten() {
-            Some((func, module)) => {
+            Some((func, module, flag)) => {
                 let ty = FuncType { params: Box::default(), results: Box::default() };
-                self.enter(&func, &ty, &module, &mut [], host)
+                self.enter(&func, &ty, &module, flag, &mut [], host)
             }
             None => Ok(()),
         }
@@ -397,6 +417,7 @@ impl<E: Engine> Realm<E> {
         func: &E::Func,
         ty: &FuncType,
         module: &Module<E>,
+        flag: Option<Flag>,
         slots: &mut [u64],
         host: &mut dyn Host,
     ) -> Result<(), Trap> {
@@ -407,12 +428,19 @@ impl<E: Engine> Realm<E> {
         if slots.len() < ty.slots() {
             return Err(Trap::with_message(TrapCode::Internal, "too few slots for the function's type"));
         }
+        let interrupt = host.interrupt();
+        let _entered = match &interrupt {
+            Some(interrupt) => Some(interrupt.enter(flag).ok_or_else(|| Trap::new(TrapCode::Interrupted))?),
+            None => None,
+        };
         // SAFETY: only the lifetime of the trait object changes. `HostTurn` takes the pointer out of the realm again before
         // this function returns or unwinds, so `host` is alive whenever `host_call` finds it there.
         let host: NonNull<dyn Host + 'static> =
             unsafe { std::mem::transmute(NonNull::from(host) as NonNull<dyn Host + '_>) };
-        let _turn = HostTurn { host: &self.host, before: self.host.replace(Some(host)) };
-        let outcome = self.slot.with(|cx| E::call(cx, self, func, ty, slots));
+        let interrupt = interrupt.as_deref();
+        let before = (self.host.replace(Some(host)), self.interrupt.replace(interrupt.map(NonNull::from)));
+        let _turn = HostTurn { host: &self.host, interrupt: &self.interrupt, before };
+        let outcome = self.slot.with(|cx| E::call(cx, self, func, ty, slots, interrupt));
         match outcome {
             Ok(outcome) => outcome.map_err(|trap| without_shift(trap, module.code_shift)),
             Err(error) => Err(Trap::with_message(TrapCode::Internal, error.to_string())),
@@ -479,7 +507,12 @@ impl<E: Engine> Realm<E> {
         // SAFETY: the pointer is the `host` of the innermost `enter` of this realm, whose frame is below us on this stack
         // and cannot end before the guest that is calling us does; that frame does not use `host` itself. A nested `enter`
         // during this call has a host of its own and puts this one back.
-        self.slot.lend(cx, || unsafe { host.as_mut() }.call(call))
+        let outcome = self.slot.lend(cx, || unsafe { host.as_mut() }.call(call));
+        // SAFETY: as for `host`: the interrupt is held by that same frame of `enter`.
+        if self.interrupt.get().is_some_and(|interrupt| unsafe { interrupt.as_ref() }.is_set()) {
+            return Err(Box::new(HostTrap::Interrupted));
+        }
+        outcome
     }
 }
 
@@ -489,15 +522,17 @@ fn refused(message: impl Into<Cow<'static, str>>) -> Box<HostTrap> {
     Box::new(HostTrap::Message(message.into()))
 }
 
-/// Puts the host of the call around back when a call ends.
+/// Puts the host of the call around back when a call ends, and what stops that call.
 struct HostTurn<'a> {
     host: &'a Cell<Option<NonNull<dyn Host>>>,
-    before: Option<NonNull<dyn Host>>,
+    interrupt: &'a Cell<Option<NonNull<Interrupt>>>,
+    before: (Option<NonNull<dyn Host>>, Option<NonNull<Interrupt>>),
 }
 
 impl Drop for HostTurn<'_> {
     fn drop(&mut self) {
-        self.host.set(self.before);
+        self.host.set(self.before.0);
+        self.interrupt.set(self.before.1);
     }
 }
 

@@ -37,7 +37,7 @@ export interface NativeFailure {
  */
 export interface Native {
   setup(dispatch: () => void, scratch: ArrayBuffer): void;
-  engine(backend: number, optLevel: number): number;
+  engine(backend: number, optLevel: number, interruptible: number): number;
   newCache(entries: number): number;
   compile(engine: number, cache: number, wasm: Uint8Array): number;
   describeModule(module: number): NativeModuleDescription;
@@ -94,6 +94,8 @@ const WORD_STATUS = 0;
 const STATUS_DONE = 0;
 /** In `longs`: the gas of the calling guest. */
 const GAS = 2;
+/** In `doubles`: the timeout of a call that is about to run, in ms, or 0. */
+const TIMEOUT = GAS;
 /** In `longs`: the first argument or result. Slot `i` is `SLOTS + i` here, and `2 * (SLOTS + i)` in `words` and `ints`. */
 const SLOTS = 3;
 
@@ -106,6 +108,7 @@ export const layout = Object.freeze({
   WORD_STATUS,
   STATUS_DONE,
   GAS,
+  TIMEOUT,
   SLOTS,
   MAX_SLOTS,
 } as const);
@@ -121,6 +124,7 @@ export const scratchViews = Object.freeze({
   ints: new Int32Array(scratch),
   longs: new BigInt64Array(scratch),
   ulongs: new BigUint64Array(scratch),
+  doubles: new Float64Array(scratch),
 });
 
 /** Tells the addon who answers guests' calls. Once. */

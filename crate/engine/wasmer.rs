@@ -4,6 +4,8 @@
 //! Host functions are `VMFunction`s of kind `Dynamic` with a context of our own: wasmer's `Function::new_with_env`
 //! does the same at eight times the cost, as it builds typed values that the realm would only take apart again.
 
+mod checks;
+
 use std::{
     num::NonZero,
     ptr::{self, NonNull},
@@ -14,7 +16,7 @@ use smallvec::SmallVec;
 use wasmer::{
     AsStoreMut, StoreMut, VMExternToExtern as _, Value,
     sys::{
-        Cranelift, CraneliftOptLevel, EngineBuilder, Features,
+        CompilerConfig as _, Cranelift, CraneliftOptLevel, EngineBuilder, Features,
         vm::{
             self, MaybeInstanceOwned, StoreHandle, VMCallerCheckedAnyfunc, VMConfig, VMContext,
             VMDynamicFunctionContext, VMExtern, VMFunction, VMFunctionContext, VMFunctionKind,
@@ -23,12 +25,14 @@ use wasmer::{
 };
 use wasmer_types::RawValue;
 
+use self::checks::Checks;
 use super::{
-    Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, MemoryRegion,
-    OptLevel, RealmPtr, store_slot::Lend,
+    Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
+    MemoryRegion, OptLevel, RealmPtr, store_slot::Lend,
 };
 use crate::{
     error::{CompileError, EngineError, Frame, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
+    interrupt::{Flag, Interrupt},
     realm::{Realm, Slots},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, TableType, ValueType},
 };
@@ -47,7 +51,16 @@ pub struct Wasmer {
 #[derive(Clone)]
 pub struct Module {
     module: wasmer::Module,
+    /// If its code looks for interrupts.
+    checks: Option<Arc<Checks>>,
     _engine: wasmer::Engine,
+}
+
+impl Module {
+    /// The name of an export that is not the module's own.
+    fn flag_name(&self) -> Option<&str> {
+        self.checks.as_ref()?.flag_name()
+    }
 }
 
 /// A function of a guest or of the host, as wasmer's call trampolines want it.
@@ -81,7 +94,7 @@ impl Engine for Wasmer {
     const NAME: &'static str = "wasmer";
 
     fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        Ok(Self { config: config.clone(), engine: wasmer_engine(config), id: EngineId::next() })
+        Ok(Self { config: config.clone(), engine: wasmer_engine(config, None), id: EngineId::next() })
     }
 
     fn id(&self) -> EngineId {
@@ -89,9 +102,10 @@ impl Engine for Wasmer {
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
-        let engine = wasmer_engine(&self.config);
+        let checks = self.config.interruptible.then(Checks::new);
+        let engine = wasmer_engine(&self.config, checks.clone());
         let module = wasmer::Module::from_binary(&engine, wasm).map_err(|error| CompileError(error.to_string()))?;
-        Ok(Module { module, _engine: engine })
+        Ok(Module { module, checks, _engine: engine })
     }
 
     fn imports(module: &Self::Module) -> Vec<ImportType> {
@@ -110,6 +124,7 @@ impl Engine for Wasmer {
         module
             .module
             .exports()
+            .filter(|export| Some(export.name()) != module.flag_name())
             .map(|export| ExportType { name: export.name().to_owned(), ty: extern_type(export.ty()) })
             .collect()
     }
@@ -215,7 +230,7 @@ impl Engine for Wasmer {
         module: &Self::Module,
         imports: &[Extern<Self>],
         exports: &[&str],
-    ) -> Result<Vec<Extern<Self>>, InstantiateError> {
+    ) -> Result<Linked<Self>, InstantiateError> {
         let externs = imports
             .iter()
             .map(|import| match import {
@@ -226,7 +241,8 @@ impl Engine for Wasmer {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let instance = wasmer::Instance::new_by_index(cx, &module.module, &externs).map_err(instantiate_error)?;
-        exports
+        let flag = module.flag_name().and_then(|name| flag_of(cx, instance.exports.get_extern(name)));
+        let exports = exports
             .iter()
             .map(|name| {
                 let found = instance.exports.get_extern(name);
@@ -237,7 +253,8 @@ impl Engine for Wasmer {
                     Some(wasmer::Extern::Table(_) | wasmer::Extern::Tag(_)) | None => Ok(Extern::Other),
                 }
             })
-            .collect()
+            .collect::<Result<_, InstantiateError>>()?;
+        Ok(Linked { exports, flag })
     }
 
     fn call(
@@ -246,6 +263,7 @@ impl Engine for Wasmer {
         func: &Self::Func,
         ty: &FuncType,
         slots: &mut [u64],
+        interrupt: Option<&Interrupt>,
     ) -> Result<(), Trap> {
         debug_assert!(slots.len() >= ty.slots());
         let mut values: SmallVec<[RawValue; INLINE_VALUES]> =
@@ -270,7 +288,14 @@ impl Engine for Wasmer {
                 }
                 Ok(())
             }
-            Err(trap) => Err(translate_trap(trap)),
+            Err(trap) => {
+                let mut trap = translate_trap(trap);
+                // A check that finds its flag ends in `unreachable`.
+                if trap.code == TrapCode::Unreachable && interrupt.is_some_and(Interrupt::is_set) {
+                    trap = Trap { frames: trap.frames, ..Trap::new(TrapCode::Interrupted) };
+                }
+                Err(trap)
+            }
         }
     }
 }
@@ -278,8 +303,11 @@ impl Engine for Wasmer {
 /// Calls with no more slots than this do not allocate for them.
 const INLINE_VALUES: usize = 8;
 
-fn wasmer_engine(config: &EngineConfig) -> wasmer::Engine {
+fn wasmer_engine(config: &EngineConfig, checks: Option<Arc<Checks>>) -> wasmer::Engine {
     let mut compiler = Cranelift::new();
+    if let Some(checks) = checks {
+        compiler.push_middleware(checks);
+    }
     compiler.opt_level(match config.opt_level {
         OptLevel::None => CraneliftOptLevel::None,
         OptLevel::Speed => CraneliftOptLevel::Speed,
@@ -378,6 +406,15 @@ fn export_func(cx: &mut StoreMut<'_>, export: Option<&wasmer::Extern>) -> Result
         }
         _ => Err(InstantiateError::Link("an exported function has no handle".to_owned())),
     }
+}
+
+/// Where the flag of an instance lies: the value of the global that `Checks` has added.
+fn flag_of(cx: &mut StoreMut<'_>, export: Option<&wasmer::Extern>) -> Option<Flag> {
+    let Some(VMExtern::Global(handle)) = export.map(|export| export.to_vm_extern().unwrap_sys()) else { return None };
+    let global = handle.get(cx.objects_mut().as_sys()).vmglobal();
+    // SAFETY: a global's value is 16 bytes, aligned to as many, and lies in the instance, which is as old as its store. No handle of
+    // this global leaves this file, so only the checks in the code read it.
+    Some(unsafe { Flag::new(global.cast()) })
 }
 
 /// The bits of a value of that type as a slot.

@@ -10,11 +10,12 @@ use smallvec::SmallVec;
 use wasmi::{AsContextMut as _, Caller, F32, F64, StoreContextMut, Val};
 
 use super::{
-    Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, MAX_RECURSION_DEPTH,
-    MemoryRegion, RealmPtr, store_slot::Lend,
+    Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
+    MAX_RECURSION_DEPTH, MemoryRegion, RealmPtr, store_slot::Lend,
 };
 use crate::{
     error::{CompileError, EngineError, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
+    interrupt::Interrupt,
     realm::{Realm, Slots},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES, TableType, ValueType},
 };
@@ -72,9 +73,10 @@ impl Engine for Wasmi {
 
     const NAME: &'static str = "wasmi";
 
-    fn new(_config: &EngineConfig) -> Result<Self, EngineError> {
+    fn new(options: &EngineConfig) -> Result<Self, EngineError> {
         let mut config = wasmi::Config::default();
         config
+            .consume_fuel(options.interruptible)
             .compilation_mode(wasmi::CompilationMode::LazyTranslation)
             // wasmer, for comparison, has no 64-bit memories: a module must not run on one backend only.
             .wasm_memory64(false)
@@ -113,7 +115,10 @@ impl Engine for Wasmi {
     fn new_store(engine: &Arc<Self>, _realm: RealmPtr<Self>) -> Self::Store {
         let mappings = Arc::new(Mappings::default());
         let data = Data { mappings: mappings.clone() };
-        Store { store: wasmi::Store::new(&engine.engine, data), _mappings: mappings }
+        let mut store = wasmi::Store::new(&engine.engine, data);
+        // For calls that nobody wants to stop: more than can be used up. Without fuel in the engine there is none to set.
+        let _ = store.set_fuel(u64::MAX);
+        Store { store, _mappings: mappings }
     }
 
     fn context(store: &mut Self::Store) -> Self::Context<'_> {
@@ -213,7 +218,7 @@ impl Engine for Wasmi {
         module: &Self::Module,
         imports: &[Extern<Self>],
         exports: &[&str],
-    ) -> Result<Vec<Extern<Self>>, InstantiateError> {
+    ) -> Result<Linked<Self>, InstantiateError> {
         let externs = imports
             .iter()
             .map(|import| match import {
@@ -225,7 +230,7 @@ impl Engine for Wasmi {
             .collect::<Result<Vec<_>, _>>()?;
         let instance =
             wasmi::Instance::new(cx.as_context_mut(), module, &externs).map_err(|error| instantiate_error(&error))?;
-        Ok(exports
+        let exports = exports
             .iter()
             .map(|name| match instance.get_export(&*cx, name) {
                 Some(wasmi::Extern::Func(func)) => Extern::Func(Func::new(cx, func)),
@@ -233,7 +238,8 @@ impl Engine for Wasmi {
                 Some(wasmi::Extern::Global(global)) => Extern::Global(global),
                 Some(wasmi::Extern::Table(_)) | None => Extern::Other,
             })
-            .collect())
+            .collect();
+        Ok(Linked { exports, flag: None })
     }
 
     fn call(
@@ -242,8 +248,9 @@ impl Engine for Wasmi {
         func: &Self::Func,
         ty: &FuncType,
         slots: &mut [u64],
+        interrupt: Option<&Interrupt>,
     ) -> Result<(), Trap> {
-        if let Some(func) = func.without_values {
+        if let (Some(func), None) = (func.without_values, interrupt) {
             return func.call(cx.as_context_mut(), ()).map_err(translate_error);
         }
         let unsupported = || Trap::with_message(TrapCode::Internal, "the type of the function does not fit slots");
@@ -253,13 +260,60 @@ impl Engine for Wasmi {
         }
         values.resize(ty.params.len() + ty.results.len(), Val::I32(0));
         let (inputs, outputs) = values.split_at_mut(ty.params.len());
-        func.func.call(cx.as_context_mut(), inputs, outputs).map_err(translate_error)?;
+        match interrupt {
+            None => func.func.call(cx.as_context_mut(), inputs, outputs).map_err(translate_error)?,
+            Some(interrupt) => call_in_slices(cx, func.func, inputs, outputs, interrupt)?,
+        }
         for (slot, output) in slots.iter_mut().zip(outputs.iter()) {
             *slot = slot_of(output).ok_or_else(unsupported)?;
         }
         Ok(())
     }
 }
+
+/// Calls a function with a look at the interrupt after each slice of its work.
+fn call_in_slices(
+    cx: &mut StoreContextMut<'_, Data>,
+    func: wasmi::Func,
+    inputs: &[Val],
+    outputs: &mut [Val],
+    interrupt: &Interrupt,
+) -> Result<(), Trap> {
+    let Ok(before) = cx.get_fuel() else {
+        return func.call(cx.as_context_mut(), inputs, outputs).map_err(translate_error);
+    };
+    let outcome = run_in_slices(cx, func, inputs, outputs, interrupt);
+    // The guest around this call, if there is one, goes on with what it had.
+    let _ = cx.set_fuel(before);
+    outcome
+}
+
+fn run_in_slices(
+    cx: &mut StoreContextMut<'_, Data>,
+    func: wasmi::Func,
+    inputs: &[Val],
+    outputs: &mut [Val],
+    interrupt: &Interrupt,
+) -> Result<(), Trap> {
+    cx.set_fuel(SLICE).map_err(translate_error)?;
+    let mut call = func.call_resumable(cx.as_context_mut(), inputs, outputs).map_err(translate_error)?;
+    loop {
+        call = match call {
+            wasmi::ResumableCall::Finished => return Ok(()),
+            wasmi::ResumableCall::HostTrap(trap) => return Err(translate_error(trap.into_host_error())),
+            wasmi::ResumableCall::OutOfFuel(_) if interrupt.is_set() => return Err(Trap::new(TrapCode::Interrupted)),
+            wasmi::ResumableCall::OutOfFuel(paused) => {
+                // One bulk instruction can need more than a slice.
+                cx.set_fuel(SLICE.max(paused.required_fuel())).map_err(translate_error)?;
+                paused.resume(cx.as_context_mut(), outputs).map_err(translate_error)?
+            }
+        };
+    }
+}
+
+/// How much fuel a guest gets between two looks at its interrupt: less than a millisecond's worth, and so much that the looks
+/// cost nothing.
+const SLICE: u64 = 100_000;
 
 /// Calls with no more arguments or results than this do not allocate for them.
 const INLINE_VALS: usize = 6;

@@ -64,11 +64,12 @@ fn setup(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 
 // Engines and modules
 
-/// `engine(backend: 0 wasmi | 1 wasmer, optLevel: 0 none | 1 speed)`: the number of an engine.
+/// `engine(backend: 0 wasmi | 1 wasmer, optLevel: 0 none | 1 speed, interruptible: 0 | 1)`: the number of an engine.
 fn engine(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let name = if arguments.u32(scope, 0)? == 0 { "wasmi" } else { "wasmer" };
     let opt_level = if arguments.u32(scope, 1)? == 0 { OptLevel::None } else { OptLevel::Speed };
-    let engine = AnyEngine::named(name, &EngineConfig { opt_level })
+    let interruptible = arguments.u32(scope, 2)? != 0;
+    let engine = AnyEngine::named(name, &EngineConfig { opt_level, interruptible })
         .ok_or_else(|| Throw::internal("unknown backend"))?
         .map_err(|error| Throw::new("engine", error))?;
     let mut engines = state.engines.borrow_mut();

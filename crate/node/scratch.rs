@@ -61,6 +61,11 @@ impl Scratch {
         unsafe { self.word(index).write(word) }
     }
 
+    /// The timeout of a call that is about to run, in milliseconds; 0 for none. It stands where a guest's call has its gas.
+    pub fn read_timeout(&self) -> f64 {
+        f64::from_bits(self.read_gas() as u64)
+    }
+
     pub fn read_gas(&self) -> i64 {
         // SAFETY: as in `read_word`.
         unsafe { self.base.wrapping_add(GAS_AT).cast::<i64>().read() }

@@ -20,6 +20,7 @@ use super::{
     group::Group,
     raw::{Reference, Scope, Throw, Value},
     scratch::Scratch,
+    supervisor::Deadline,
 };
 use crate::{
     cache::{DEFAULT_ENTRIES, ModuleCache},
@@ -56,6 +57,8 @@ pub struct State {
     failure: RefCell<Option<Failure>>,
     /// How many calls into guests are on the stack.
     pub running: Cell<u32>,
+    /// The deadline of the innermost of them.
+    pub deadline: RefCell<Option<Deadline>>,
     entries_at_next_sweep: Cell<usize>,
 }
 
@@ -75,6 +78,7 @@ impl State {
             instances: RefCell::default(),
             failure: RefCell::default(),
             running: Cell::new(0),
+            deadline: RefCell::default(),
             entries_at_next_sweep: Cell::new(MIN_SWEEP),
         }
     }

@@ -1,6 +1,10 @@
 //! The host of a guest's calls: hands them to TypeScript's dispatch function through the scratch buffer, in one crossing each.
 
-use std::rc::Rc;
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     group::Group,
@@ -10,6 +14,7 @@ use super::{
 };
 use crate::{
     error::{HostTrap, Trap},
+    interrupt::Interrupt,
     realm::{Host, HostCall},
 };
 
@@ -19,6 +24,9 @@ pub struct Supervisor<'a> {
     scope: Scope,
     group: &'a Group,
     scratch: &'a Scratch,
+    /// If this call has a deadline of its own, that of the call around it, if that has one.
+    around: Option<Option<Deadline>>,
+    interrupt: Option<Arc<Interrupt>>,
     /// The dispatch function and its receiver, once the guest has called.
     dispatch: Option<(Value, Value)>,
     handles: RenewedScope,
@@ -28,8 +36,10 @@ pub struct Supervisor<'a> {
 impl<'a> Supervisor<'a> {
     pub fn new(state: &'a State, scope: Scope, group: &'a Rc<Group>, scratch: &'a Scratch) -> Self {
         state.running.set(state.running.get() + 1);
+        let around = Deadline::begin(state, scratch);
+        let interrupt = state.deadline.borrow().as_ref().map(|deadline| deadline.interrupt.clone());
         let handles = RenewedScope::new(scope);
-        Self { state, scope, group, scratch, dispatch: None, handles, thrown: None }
+        Self { state, scope, group, scratch, around, interrupt, dispatch: None, handles, thrown: None }
     }
 
     /// Tells TypeScript how the call ended: `slots` are its results.
@@ -67,7 +77,38 @@ impl<'a> Supervisor<'a> {
     }
 }
 
+/// When the innermost running call must end, and what stops it then.
+#[derive(Clone)]
+pub struct Deadline {
+    at: Instant,
+    interrupt: Arc<Interrupt>,
+}
+
+impl Deadline {
+    /// Sets the deadline of a call that is about to run, if one stands in the scratch buffer that is before that of the call around
+    /// it, and gives that one.
+    #[inline]
+    fn begin(state: &State, scratch: &Scratch) -> Option<Option<Self>> {
+        let timeout = scratch.read_timeout();
+        if timeout > 0.0 { Self::begin_at(state, timeout) } else { None }
+    }
+
+    #[cold]
+    fn begin_at(state: &State, timeout: f64) -> Option<Option<Self>> {
+        // One that this clock cannot tell never comes.
+        let at = Instant::now().checked_add(Duration::try_from_secs_f64(timeout / 1000.0).ok()?)?;
+        if state.deadline.borrow().as_ref().is_some_and(|around| around.at <= at) {
+            return None;
+        }
+        Some(state.deadline.replace(Some(Self { at, interrupt: Interrupt::at(at) })))
+    }
+}
+
 impl Host for Supervisor<'_> {
+    fn interrupt(&self) -> Option<Arc<Interrupt>> {
+        self.interrupt.clone()
+    }
+
     fn call(&mut self, call: HostCall<'_>) -> Result<(), Box<HostTrap>> {
         self.group.detach_stale(self.scope);
         let Some((receiver, dispatch)) = self.dispatch() else {
@@ -95,6 +136,9 @@ impl Host for Supervisor<'_> {
 impl Drop for Supervisor<'_> {
     fn drop(&mut self) {
         self.state.running.set(self.state.running.get() - 1);
+        if let Some(around) = self.around.take() {
+            self.state.deadline.replace(around);
+        }
         if let Some(thrown) = self.thrown.take() {
             thrown.delete(self.scope);
         }

@@ -43,9 +43,14 @@ macro_rules! on_both_engines_alone {
     };
 }
 
-/// An engine with the default configuration.
+/// An engine as the package makes it for its users unless they ask for another.
 pub fn engine<E: Engine>() -> Arc<E> {
-    Arc::new(E::new(&EngineConfig::default()).expect("the default configuration is good"))
+    engine_with(&EngineConfig { interruptible: true, ..EngineConfig::default() })
+}
+
+/// An engine with another configuration.
+pub fn engine_with<E: Engine>(config: &EngineConfig) -> Arc<E> {
+    Arc::new(E::new(config).expect("the configuration is good"))
 }
 
 /// The binary of a module in the text format.

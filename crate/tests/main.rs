@@ -20,6 +20,7 @@ mod gas;
 mod host_call;
 
 mod frames;
+mod interrupt;
 mod stack;
 mod trap;
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The crates of each engine, and the only file that may name them.
+/// The crates of each engine, and the only file that may name them, with the folder of the same name.
 const ENGINES: [(&str, &[&str]); 2] = [
     ("crate/engine/wasmi.rs", &["wasmi", "wasmi_core", "wasmi_ir", "wasmi_collections"]),
     (
@@ -21,7 +21,7 @@ const NAPI: [&str; 3] = ["napi", "napi_sys", "napi_derive"];
 fn an_engine_is_named_in_its_own_file_only() {
     for (path, code) in sources() {
         for (home, crates) in ENGINES {
-            if path != Path::new(home) {
+            if path != Path::new(home) && !path.starts_with(home.trim_end_matches(".rs")) {
                 assert_names_none(&path, &code, crates);
             }
         }

@@ -19,9 +19,11 @@ import {
   checkInvokeOptions,
   checkSandboxOptions,
   type InvokeOptions,
+  type Limits,
   type SandboxOptions,
 } from './options';
 import type { ProtocolPeer } from './peer';
+import { isStop, throwReason, throwTimeout } from './stop';
 import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
 import { messageOf } from './supervisor_trap';
 
@@ -52,11 +54,11 @@ export let componentsInternals: ComponentsInternals;
 /** The native number of each engine that this environment has asked for. */
 const engines = new Map<string, number>();
 
-function engineFor(backend: SandboxBackend, optLevel: CheckedOptions['optLevel']): number {
-  const key = `${backend} ${optLevel}`;
+function engineFor(backend: SandboxBackend, { optLevel, interruptible }: CheckedOptions): number {
+  const key = `${backend} ${optLevel} ${interruptible}`;
   let engine = engines.get(key);
   if (engine === undefined) {
-    engine = native.engine(BACKENDS.indexOf(backend), optLevel === 'none' ? 0 : 1);
+    engine = native.engine(BACKENDS.indexOf(backend), optLevel === 'none' ? 0 : 1, interruptible ? 1 : 0);
     engines.set(key, engine);
   }
   return engine;
@@ -97,7 +99,7 @@ export class SandboxComponents<DT = undefined> {
   constructor(backend: SandboxBackend, options?: SandboxOptions) {
     this.backend = oneOf(backend, 'backend', BACKENDS);
     this.#options = checkSandboxOptions(options);
-    this.#engine = engineFor(this.backend, this.#options.optLevel);
+    this.#engine = engineFor(this.backend, this.#options);
   }
 
   static {
@@ -263,8 +265,8 @@ export class SandboxComponents<DT = undefined> {
     const binary = bytes(wasm, 'wasm');
     environmentInternals.check(env, this);
     directOf(ctx);
-    checkInvokeOptions(options);
-    const start = (instance: SandboxInstance): void => instanceInternals.start(instance, ctx);
+    const limits = limitsOfStart(checkInvokeOptions(options));
+    const start = (instance: SandboxInstance): void => instanceInternals.start(instance, ctx, limits());
     return new UnregisteredInstance(this, this.#instantiate(version, binary, env, start));
   }
 
@@ -280,6 +282,7 @@ export class SandboxComponents<DT = undefined> {
       start(instance);
     } catch (cause) {
       instanceInternals.dropUnlessHeld(instance);
+      if (isStop(cause)) throw cause;
       const reason = messageOf(cause);
       debug('failed to run the start function: %s', reason);
       throw new InstantiationError(`the start function trapped: ${reason}`, { kind: 'StartTrapped', cause });
@@ -323,6 +326,19 @@ export class SandboxComponents<DT = undefined> {
       throw linkError(error);
     }
   }
+}
+
+/** What is left of the limits when the start function runs, if there is one: compiling and linking take their part of the timeout. */
+function limitsOfStart(limits: Limits | undefined): () => Limits | undefined {
+  if (limits === undefined) return () => undefined;
+  const { timeout, signal } = limits;
+  if (signal?.aborted) throwReason(signal);
+  const begun = performance.now();
+  return () => {
+    const left = timeout - (performance.now() - begun);
+    if (timeout > 0 && left <= 0) throwTimeout(undefined);
+    return { timeout: timeout > 0 ? left : 0, signal };
+  };
 }
 
 /** A copy of shared memory, which another thread could change between the engine's check and its use. */

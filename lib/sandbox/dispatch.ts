@@ -18,15 +18,17 @@ import { frames as framesOf } from './frames';
 import { getWord, type ImportSite } from './import_site';
 import type { SandboxInstance } from './instance';
 import type { Memory } from './memory';
+import type { Limits } from './options';
 import { packed } from './packed';
 import type { ProtocolPeer } from './peer';
+import { abortedOf, type Signals, throwReason, throwTimeout } from './stop';
 import type { SupervisorFuncIndex } from './supervisor';
 import { messageOf, SupervisorTrap } from './supervisor_trap';
 
-const { words, ints, longs } = scratchViews;
+const { words, ints, longs, doubles } = scratchViews;
 const packedWords = packed.words;
 const frames = framesOf;
-const { GAS, WORD_FUNC, WORD_HAS_GAS, WORD_STATUS, STATUS_DONE } = layout;
+const { GAS, TIMEOUT, WORD_FUNC, WORD_HAS_GAS, WORD_STATUS, STATUS_DONE } = layout;
 
 /** What a supervisor function of a `JsSupervisor` returns. */
 export type SupervisorResult =
@@ -54,11 +56,16 @@ export interface Running {
   readonly guest: RunningGuest;
   /** The supervisor as the caller knows it. */
   readonly ctx: object;
+  /** Whether it must be checked before each call, because its methods are the user's to change. */
+  readonly isChecked: boolean;
   /** Who takes the six steps; undefined if `functions` are called without them. */
   readonly peer: ProtocolPeer | undefined;
   /** The functions of a `JsSupervisor`. */
   readonly functions: readonly SupervisorFunction[];
 }
+
+/** The signals of the calls that are on the stack, if they have any. */
+let signals: Signals | undefined;
 
 /** The innermost call. Guests of this environment run one inside another, never side by side. */
 let running: Running | undefined;
@@ -67,10 +74,16 @@ let running: Running | undefined;
  * Runs a guest by one of the native functions that do so, whose arguments are in the scratch buffer. What the guest calls
  * meanwhile is answered by `call`. `argument` is who is to blame if the native function refuses.
  */
-export function run(call: Running, enter: () => void, argument: string): void {
+export function run(call: Running, enter: () => void, argument: string, limits: Limits | undefined): void {
+  if (limits === undefined && signals === undefined) runWithin(0, call, enter, argument);
+  else runWithSignals(call, enter, argument, limits);
+}
+
+function runWithin(timeout: number, call: Running, enter: () => void, argument: string): void {
   const before = running;
   const top = frames.top;
   running = call;
+  doubles[TIMEOUT] = timeout;
   try {
     enter();
   } catch (error) {
@@ -81,6 +94,27 @@ export function run(call: Running, enter: () => void, argument: string): void {
     frames.top = top;
   }
   if (words[WORD_STATUS] !== STATUS_DONE) throw failure();
+}
+
+function runWithSignals(
+  call: Running,
+  enter: () => void,
+  argument: string,
+  limits: Limits | undefined,
+): void {
+  const around = signals;
+  let ended: AbortSignal | undefined;
+  if (limits?.signal !== undefined) signals = { signal: limits.signal, around };
+  try {
+    if (abortedOf(signals) === undefined) runWithin(limits?.timeout ?? 0, call, enter, argument);
+  } catch (error) {
+    // Whatever the guest died of: a signal that is aborted by now ends the call.
+    if (abortedOf(signals) === undefined) throw error;
+  } finally {
+    ended = abortedOf(signals);
+    signals = around;
+  }
+  if (ended !== undefined) throwReason(ended);
 }
 
 /**
@@ -157,6 +191,12 @@ function dispatch(): void {
   if (call.peer !== undefined) callByProtocol(call.guest, call.peer, index, hasGas);
   else if (hasGas) callDirectlyWithGas(call.guest, call.functions, index, longs[GAS]);
   else callDirectly(call.guest, call.functions, index);
+  if (signals !== undefined) trapIfAborted();
+}
+
+/** No event reaches a signal while a guest computes, but a supervisor function may have aborted it. */
+function trapIfAborted(): void {
+  if (abortedOf(signals) !== undefined) throw new SupervisorTrap('the call was aborted');
 }
 
 setDispatch(dispatch);
@@ -341,6 +381,7 @@ function failure(): Error {
   if (trap === 'internal') return new InternalError(message);
   const kind = trap as TrapKind;
   const wasmStack: readonly WasmFrame[] = frames;
+  if (kind === 'interrupted') throwTimeout(new TrapError(message, { trap: kind, wasmStack }));
   if (parked === undefined) return new TrapError(message, { trap: kind, wasmStack });
   const thrown = parked.thrown;
   if (!(thrown instanceof SupervisorTrap)) {

@@ -16,7 +16,7 @@ import {
 } from './import_site';
 import { directFunctions } from './js_supervisor';
 import { type Memory, memoryInternals } from './memory';
-import { checkInvokeOptions, type InvokeOptions } from './options';
+import { checkInvokeOptions, type InvokeOptions, type Limits } from './options';
 import { ContextPeer, type ProtocolPeer } from './peer';
 import { checkSupervisor, type SupervisorContext, type SupervisorFuncIndex } from './supervisor';
 
@@ -43,7 +43,7 @@ export interface InstanceParts {
 export interface InstanceInternals {
   make(parts: InstanceParts): SandboxInstance;
   /** Runs the start function, if there is one. */
-  start(instance: SandboxInstance, ctx: SupervisorContext): void;
+  start(instance: SandboxInstance, ctx: SupervisorContext, limits: Limits | undefined): void;
   /** The same for a supervisor that is no `SupervisorContext`. */
   startBy(instance: SandboxInstance, peer: ProtocolPeer): void;
   /** {@link SandboxInstance.invoke} for a supervisor that is no `SupervisorContext`. */
@@ -110,10 +110,13 @@ export class SandboxInstance {
         sweepAfter(instance);
         return instance;
       },
-      start: (instance, ctx) => instance.#start(instance.#runningFor(ctx)),
-      startBy: (instance, peer) => instance.#start(instance.#runningBy(peer)),
-      invokeBy: (instance, exportName, args, peer) =>
-        instance.#invoke(exportName, args, instance.#runningBy(peer)),
+      start: (instance, ctx, limits) => instance.#start(instance.#runningFor(ctx), limits),
+      startBy: (instance, peer) => instance.#start(instance.#runningBy(peer), undefined),
+      invokeBy(instance, exportName, args, peer) {
+        // From here on the instance knows it, so `invoke` does not check it: one function for both is quicker than two.
+        instance.#runningBy(peer);
+        return instance.invoke(exportName, args, peer as unknown as SupervisorContext);
+      },
       address: (instance) => native.instanceAddress(instance.#id),
       dropUnlessHeld(instance) {
         if (instance.#isHeld) return;
@@ -159,21 +162,17 @@ export class SandboxInstance {
     ctx: SupervisorContext,
     options?: InvokeOptions,
   ): Value | Value[] | undefined {
-    const call = this.#runningFor(ctx);
-    if (options !== undefined) checkInvokeOptions(options);
-    return this.#invoke(exportName, args, call);
-  }
-
-  #invoke(exportName: string, args: readonly Value[], call: Running): Value | Value[] | undefined {
     const last = exportName === this.#lastName ? this.#lastFunction : undefined;
     const fn = last ?? this.#function(exportName);
     const payloads = checkArguments(fn, args);
+    const call = this.#runningFor(ctx);
+    const limits = options === undefined ? undefined : checkInvokeOptions(options);
     words[WORD_INSTANCE] = this.#id;
     words[WORD_FUNC] = fn.index;
     words[WORD_COUNT] = fn.slots;
     for (let index = 0; index < payloads.length; index += 1)
       writeSlot(fn.parameters[index], index, payloads[index]);
-    run(call, nativeInvoke, 'exportName');
+    run(call, nativeInvoke, 'exportName', limits);
     const results = fn.results;
     if (results.length === 0) return undefined;
     if (results.length === 1) return readSlot(results[0], 0);
@@ -259,11 +258,16 @@ export class SandboxInstance {
   #runningFor(ctx: SupervisorContext): Running {
     const last = this.#running;
     // The methods of a supervisor of the user's own may have changed since, so it is checked each time.
-    if (last !== undefined && last.ctx === ctx && last.peer === undefined) return last;
+    if (last !== undefined && last.ctx === ctx && !last.isChecked) return last;
+    return this.#checkedRunningFor(ctx, last);
+  }
+
+  #checkedRunningFor(ctx: SupervisorContext, last: Running | undefined): Running {
     const functions = directOf(ctx);
     if (last !== undefined && last.ctx === ctx) return last;
-    const peer = functions === undefined ? new ContextPeer(ctx) : undefined;
-    this.#running = { guest: this.#guest, ctx, peer, functions: functions ?? [] };
+    const isChecked = functions === undefined;
+    const peer = isChecked ? new ContextPeer(ctx) : undefined;
+    this.#running = { guest: this.#guest, ctx, isChecked, peer, functions: functions ?? [] };
     return this.#running;
   }
 
@@ -271,14 +275,14 @@ export class SandboxInstance {
   #runningBy(peer: ProtocolPeer): Running {
     const last = this.#running;
     if (last !== undefined && last.ctx === peer) return last;
-    this.#running = { guest: this.#guest, ctx: peer, peer, functions: [] };
+    this.#running = { guest: this.#guest, ctx: peer, isChecked: false, peer, functions: [] };
     return this.#running;
   }
 
-  #start(call: Running): void {
+  #start(call: Running, limits: Limits | undefined): void {
     if (this.#module.hasStart) {
       words[WORD_INSTANCE] = this.#id;
-      run(call, native.start, 'wasm');
+      run(call, native.start, 'wasm', limits);
     }
     this.#isStarted = true;
   }

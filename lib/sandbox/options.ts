@@ -1,11 +1,16 @@
 /** What a caller may ask for when components are made or a guest is called, and the checks of it. */
 
-import { argumentError, object, oneOf, uint32 } from '../arguments';
+import { argumentError, boolean, object, oneOf, uint32 } from '../arguments';
 import { ArgumentError } from '../errors';
 import { DEFAULT_CACHE, NO_CACHE, native } from '../native';
 
 /** How {@link SandboxComponents} run their guests. */
 export interface SandboxOptions {
+  /**
+   * Whether {@link InvokeOptions.timeout} stops a guest while it computes, endless loops too. It costs a little, see ARCHITECTURE.md.
+   * Without it a call is only stopped when the guest calls its supervisor. Default true.
+   */
+  readonly interruptible?: boolean;
   /** How hard wasmer's compiler tries; wasmi ignores it. Default `'speed'`. */
   readonly optLevel?: 'none' | 'speed';
   /** Which compiler wasmer uses. Published builds have only `'cranelift'`, the default. */
@@ -14,8 +19,24 @@ export interface SandboxOptions {
   readonly cache?: ModuleCache | false;
 }
 
-/** How one call runs. Metering, deadlines and signals will be options of it; this version has none. */
-export type InvokeOptions = Readonly<Record<never, never>>;
+/**
+ * How one call runs. A call that is stopped leaves the guest's memory and globals as they were at that moment, and the instance can
+ * be invoked again. Calls that are made inside a supervisor call end with the call around them at the latest.
+ *
+ * @example
+ * ```ts
+ * instance.invoke('run', [], supervisor, { timeout: 50, signal: controller.signal });
+ * ```
+ */
+export interface InvokeOptions {
+  /** The most wall time in ms that the call may take, above 0. When it is over the call throws `ERR_SANDBOX_TIMEOUT`. */
+  readonly timeout?: number | undefined;
+  /**
+   * Ends the call with the signal's `reason`. No event reaches a signal while a synchronous call runs, unless a supervisor function
+   * aborts it; it is looked at before the call and after each supervisor call.
+   */
+  readonly signal?: AbortSignal | undefined;
+}
 
 /** Opens a {@link ModuleCache} to this file. */
 let cacheId: (cache: unknown) => number;
@@ -61,13 +82,14 @@ const MOST_ENTRIES = 65_536;
 /** The native numbers that options come to. */
 export interface CheckedOptions {
   readonly optLevel: 'none' | 'speed';
+  readonly interruptible: boolean;
   readonly cache: number;
 }
 
 /** Checks the options of components. */
 export function checkSandboxOptions(options: SandboxOptions | undefined): CheckedOptions {
-  const given = knownOptions(options, 'options', ['optLevel', 'compiler', 'cache']);
-  const { optLevel = 'speed', compiler = 'cranelift', cache } = given;
+  const given = knownOptions(options, 'options', ['optLevel', 'interruptible', 'compiler', 'cache']);
+  const { optLevel = 'speed', interruptible = true, compiler = 'cranelift', cache } = given;
   if (oneOf(compiler, 'options.compiler', ['cranelift', 'singlepass']) === 'singlepass') {
     throw new ArgumentError('options.compiler must be cranelift: this build has no singlepass', {
       argument: 'options.compiler',
@@ -75,13 +97,30 @@ export function checkSandboxOptions(options: SandboxOptions | undefined): Checke
   }
   return {
     optLevel: oneOf(optLevel, 'options.optLevel', ['none', 'speed']),
+    interruptible: boolean(interruptible, 'options.interruptible'),
     cache: cache === undefined ? DEFAULT_CACHE : cache === false ? NO_CACHE : cacheId(cache),
   };
 }
 
-/** Checks the options of a call. */
-export function checkInvokeOptions(options: InvokeOptions | undefined): void {
-  if (options !== undefined) knownOptions(options, 'options', []);
+/** What stops a call. */
+export interface Limits {
+  /** In ms; 0 for none. */
+  readonly timeout: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Checks the options of a call; undefined if nothing stops it. */
+export function checkInvokeOptions(options: InvokeOptions | undefined): Limits | undefined {
+  if (options === undefined) return undefined;
+  const { timeout, signal } = knownOptions(options, 'options', ['timeout', 'signal']);
+  if (timeout !== undefined && !(typeof timeout === 'number' && timeout > 0 && timeout < Infinity)) {
+    throw argumentError('options.timeout', 'a number of milliseconds above 0', timeout);
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw argumentError('options.signal', 'an AbortSignal', signal);
+  }
+  if (timeout === undefined && signal === undefined) return undefined;
+  return { timeout: timeout ?? 0, signal };
 }
 
 /** The options given, each read once; one that is unknown and not undefined is an error. */

@@ -1,0 +1,70 @@
+/** What it costs that guests can be stopped: the same guest in components that are interruptible, and in others that are not. */
+
+import {
+  GuestEnvironment,
+  Instantiate,
+  JsSupervisor,
+  type SandboxBackend,
+  SandboxComponents,
+  Value,
+} from '../index';
+import { definition, ENGINES, wat } from './support/guest';
+import type { Comparison, Operation } from './support/measure';
+
+const GUEST = `(module
+  (memory 1)
+  (func $fib (export "calls") (param i32) (result i32)
+    (if (result i32) (i32.lt_u (local.get 0) (i32.const 2))
+      (then (local.get 0))
+      (else (i32.add
+        (call $fib (i32.sub (local.get 0) (i32.const 1)))
+        (call $fib (i32.sub (local.get 0) (i32.const 2)))))))
+  (func (export "loops") (param $times i32) (result i32)
+    (local $sum i32)
+    (loop $again
+      (local.set $sum (i32.add (local.get $sum) (i32.xor (local.get $times) (i32.const 0x5555))))
+      (br_if $again (local.tee $times (i32.sub (local.get $times) (i32.const 1)))))
+    (local.get $sum)))`;
+
+/** The exports, with an argument that takes them about a millisecond in the interpreter, and the most that stopping may cost. */
+const WORK: readonly (readonly [what: string, name: string, argument: number, target: number])[] = [
+  ['calls: fib', 'calls', 18, 1.15],
+  ['the tightest loop', 'loops', 50_000, 1.5],
+];
+
+export async function comparisons(): Promise<Comparison[]> {
+  const wasm = await wat(GUEST);
+  return ENGINES.flatMap((backend) =>
+    WORK.map(([what, name, argument, target]) => {
+      const plain = operation(backend, wasm, name, argument, false);
+      return {
+        name: `${backend}, ${what}`,
+        operations: [plain, { ...operation(backend, wasm, name, argument, true), target }],
+        peers: [plain.name],
+        rounds: 24,
+      };
+    }),
+  );
+}
+
+function operation(
+  backend: SandboxBackend,
+  wasm: Uint8Array,
+  name: string,
+  argument: number,
+  interruptible: boolean,
+): Operation {
+  const components = new SandboxComponents(backend, { interruptible });
+  const supervisor = new JsSupervisor();
+  const env = GuestEnvironment.decode(components, definition({}));
+  const index = components
+    .instantiate(Instantiate.Version1, wasm, env, supervisor)
+    .register(components, undefined);
+  const instance = components.instance(index);
+  const args = [Value.I32(argument)];
+  return {
+    name: interruptible ? 'interruptible' : 'not interruptible',
+    run: () => instance.invoke(name, args, supervisor),
+    times: 1,
+  };
+}

@@ -1,0 +1,278 @@
+//! Stopping a guest from another thread: a deadline that passes, or whoever holds an [`Interrupt`].
+//!
+//! An interrupt belongs to one call and the calls nested in it. An engine that looks at it between slices of its work asks
+//! [`Interrupt::is_set`]. Compiled code can only look at memory of its own instance: a *flag*, a 32-bit number that is not 0 when the
+//! guest is to stop. While a guest runs, its flag is known to the interrupt ([`Interrupt::enter`]), which sets it. One
+//! thread of the process watches all deadlines.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    ptr::NonNull,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+/// Where the code of an instance looks, at loop heads and function entries, whether it is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flag(NonNull<u32>);
+
+// SAFETY: the number is only accessed as an atomic, and only while its guest is running, see `Interrupt::enter`.
+unsafe impl Send for Flag {}
+
+impl Flag {
+    /// # Safety
+    ///
+    /// `flag` must be aligned, and must stay valid while a guest of its store can run. Whatever else accesses it meanwhile must be
+    /// compiled code of the guest that only reads it.
+    pub unsafe fn new(flag: NonNull<u32>) -> Self {
+        Self(flag)
+    }
+
+    fn set(self, value: u32) {
+        // SAFETY: valid and aligned, see `new`: the callers hold the lock under which the flag is known, and it is known only
+        // while its guest runs. The guest's code reads it with plain loads, which see either value.
+        unsafe { AtomicU32::from_ptr(self.0.as_ptr()) }.store(value, Ordering::SeqCst);
+    }
+}
+
+/// What stops one call. Set once and for all.
+///
+/// A nested call may have an interrupt of its own beside that of the call around it. When it ends it clears its guest's flag, which the outer
+/// interrupt may just have set for the same guest; so whoever returns to a guest must ask [`Interrupt::is_set`] first. With
+/// sequentially consistent accesses one of the two is seen.
+#[derive(Debug, Default)]
+pub struct Interrupt {
+    is_set: AtomicBool,
+    /// The flags of the guests that are running in this call, the outermost first.
+    flags: Mutex<Vec<Flag>>,
+}
+
+impl Interrupt {
+    /// An interrupt that somebody else must set.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// An interrupt that is set at `deadline`, unless the call is over before.
+    pub fn at(deadline: Instant) -> Arc<Self> {
+        let interrupt = Self::new();
+        Watchdog::get().watch(deadline, &interrupt);
+        interrupt
+    }
+
+    /// Whether the call is to stop.
+    #[inline]
+    pub fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::SeqCst)
+    }
+
+    /// Stops the call: guests that run in it trap soon, and no further one starts.
+    pub fn set(&self) {
+        let flags = self.flags();
+        self.is_set.store(true, Ordering::SeqCst);
+        for flag in &*flags {
+            flag.set(1);
+        }
+    }
+
+    /// Makes the flag of a guest known that is about to run; it is forgotten when the guard is dropped. `None` if the call is to stop
+    /// already.
+    pub fn enter(&self, flag: Option<Flag>) -> Option<Entered<'_>> {
+        let mut flags = self.flags();
+        if self.is_set() {
+            return None;
+        }
+        flags.extend(flag);
+        Some(Entered { interrupt: self, flag })
+    }
+
+    fn flags(&self) -> MutexGuard<'_, Vec<Flag>> {
+        self.flags.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A guest that is running in a call.
+pub struct Entered<'a> {
+    interrupt: &'a Interrupt,
+    flag: Option<Flag>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let Some(flag) = self.flag else { return };
+        let mut flags = self.interrupt.flags();
+        // The innermost guest ends first. A guest that was entered twice has its flag here twice, and the outer run still
+        // needs it as it is.
+        flags.pop();
+        if !flags.contains(&flag) {
+            flag.set(0);
+        }
+    }
+}
+
+/// A deadline and what it sets, ordered by the deadline.
+struct Watched {
+    deadline: Instant,
+    interrupt: Weak<Interrupt>,
+}
+
+impl PartialEq for Watched {
+    fn eq(&self, other: &Self) -> bool {
+        self.deadline == other.deadline
+    }
+}
+
+impl Eq for Watched {}
+
+impl PartialOrd for Watched {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Watched {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.deadline.cmp(&other.deadline)
+    }
+}
+
+/// The thread that watches the deadlines of the process, and what it has to watch. It starts with the first deadline, sleeps until
+/// the next one, and ends with the process.
+struct Watchdog {
+    watched: Mutex<BinaryHeap<Reverse<Watched>>>,
+    changed: Condvar,
+}
+
+impl Watchdog {
+    fn get() -> &'static Self {
+        static WATCHDOG: Watchdog = Watchdog { watched: Mutex::new(BinaryHeap::new()), changed: Condvar::new() };
+        static STARTED: OnceLock<bool> = OnceLock::new();
+        STARTED.get_or_init(|| {
+            thread::Builder::new().name("sandbox-host deadlines".to_owned()).spawn(|| WATCHDOG.run()).is_ok()
+        });
+        &WATCHDOG
+    }
+
+    fn watch(&self, deadline: Instant, interrupt: &Arc<Interrupt>) {
+        let mut watched = self.lock();
+        // Calls that ended before their deadline leave theirs behind; they would pile up if deadlines are long.
+        if watched.len() == watched.capacity() {
+            watched.retain(|Reverse(entry)| entry.interrupt.strong_count() > 0);
+        }
+        let is_next = watched.peek().is_none_or(|Reverse(next)| deadline < next.deadline);
+        watched.push(Reverse(Watched { deadline, interrupt: Arc::downgrade(interrupt) }));
+        drop(watched);
+        if is_next {
+            self.changed.notify_one();
+        }
+    }
+
+    fn run(&self) {
+        let mut watched = self.lock();
+        loop {
+            let now = Instant::now();
+            while let Some(Reverse(next)) = watched.peek()
+                && next.deadline <= now
+            {
+                if let Some(Reverse(due)) = watched.pop()
+                    && let Some(interrupt) = due.interrupt.upgrade()
+                {
+                    interrupt.set();
+                }
+            }
+            watched = match watched.peek() {
+                Some(Reverse(next)) => {
+                    let rest = next.deadline.saturating_duration_since(now);
+                    self.changed
+                        .wait_timeout(watched, rest)
+                        .map_or_else(|error| error.into_inner().0, |(watched, _)| watched)
+                }
+                None => self.changed.wait(watched).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Watched>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn flag_of(number: &mut u32) -> Flag {
+        // SAFETY: the tests keep the number for as long as the flag is known.
+        unsafe { Flag::new(NonNull::from(number)) }
+    }
+
+    fn value_of(flag: Flag) -> u32 {
+        // SAFETY: as above.
+        unsafe { AtomicU32::from_ptr(flag.0.as_ptr()) }.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn an_interrupt_sets_the_flags_of_running_guests_only() {
+        let (mut outer, mut inner, mut ended) = (0, 0, 0);
+        let [outer, inner, ended] = [flag_of(&mut outer), flag_of(&mut inner), flag_of(&mut ended)];
+        let interrupt = Interrupt::new();
+        let running = interrupt.enter(Some(outer)).expect("it is not set");
+        drop(interrupt.enter(Some(ended)));
+        let nested = interrupt.enter(Some(inner)).expect("it is not set");
+        interrupt.set();
+        assert_eq!([value_of(outer), value_of(inner), value_of(ended)], [1, 1, 0]);
+        drop(nested);
+        assert_eq!([value_of(outer), value_of(inner)], [1, 0], "the outer guest has yet to stop");
+        drop(running);
+        assert_eq!(value_of(outer), 0, "the next call must find no flag");
+    }
+
+    #[test]
+    fn a_guest_that_runs_inside_itself_stops_in_both_runs() {
+        let mut number = 0;
+        let flag = flag_of(&mut number);
+        let interrupt = Interrupt::new();
+        let outer = interrupt.enter(Some(flag)).expect("it is not set");
+        let inner = interrupt.enter(Some(flag)).expect("it is not set");
+        interrupt.set();
+        drop(inner);
+        assert_eq!(value_of(flag), 1);
+        drop(outer);
+        assert_eq!(value_of(flag), 0);
+    }
+
+    #[test]
+    fn no_guest_starts_in_a_call_that_is_to_stop() {
+        let interrupt = Interrupt::new();
+        interrupt.set();
+        assert!(interrupt.enter(None).is_none());
+    }
+
+    #[test]
+    fn deadlines_set_their_interrupts_in_any_order() {
+        let start = Instant::now();
+        let after = |ms| Interrupt::at(start + Duration::from_millis(ms));
+        let far = after(1_000_000);
+        let interrupts = [after(30), after(10), after(20), after(0)];
+        while !interrupts.iter().all(|interrupt| interrupt.is_set()) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(start.elapsed() >= Duration::from_millis(30));
+        assert!(!far.is_set());
+    }
+
+    #[test]
+    fn ended_calls_do_not_pile_up_in_the_watchdog() {
+        for _ in 0..10_000 {
+            drop(Interrupt::at(Instant::now() + Duration::from_secs(1000)));
+        }
+        assert!(Watchdog::get().lock().len() < 5_000);
+    }
+}
