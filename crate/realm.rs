@@ -508,11 +508,22 @@ impl<E: Engine> Realm<E> {
         // and cannot end before the guest that is calling us does; that frame does not use `host` itself. A nested `enter`
         // during this call has a host of its own and puts this one back.
         let outcome = self.slot.lend(cx, || unsafe { host.as_mut() }.call(call));
-        // SAFETY: as for `host`: the interrupt is held by that same frame of `enter`.
-        if self.interrupt.get().is_some_and(|interrupt| unsafe { interrupt.as_ref() }.is_set()) {
-            return Err(Box::new(HostTrap::Interrupted));
+        match self.interrupt.get() {
+            None => outcome,
+            Some(interrupt) => self.unless_interrupted(interrupt, outcome),
         }
-        outcome
+    }
+
+    /// The outcome of a host call, or the end of the call around it if that is to stop. Most calls have nothing that stops them.
+    #[cold]
+    #[inline(never)]
+    fn unless_interrupted(
+        &self,
+        interrupt: NonNull<Interrupt>,
+        outcome: Result<(), Box<HostTrap>>,
+    ) -> Result<(), Box<HostTrap>> {
+        // SAFETY: as for the host in `lend`: the interrupt is held by that same frame of `enter`.
+        if unsafe { interrupt.as_ref() }.is_set() { Err(Box::new(HostTrap::Interrupted)) } else { outcome }
     }
 }
 
