@@ -176,7 +176,8 @@ describe('A call with a signal', () => {
         wat: GUEST,
         imports: { 'env.f': () => Value.I32(1) },
       });
-      for (const signal of [{ aborted: true }, null, 5, new AbortController()]) {
+      const pretended = Object.create(AbortSignal.prototype);
+      for (const signal of [{ aborted: true }, null, 5, new AbortController(), pretended]) {
         argumentError('options.signal', () =>
           instance.invoke('seven', [], supervisor, { signal } as unknown as { signal: AbortSignal }),
         );

@@ -23,7 +23,7 @@ import {
   type SandboxOptions,
 } from './options';
 import type { ProtocolPeer } from './peer';
-import { isStop, throwReason, throwTimeout } from './stop';
+import { isStop, throwIfAborted, throwTimeout } from './stop';
 import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
 import { messageOf } from './supervisor_trap';
 
@@ -332,7 +332,7 @@ export class SandboxComponents<DT = undefined> {
 function limitsOfStart(limits: Limits | undefined): () => Limits | undefined {
   if (limits === undefined) return () => undefined;
   const { timeout, signal } = limits;
-  if (signal?.aborted) throwReason(signal);
+  throwIfAborted(signal);
   const begun = performance.now();
   return () => {
     const left = timeout - (performance.now() - begun);

@@ -3,6 +3,7 @@
 import { argumentError, boolean, object, oneOf, uint32 } from '../arguments';
 import { ArgumentError } from '../errors';
 import { DEFAULT_CACHE, NO_CACHE, native } from '../native';
+import { isSignal } from './stop';
 
 /** How {@link SandboxComponents} run their guests. */
 export interface SandboxOptions {
@@ -116,7 +117,7 @@ export function checkInvokeOptions(options: InvokeOptions | undefined): Limits |
   if (timeout !== undefined && !(typeof timeout === 'number' && timeout > 0 && timeout < Infinity)) {
     throw argumentError('options.timeout', 'a number of milliseconds above 0', timeout);
   }
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+  if (signal !== undefined && !isSignal(signal)) {
     throw argumentError('options.signal', 'an AbortSignal', signal);
   }
   if (timeout === undefined && signal === undefined) return undefined;

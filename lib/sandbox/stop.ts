@@ -20,6 +20,15 @@ function getterOf<T>(key: keyof AbortSignal): (signal: AbortSignal) => T {
   return (signal) => getter.call(signal);
 }
 
+/** Whether this is a signal, so that the getters above work on it: an object can have the prototype without being one. */
+export function isSignal(value: unknown): value is AbortSignal {
+  try {
+    return typeof isAborted(value as AbortSignal) === 'boolean';
+  } catch {
+    return false;
+  }
+}
+
 /** The outermost aborted signal: it ends the most. */
 export function abortedOf(signals: Signals | undefined): AbortSignal | undefined {
   let found: AbortSignal | undefined;
@@ -37,6 +46,11 @@ export function throwReason(signal: AbortSignal): never {
   const thrown = reasonOf(signal);
   lastStop = { thrown };
   throw thrown;
+}
+
+/** Ends a call before it begins, if its signal is aborted. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal !== undefined && isAborted(signal)) throwReason(signal);
 }
 
 /** Ends a call for its deadline, or that of a call around it. */
