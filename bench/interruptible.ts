@@ -1,14 +1,7 @@
 /** What it costs that guests can be stopped: the same guest in components that are interruptible, and in others that are not. */
 
-import {
-  GuestEnvironment,
-  Instantiate,
-  JsSupervisor,
-  type SandboxBackend,
-  SandboxComponents,
-  Value,
-} from '../index';
-import { definition, ENGINES, wat } from './support/guest';
+import { Instantiate, JsSupervisor, type SandboxBackend, Value } from '../index';
+import { ENGINES, instantiate, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
 
 const GUEST = `(module
@@ -54,13 +47,8 @@ function operation(
   argument: number,
   interruptible: boolean,
 ): Operation {
-  const components = new SandboxComponents(backend, { interruptible });
   const supervisor = new JsSupervisor();
-  const env = GuestEnvironment.decode(components, definition({}));
-  const index = components
-    .instantiate(Instantiate.Version1, wasm, env, supervisor)
-    .register(components, undefined);
-  const instance = components.instance(index);
+  const instance = instantiate(backend, wasm, supervisor, {}, Instantiate.Version1, { interruptible });
   const args = [Value.I32(argument)];
   return {
     name: interruptible ? 'interruptible' : 'not interruptible',

@@ -5,7 +5,8 @@ import { describe, it } from 'node:test';
 import { CodecError, codec, type SandboxBackend, SandboxError, type TrapError, Value } from '../../index';
 import { forEachBackend } from '../support/engines';
 import { causedBy } from '../support/expect';
-import { packResult, V8, type WasmSupervisor } from '../support/wasm_supervisor';
+import { V8 } from '../support/v8';
+import { packResult, type WasmSupervisor } from '../support/wasm_supervisor';
 import { wat } from '../support/wat';
 import { assertWorks, type FixtureOptions, lastTrap, supervisor } from './fixture';
 

@@ -11,7 +11,8 @@ import {
 } from '../../index';
 import { forEachBackend } from '../support/engines';
 import { argumentError, caught, causedBy, sandboxError } from '../support/expect';
-import { hostFunctions, V8, type WasmSupervisor } from '../support/wasm_supervisor';
+import { V8 } from '../support/v8';
+import { hostFunctions, type WasmSupervisor } from '../support/wasm_supervisor';
 import { wat } from '../support/wat';
 import { assertWorks, lastTrap, supervisor } from './fixture';
 

@@ -5,7 +5,8 @@ import { describe, it } from 'node:test';
 import { InstantiationError, type SandboxBackend, SandboxError, TrapError, Value } from '../../index';
 import { forEachBackend } from '../support/engines';
 import { caught, causedBy, sandboxError } from '../support/expect';
-import { pack, type ThunkCall, V8, type WasmSupervisor } from '../support/wasm_supervisor';
+import { V8 } from '../support/v8';
+import { pack, type ThunkCall, type WasmSupervisor } from '../support/wasm_supervisor';
 import { invalidWat, wat } from '../support/wat';
 import { assertWorks, lastTrap, supervisor } from './fixture';
 

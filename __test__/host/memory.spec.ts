@@ -5,7 +5,8 @@ import { describe, it } from 'node:test';
 import { LimitError, type SandboxBackend, SandboxError, Value } from '../../index';
 import { forEachBackend } from '../support/engines';
 import { caught, sandboxError } from '../support/expect';
-import { type HostCalls, V8, type WasmSupervisor } from '../support/wasm_supervisor';
+import { V8 } from '../support/v8';
+import type { HostCalls, WasmSupervisor } from '../support/wasm_supervisor';
 import { wat } from '../support/wat';
 import { assertWorks, supervisor } from './fixture';
 

@@ -10,18 +10,7 @@ import {
   type SupervisorTableObject,
   type Value,
 } from '../../index';
-
-interface V8WebAssembly {
-  readonly Module: {
-    new (wasm: Uint8Array): object;
-    imports(module: object): { readonly module: string; readonly name: string; readonly kind: string }[];
-  };
-  readonly Instance: new (module: object, imports: object) => { readonly exports: unknown };
-  readonly RuntimeError: ErrorConstructor;
-}
-
-/** V8's own WebAssembly: this project's `lib` has no DOM, whose types would have it. */
-const V8 = (globalThis as unknown as { readonly WebAssembly: V8WebAssembly }).WebAssembly;
+import { V8 } from './v8';
 
 /** What a supervisor that traps throws, if the host did not. */
 export const { RuntimeError } = V8;

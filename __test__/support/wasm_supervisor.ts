@@ -13,30 +13,11 @@ import {
   type SupervisorTableObject,
   type Value,
 } from '../../index';
+import { V8 } from './v8';
 
 /** A function of WebAssembly, as JavaScript sees it. */
 // biome-ignore lint/suspicious/noExplicitAny: numbers and bigints, according to its type
 export type WasmFunction = (...args: any[]) => any;
-
-interface V8WebAssembly {
-  readonly Module: new (wasm: Uint8Array) => object;
-  readonly Instance: new (module: object, imports: object) => { readonly exports: unknown };
-  readonly Memory: new (type: {
-    initial: number;
-    maximum?: number;
-    shared?: boolean;
-  }) => SupervisorMemoryObject & { grow(pages: number): number };
-  readonly Table: new (type: {
-    initial: number;
-    element: 'anyfunc' | 'externref';
-  }) => SupervisorTableObject & {
-    set(index: number, element: unknown): void;
-  };
-  readonly RuntimeError: ErrorConstructor;
-}
-
-/** V8's own WebAssembly: this project's `lib` has no DOM, whose types would have it. */
-export const V8 = (globalThis as unknown as { WebAssembly: V8WebAssembly }).WebAssembly;
 
 /** The host functions by the names under which the supervisor exports them again: [import, parameters, result]. */
 export const hostFunctions: Readonly<Record<keyof HostCalls, readonly [string, string, string]>> = {

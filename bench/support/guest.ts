@@ -8,6 +8,7 @@ import {
   type SandboxBackend,
   SandboxComponents,
   type SandboxInstance,
+  type SandboxOptions,
   type SupervisorContext,
 } from '../../index';
 
@@ -32,8 +33,9 @@ export function instantiate(
   supervisor: SupervisorContext,
   functions: Readonly<Record<string, number>> = {},
   version: Instantiate = Instantiate.Version1,
+  options: SandboxOptions = {},
 ): SandboxInstance {
-  const components = new SandboxComponents(backend);
+  const components = new SandboxComponents(backend, options);
   const environment = GuestEnvironment.decode(components, definition(functions));
   const index = components
     .instantiate(version, wasm, environment, supervisor)

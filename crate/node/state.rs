@@ -111,16 +111,12 @@ impl State {
 
     /// The group and index behind a number.
     pub fn entry(&self, table: &RefCell<Slab<Entry>>, id: u32) -> Result<(Rc<Group>, u32), Throw> {
-        let table = table.borrow();
-        let entry = table.get(id as usize).ok_or_else(|| Throw::internal(format!("no object has the number {id}")))?;
-        Ok((entry.group.clone(), entry.index))
+        with_entry(table, id, |entry| (entry.group.clone(), entry.index))
     }
 
     /// An address that belongs to this entry alone for as long as it is there.
     pub fn identity(&self, table: &RefCell<Slab<Entry>>, id: u32) -> Result<usize, Throw> {
-        let table = table.borrow();
-        let entry = table.get(id as usize).ok_or_else(|| Throw::internal(format!("no object has the number {id}")))?;
-        Ok(entry.wrapper.address())
+        with_entry(table, id, |entry| entry.wrapper.address())
     }
 
     /// Moves all memories of one group into another, whoever holds them, by `move_one`.
@@ -192,6 +188,13 @@ impl State {
             std::mem::forget((memories, instances));
         }
     }
+}
+
+/// Looks at the entry of a number.
+#[inline]
+fn with_entry<R>(table: &RefCell<Slab<Entry>>, id: u32, look: impl FnOnce(&Entry) -> R) -> Result<R, Throw> {
+    let table = table.borrow();
+    table.get(id as usize).map(look).ok_or_else(|| Throw::internal(format!("no object has the number {id}")))
 }
 
 /// Detaches the views of a group that no one else holds, and drops it.

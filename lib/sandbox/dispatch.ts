@@ -103,18 +103,18 @@ function runWithSignals(
   limits: Limits | undefined,
 ): void {
   const around = signals;
-  let ended: AbortSignal | undefined;
   if (limits?.signal !== undefined) signals = { signal: limits.signal, around };
+  let failed: { readonly error: unknown } | undefined;
   try {
     if (abortedOf(signals) === undefined) runWithin(limits?.timeout ?? 0, call, enter, argument);
   } catch (error) {
-    // Whatever the guest died of: a signal that is aborted by now ends the call.
-    if (abortedOf(signals) === undefined) throw error;
-  } finally {
-    ended = abortedOf(signals);
-    signals = around;
+    failed = { error };
   }
+  const ended = abortedOf(signals);
+  signals = around;
+  // Whatever the guest died of, and also if it did not: a signal that is aborted by now ends the call.
   if (ended !== undefined) throwReason(ended);
+  if (failed !== undefined) throw failed.error;
 }
 
 /**

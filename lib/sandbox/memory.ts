@@ -60,7 +60,7 @@ export class Memory {
   /** Whether a user may hold this wrapper. */
   #isHeld = false;
   #isTornDown = false;
-  /** For copies, see {@link Memory.#viewForCopies}. */
+  /** For copies, see {@link Memory.#viewForCopy}. */
   #view: Uint8Array | undefined;
   #copiesWithoutView = 0;
   /** How many instances lead here. */
@@ -85,20 +85,18 @@ export class Memory {
         return (memory as Memory).#id;
       },
       copyOut(memory, address, dest, at, size) {
-        const view = memory.#viewForCopies();
+        const view = memory.#viewForCopy(address + size);
         if (view === undefined) {
           return isInBounds(() => native.memoryRead(memory.#id, address, dest.subarray(at, at + size)));
         }
-        if (address + size > view.length) return false;
         copy(view, address, dest, at, size);
         return true;
       },
       copyIn(memory, address, src, at, size) {
-        const view = memory.#viewForCopies();
+        const view = memory.#viewForCopy(address + size);
         if (view === undefined) {
           return isInBounds(() => native.memoryWrite(memory.#id, address, src.subarray(at, at + size)));
         }
-        if (address + size > view.length) return false;
         copy(src, at, view, address, size);
         return true;
       },
@@ -138,8 +136,8 @@ export class Memory {
     const address = uint32(addr, 'addr');
     const length = uint32(size, 'size');
     if (length < UNFILLED_FROM_BYTES) {
-      const view = this.#viewForCopies();
-      if (view !== undefined && address + length <= view.length) return view.slice(address, address + length);
+      const view = this.#viewForCopy(address + length);
+      if (view !== undefined) return view.slice(address, address + length);
       const dest = new Uint8Array(length);
       this.#readInto(address, dest);
       return dest;
@@ -177,8 +175,8 @@ export class Memory {
   writeFrom(addr: number, src: BufferSource): void {
     const address = uint32(addr, 'addr');
     const source = bytes(src, 'src');
-    const view = this.#viewForCopies();
-    if (view !== undefined && address + source.length <= view.length) {
+    const view = this.#viewForCopy(address + source.length);
+    if (view !== undefined) {
       // `set` minds an overlap.
       view.set(source, address);
       return;
@@ -238,12 +236,16 @@ export class Memory {
   }
 
   /**
-   * A view of the memory, by which bytes are copied quicker than by a native function. Undefined if it is not worth to make one:
-   * not before there have been several copies. A view of a memory that has grown or gone has no length any more.
+   * A view of the memory, by which bytes before `end` are copied quicker than by a native function. Undefined if they do not all
+   * lie in the memory, which the native function then says, or if it is not worth to make a view: not before there have been several
+   * copies. A view of a memory that has grown or gone has no length any more.
    */
-  #viewForCopies(): Uint8Array | undefined {
-    const view = this.#view;
-    if (view !== undefined && view.length !== 0) return view;
+  #viewForCopy(end: number): Uint8Array | undefined {
+    const view = this.#view?.length ? this.#view : this.#viewIfWorth();
+    return view !== undefined && end <= view.length ? view : undefined;
+  }
+
+  #viewIfWorth(): Uint8Array | undefined {
     this.#copiesWithoutView += 1;
     if (this.#copiesWithoutView < COPIES_BEFORE_VIEW) return undefined;
     this.#copiesWithoutView = 0;
@@ -267,8 +269,8 @@ export class Memory {
   }
 
   #readInto(address: number, dest: Uint8Array): void {
-    const view = this.#viewForCopies();
-    if (view !== undefined && address + dest.length <= view.length) {
+    const view = this.#viewForCopy(address + dest.length);
+    if (view !== undefined) {
       dest.set(view.subarray(address, address + dest.length));
       return;
     }
