@@ -31,6 +31,10 @@ export { SandboxInstance } from './lib/sandbox/instance';
 export { JsSupervisor } from './lib/sandbox/js_supervisor';
 export { Memory } from './lib/sandbox/memory';
 export { type InvokeOptions, ModuleCache, type SandboxOptions } from './lib/sandbox/options';
-export type { SupervisorContext, SupervisorFuncIndex } from './lib/sandbox/supervisor';
+export type {
+  AsyncSupervisorContext,
+  SupervisorContext,
+  SupervisorFuncIndex,
+} from './lib/sandbox/supervisor';
 export * as codec from './lib/scale';
 export { Value, type ValueOf, type ValueType } from './lib/values';

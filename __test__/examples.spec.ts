@@ -43,4 +43,20 @@ describe('The examples', () => {
       ]),
     );
   });
+
+  it('fetch.ts has a thousand guests on wasmi and fifty on wasmer wait for fetch, and ends by itself', async () => {
+    const late = 'the event loop was never more than \\d+ ms late';
+    const ofGuests = (backend: string, count: number, reports: readonly number[]): string[] => [
+      ...reports.map((done) => `${backend}: ${done} of ${count} guests are done, \\d+ wait for an answer`),
+      `${backend}: ${count} guests took \\d+ ms, and ${count} of them returned the right number`,
+      `${backend}: up to \\d+ waited at the same time, and ${late}`,
+    ];
+    const wanted = [
+      'no guests: 1000 fetches took \\d+ ms',
+      `no guests: ${late}`,
+      ...ofGuests('wasmi', 1000, [250, 500, 750, 1000]),
+      ...ofGuests('wasmer', 50, [13, 26, 39]),
+    ];
+    assert.match((await linesOf('fetch.ts')).join('\n'), new RegExp(`^${wanted.join('\n')}$`));
+  });
 });

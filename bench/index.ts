@@ -1,7 +1,7 @@
 /**
  * `npm run bench [-- NAMES…] [--json FILE]`: runs the benches of this folder, or those that are named, and prints what each
- * operation costs as a multiple of its peers. Each bench runs in a process of its own, so that what V8 learns from one does
- * not change the figures of another.
+ * operation costs as a multiple of its peers, or how much memory things take. Each bench runs in a process of its own, so that
+ * neither what V8 learns from one nor the memory that it leaves behind changes the figures of another.
  */
 
 import { fork } from 'node:child_process';
@@ -9,10 +9,13 @@ import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { type Comparison, type Figure, measure } from './support/measure';
-import { isMet, table } from './support/report';
+import { isMet, isSmall, sizeTable, table } from './support/report';
+import type { Size, Sizes } from './support/size';
 
+/** A bench compares times, or it measures sizes. */
 interface Bench {
-  comparisons(): Promise<Comparison[]>;
+  comparisons?(): Promise<Comparison[]>;
+  sizes?(): Promise<Sizes>;
 }
 
 /** In the order in which they run. Each is loaded only where it runs, because ts-node takes seconds for all of them. */
@@ -22,6 +25,8 @@ const BENCHES: Readonly<Record<string, () => Bench>> = {
   wasm_supervisor_call: () => require('./wasm_supervisor_call'),
   host_functions: () => require('./host_functions'),
   invoke: () => require('./invoke'),
+  async_call: () => require('./async_call'),
+  suspended: () => require('./suspended'),
   interruptible: () => require('./interruptible'),
   instantiate: () => require('./instantiate'),
   start: () => require('./start'),
@@ -29,11 +34,19 @@ const BENCHES: Readonly<Record<string, () => Bench>> = {
 };
 
 /** A table. */
-interface Result {
+type Result = TimeResult | SizeResult;
+
+interface TimeResult {
   readonly bench: string;
   readonly name: string;
   readonly peers: readonly string[];
   readonly figures: readonly Figure[];
+}
+
+interface SizeResult {
+  readonly bench: string;
+  readonly name: string;
+  readonly sizes: readonly Size[];
 }
 
 async function main(): Promise<void> {
@@ -48,7 +61,7 @@ async function main(): Promise<void> {
   for (const bench of positionals.length > 0 ? positionals : names) {
     await inChild(bench, (result) => {
       results.push(result);
-      console.log(`\n${table(result.name, result.peers, result.figures)}`);
+      console.log(`\n${tableOf(result)}`);
     });
   }
   console.log(`\n${summary(results)}`);
@@ -73,22 +86,36 @@ function inChild(bench: string, onResult: (result: Result) => void): Promise<voi
 const CHILD = 'SANDBOX_HOST_BENCH';
 
 async function runBench(bench: string): Promise<void> {
-  for (const comparison of await BENCHES[bench]().comparisons()) {
-    const { name, peers } = comparison;
-    const result: Result = { bench, name, peers, figures: await measure(comparison) };
+  const { comparisons, sizes } = BENCHES[bench]();
+  const send = (result: Result): void => {
     process.send?.(result);
+  };
+  for (const comparison of (await comparisons?.()) ?? []) {
+    const { name, peers } = comparison;
+    send({ bench, name, peers, figures: await measure(comparison) });
   }
+  if (sizes !== undefined) send({ bench, ...(await sizes()) });
   process.disconnect();
 }
 
+function tableOf(result: Result): string {
+  if ('sizes' in result) return sizeTable(result.name, result.sizes);
+  return table(result.name, result.peers, result.figures);
+}
+
 function summary(results: readonly Result[]): string {
-  const met = results.flatMap(({ peers, figures }) => figures.map((figure) => isMet(figure, peers[0])));
+  const met = results.flatMap((result) =>
+    'sizes' in result
+      ? result.sizes.map(isSmall)
+      : result.figures.map((figure) => isMet(figure, result.peers[0])),
+  );
   const aimed = met.filter((entry) => entry !== undefined);
   return `${aimed.filter(Boolean).length} of ${aimed.length} targets met`;
 }
 
 function report(results: readonly Result[]): unknown {
   const machine = { node: process.version, cpu: cpus()[0]?.model, cores: cpus().length };
+  // Sizes are in bytes, as their key says.
   return { ...machine, unit: 'ns', results };
 }
 

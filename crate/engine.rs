@@ -158,9 +158,15 @@ pub trait Engine: Send + Sync + Sized + 'static {
     type Memory: Clone;
     type Global: Clone;
     type Func: Clone;
+    /// A call that waits for the answer of a host function, without a thread. Means something only with its store, but may go on
+    /// on any thread.
+    type Suspension: Send;
 
     /// The backend's name, as JavaScript spells it.
     const NAME: &'static str;
+
+    /// Whether a host function may answer with `HostTrap::Suspended`.
+    const SUSPENDS: bool;
 
     /// Makes an engine.
     fn new(config: &EngineConfig) -> Result<Self, EngineError>;
@@ -233,4 +239,27 @@ pub trait Engine: Send + Sync + Sized + 'static {
         slots: &mut [u64],
         interrupt: Option<&Interrupt>,
     ) -> Result<(), Trap>;
+
+    /// As [`Engine::call`], but a host function may put its answer off by `HostTrap::Suspended`. An engine that cannot leave a call
+    /// and come back to it, see [`Engine::SUSPENDS`], has host functions that wait instead.
+    fn call_suspendable(
+        cx: &mut Self::Context<'_>,
+        realm: &Realm<Self>,
+        func: &Self::Func,
+        ty: &FuncType,
+        slots: &mut [u64],
+        interrupt: Option<&Interrupt>,
+    ) -> Result<Option<Self::Suspension>, Trap>;
+
+    /// Goes on with a call after its host function, whose results these are and whose type is `host_ty`. `ty` and `slots` are as in
+    /// [`Engine::call`].
+    fn resume(
+        cx: &mut Self::Context<'_>,
+        suspension: Self::Suspension,
+        host_ty: &FuncType,
+        results: &[u64],
+        ty: &FuncType,
+        slots: &mut [u64],
+        interrupt: Option<&Interrupt>,
+    ) -> Result<Option<Self::Suspension>, Trap>;
 }

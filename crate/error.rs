@@ -118,6 +118,9 @@ pub enum HostTrap {
     /// The call that the guest is in was stopped while the supervisor ran.
     #[error("the call was interrupted")]
     Interrupted,
+    /// No failure: the answer comes later, and the call is left until then. Only where the engine can do that.
+    #[error("the answer comes later")]
+    Suspended,
     /// The call could not be made or its answer not be used.
     #[error("{0}")]
     Message(Cow<'static, str>),
@@ -132,6 +135,9 @@ impl From<HostTrap> for Trap {
             HostTrap::Parked => Trap::new(TrapCode::Supervisor),
             HostTrap::Interrupted => Trap::new(TrapCode::Interrupted),
             HostTrap::Message(message) => Trap::with_message(TrapCode::Supervisor, message),
+            HostTrap::Suspended => {
+                Trap::with_message(TrapCode::Internal, "a call was left that cannot be gone on with")
+            }
             HostTrap::Panicked(_) => Trap::with_message(TrapCode::Internal, trap.to_string()),
         }
     }

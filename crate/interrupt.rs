@@ -45,9 +45,11 @@ impl Flag {
 /// A nested call may have an interrupt of its own beside that of the call around it. When it ends it clears its guest's flag, which the outer
 /// interrupt may just have set for the same guest; so whoever returns to a guest must ask [`Interrupt::is_set`] first. With
 /// sequentially consistent accesses one of the two is seen.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Interrupt {
     is_set: AtomicBool,
+    /// Who else is to know.
+    tell: Option<Box<dyn Fn() + Send + Sync>>,
     /// The flags of the guests that are running in this call, the outermost first.
     flags: Mutex<Vec<Flag>>,
 }
@@ -58,11 +60,21 @@ impl Interrupt {
         Arc::default()
     }
 
+    /// An interrupt that also calls `tell` when it is set, on the thread that does so.
+    pub fn telling(tell: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { tell: Some(Box::new(tell)), ..Self::default() })
+    }
+
     /// An interrupt that is set at `deadline`, unless the call is over before.
     pub fn at(deadline: Instant) -> Arc<Self> {
         let interrupt = Self::new();
-        Watchdog::get().watch(deadline, &interrupt);
+        interrupt.set_at(deadline);
         interrupt
+    }
+
+    /// Has it set at `deadline`, unless the call is over before.
+    pub fn set_at(self: &Arc<Self>, deadline: Instant) {
+        Watchdog::get().watch(deadline, self);
     }
 
     /// Whether the call is to stop.
@@ -77,6 +89,10 @@ impl Interrupt {
         self.is_set.store(true, Ordering::SeqCst);
         for flag in &*flags {
             flag.set(1);
+        }
+        drop(flags);
+        if let Some(tell) = &self.tell {
+            tell();
         }
     }
 

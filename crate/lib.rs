@@ -15,6 +15,7 @@ pub mod module;
 pub mod realm;
 
 pub mod cache;
+pub mod executor;
 
 #[cfg(feature = "node")]
 mod node;

@@ -4,9 +4,13 @@
 //! hundred nanoseconds more and aborts the process when it panics. `lib/native.ts` types what is exported here. All state
 //! hangs on one [`state::State`] for each JavaScript environment, so each worker thread has its own.
 
+mod async_functions;
 mod backend;
+mod calls;
 mod functions;
 mod group;
+mod linking;
+mod port;
 mod raw;
 mod scratch;
 mod state;

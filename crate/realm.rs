@@ -12,7 +12,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::NonNull,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use crate::{
@@ -106,6 +106,55 @@ pub enum Import {
     HostFunc,
     /// A memory of this realm, by index.
     Memory(u32),
+}
+
+/// What is called of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// The export in that place.
+    Export(u32),
+    Start,
+}
+
+/// A call that was left until its host function has an answer. It means something only to its realm.
+pub struct Suspended<E: Engine> {
+    instance: u32,
+    entry: Entry,
+    suspension: E::Suspension,
+}
+
+/// What a host function came to after its call was left.
+pub struct Answer<'a> {
+    pub site: ImportSite,
+    /// What is left of the gas, if the guest has any.
+    pub gas: Option<i64>,
+    pub results: &'a [u64],
+}
+
+/// A function and what is needed to enter it.
+struct Callee<E: Engine> {
+    entry: Entry,
+    func: E::Func,
+    module: Arc<Module<E>>,
+    flag: Option<Flag>,
+}
+
+impl<E: Engine> Callee<E> {
+    fn ty(&self) -> Result<&FuncType, Trap> {
+        /// `Module` refuses a start function of another type.
+        static OF_START: LazyLock<FuncType> =
+            LazyLock::new(|| FuncType { params: Box::default(), results: Box::default() });
+        let Entry::Export(export) = self.entry else { return Ok(&OF_START) };
+        match self.module.exports.get(export as usize).map(|export| &export.ty) {
+            Some(ExternType::Func(ty)) => Ok(ty),
+            _ => Err(no_function(self.entry)),
+        }
+    }
+}
+
+#[cold]
+fn no_function(entry: Entry) -> Trap {
+    Trap::with_message(TrapCode::Internal, format!("{entry:?} is not a function"))
 }
 
 impl<E: Engine> Lend for EngineStore<E> {
@@ -387,40 +436,98 @@ impl<E: Engine> Realm<E> {
     /// Calls an exported function. `slots` has the arguments and gets the results; it must be as long as the larger count.
     /// `host` answers the supervisor calls that the guest makes meanwhile.
     pub fn call(&self, instance: u32, export: u32, slots: &mut [u64], host: &mut dyn Host) -> Result<(), Trap> {
-        let func = self.instance(instance, |entry| match entry.exports.get(export as usize) {
-            Some(Extern::Func(func)) => Some((func.clone(), entry.module.clone(), entry.flag)),
-            _ => None,
-        });
-        let Some((func, module, flag)) = func.flatten() else {
-            return Err(Trap::with_message(TrapCode::Internal, format!("export {export} is not a function")));
-        };
-        let ExternType::Func(ty) = &module.exports[export as usize].ty else {
-            return Err(Trap::with_message(TrapCode::Internal, format!("export {export} has another type")));
-        };
-        self.enter(&func, ty, &module, flag, slots, host)
+        let callee = self.callee(instance, Entry::Export(export))?;
+        self.enter(&callee, slots, host, |cx, ty, slots, interrupt| {
+            E::call(cx, self, &callee.func, ty, slots, interrupt)
+        })
     }
 
     /// Runs the start function, if there is one.
     pub fn start(&self, instance: u32, host: &mut dyn Host) -> Result<(), Trap> {
-        let start = self.instance(instance, |entry| Some((entry.start.clone()?, entry.module.clone(), entry.flag)));
-        match start.flatten() {
-            Some((func, module, flag)) => {
-                let ty = FuncType { params: Box::default(), results: Box::default() };
-                self.enter(&func, &ty, &module, flag, &mut [], host)
-            }
-            None => Ok(()),
+        if !self.has_start(instance) {
+            return Ok(());
         }
+        let callee = self.callee(instance, Entry::Start)?;
+        self.enter(&callee, &mut [], host, |cx, ty, slots, interrupt| {
+            E::call(cx, self, &callee.func, ty, slots, interrupt)
+        })
     }
 
-    fn enter(
+    /// As [`Realm::call`] and [`Realm::start`], but where the engine can suspend, `host` may put an answer off by
+    /// [`HostTrap::Suspended`]: then the call is left, to be gone on with by [`Realm::resume`].
+    pub fn call_suspendable(
         &self,
-        func: &E::Func,
-        ty: &FuncType,
-        module: &Module<E>,
-        flag: Option<Flag>,
+        instance: u32,
+        entry: Entry,
         slots: &mut [u64],
         host: &mut dyn Host,
-    ) -> Result<(), Trap> {
+    ) -> Result<Option<Suspended<E>>, Trap> {
+        if entry == Entry::Start && !self.has_start(instance) {
+            return Ok(None);
+        }
+        let callee = self.callee(instance, entry)?;
+        let left = self.enter(&callee, slots, host, |cx, ty, slots, interrupt| {
+            E::call_suspendable(cx, self, &callee.func, ty, slots, interrupt)
+        })?;
+        Ok(left.map(|suspension| Suspended { instance, entry, suspension }))
+    }
+
+    /// Goes on with a call that was left. `answer` is what the host function came to, for the import from which it was left.
+    pub fn resume(
+        &self,
+        suspended: Suspended<E>,
+        answer: Answer<'_>,
+        slots: &mut [u64],
+        host: &mut dyn Host,
+    ) -> Result<Option<Suspended<E>>, Trap> {
+        let Suspended { instance, entry, suspension } = suspended;
+        let callee = self.callee(instance, entry)?;
+        let Some(host_ty) = callee.module.imported_funcs().nth(answer.site.import as usize) else {
+            return Err(Trap::with_message(TrapCode::Internal, "no such import"));
+        };
+        if answer.results.len() < host_ty.results.len() {
+            return Err(Trap::with_message(TrapCode::Internal, "too few slots for the host function's type"));
+        }
+        if let Some(gas) = answer.gas {
+            let global = self.instance(answer.site.instance, |entry| entry.gas.clone()).flatten();
+            let is_set = global.map(|global| self.slot.with(|cx| E::global_set(cx, &global, gas as u64)));
+            if !matches!(is_set, Some(Ok(Ok(())))) {
+                return Err(cannot_gas("set").into());
+            }
+        }
+        let left = self.enter(&callee, slots, host, |cx, ty, slots, interrupt| {
+            E::resume(cx, suspension, host_ty, answer.results, ty, slots, interrupt)
+        })?;
+        Ok(left.map(|suspension| Suspended { instance, entry, suspension }))
+    }
+
+    fn has_start(&self, instance: u32) -> bool {
+        self.instance(instance, |entry| entry.start.is_some()).unwrap_or(false)
+    }
+
+    #[inline]
+    fn callee(&self, instance: u32, entry: Entry) -> Result<Callee<E>, Trap> {
+        let found = self.instance(instance, |record| {
+            let func = match entry {
+                Entry::Start => record.start.clone()?,
+                Entry::Export(export) => match record.exports.get(export as usize) {
+                    Some(Extern::Func(func)) => func.clone(),
+                    _ => return None,
+                },
+            };
+            Some(Callee { entry, func, module: record.module.clone(), flag: record.flag })
+        });
+        found.flatten().ok_or_else(|| no_function(entry))
+    }
+
+    fn enter<R>(
+        &self,
+        callee: &Callee<E>,
+        slots: &mut [u64],
+        host: &mut dyn Host,
+        run: impl FnOnce(&mut E::Context<'_>, &FuncType, &mut [u64], Option<&Interrupt>) -> Result<R, Trap>,
+    ) -> Result<R, Trap> {
+        let ty = callee.ty()?;
         if let Some(unsupported) = ty.first_unsupported() {
             let message = format!("a value of type {} cannot be passed", unsupported.name());
             return Err(Trap::with_message(TrapCode::Internal, message));
@@ -430,7 +537,7 @@ impl<E: Engine> Realm<E> {
         }
         let interrupt = host.interrupt();
         let _entered = match &interrupt {
-            Some(interrupt) => Some(interrupt.enter(flag).ok_or_else(|| Trap::new(TrapCode::Interrupted))?),
+            Some(interrupt) => Some(interrupt.enter(callee.flag).ok_or_else(|| Trap::new(TrapCode::Interrupted))?),
             None => None,
         };
         // SAFETY: only the lifetime of the trait object changes. `HostTurn` takes the pointer out of the realm again before
@@ -440,9 +547,9 @@ impl<E: Engine> Realm<E> {
         let interrupt = interrupt.as_deref();
         let before = (self.host.replace(Some(host)), self.interrupt.replace(interrupt.map(NonNull::from)));
         let _turn = HostTurn { host: &self.host, interrupt: &self.interrupt, before };
-        let outcome = self.slot.with(|cx| E::call(cx, self, func, ty, slots, interrupt));
+        let outcome = self.slot.with(|cx| run(cx, ty, slots, interrupt));
         match outcome {
-            Ok(outcome) => outcome.map_err(|trap| without_shift(trap, module.code_shift)),
+            Ok(outcome) => outcome.map_err(|trap| without_shift(trap, callee.module.code_shift)),
             Err(error) => Err(Trap::with_message(TrapCode::Internal, error.to_string())),
         }
     }
@@ -488,12 +595,11 @@ impl<E: Engine> Realm<E> {
         let Some(gas) = gas else {
             return self.lend(cx, host, HostCall { instance: site.instance, import: site.import, gas: None, slots });
         };
-        let cannot = |what| refused(format!("Cannot {what} gas global from store environment"));
-        let global = gas.ok_or_else(|| cannot("get"))?;
-        let mut left = E::global_get(cx, &global).ok_or_else(|| cannot("get"))? as i64;
+        let global = gas.ok_or_else(|| Box::new(cannot_gas("get")))?;
+        let mut left = E::global_get(cx, &global).ok_or_else(|| Box::new(cannot_gas("get")))? as i64;
         let call = HostCall { instance: site.instance, import: site.import, gas: Some(&mut left), slots };
         self.lend(cx, host, call)?;
-        E::global_set(cx, &global, left as u64).map_err(|_| cannot("set"))
+        E::global_set(cx, &global, left as u64).map_err(|_| Box::new(cannot_gas("set")))
     }
 
     /// Lets the host answer with the store within reach.
@@ -522,9 +628,18 @@ impl<E: Engine> Realm<E> {
         interrupt: NonNull<Interrupt>,
         outcome: Result<(), Box<HostTrap>>,
     ) -> Result<(), Box<HostTrap>> {
+        // A call that is being left is not to be ended here: whoever has the answer looks.
+        if matches!(outcome.as_ref().map_err(|trap| &**trap), Err(HostTrap::Suspended)) {
+            return outcome;
+        }
         // SAFETY: as for the host in `lend`: the interrupt is held by that same frame of `enter`.
         if unsafe { interrupt.as_ref() }.is_set() { Err(Box::new(HostTrap::Interrupted)) } else { outcome }
     }
+}
+
+#[cold]
+fn cannot_gas(what: &str) -> HostTrap {
+    HostTrap::Message(format!("Cannot {what} gas global from store environment").into())
 }
 
 /// A call that could not be made.

@@ -36,7 +36,7 @@ export interface NativeFailure {
  * is made, and the native side lets go of it when the wrapper has been collected, or by a `drop` function.
  */
 export interface Native {
-  setup(dispatch: () => void, scratch: ArrayBuffer): void;
+  setup(dispatch: () => void, scratch: ArrayBuffer, drain: () => void): void;
   engine(backend: number, optLevel: number, interruptible: number): number;
   newCache(entries: number): number;
   compile(engine: number, cache: number, wasm: Uint8Array): number;
@@ -62,6 +62,31 @@ export interface Native {
   start(): void;
   globalGet(): void;
   globalSet(): void;
+  // Asynchronous calls, which are numbers too. Their timeouts are in the scratch buffer.
+  /** A budget of so many native threads. */
+  newBudget(threads: number): number;
+  /** A call that ends with the number of a module. */
+  compileAsync(engine: number, cache: number, wasm: Uint8Array, budget: number): number;
+  /** A call that ends with an instance, to be adopted. */
+  instantiateAsync(
+    module: number,
+    engine: number,
+    version: number,
+    memories: Uint8Array,
+    budget: number,
+  ): number;
+  adoptInstance(wrapper: object, call: number): number;
+  invokeAsync(budget: number): number;
+  /** Whether it is that call's turn in the group of that instance, or of that memory if `instance` is `NONE`. */
+  hasTurn(call: number, memory: number, instance: number): boolean;
+  /** What runs from here on must end with that call; 0 for none. */
+  within(call: number): void;
+  stopCall(call: number): void;
+  throwRefusal(): void;
+  nextEvent(): void;
+  answer(): void;
+  putOff(): void;
+  countThreadsForTests(): number;
   callForBench(fn: () => void, times: number): void;
   countForTests(): number;
   panicForTests(): void;
@@ -92,6 +117,17 @@ const WORD_HAS_GAS = 3;
 /** In `words`: how a call ended. */
 const WORD_STATUS = 0;
 const STATUS_DONE = 0;
+/** In `words`, of asynchronous calls: which event, of which call, and what is asked for by `nextEvent` and `answer`. */
+const WORD_EVENT = 0;
+const WORD_CALL = 2;
+const WORD_IS_NEW_TURN = 0;
+const WORD_LOOKS = 1;
+const WORD_HAS_THROWN = 0;
+const EVENT_TIME_OVER = 1;
+const EVENT_ASKED = 2;
+const EVENT_DONE = 3;
+const EVENT_TRAPPED = 4;
+const EVENT_REFUSED = 5;
 /** In `longs`: the gas of the calling guest. */
 const GAS = 2;
 /** In `doubles`: the timeout of a call that is about to run, in ms, or 0. */
@@ -107,6 +143,16 @@ export const layout = Object.freeze({
   WORD_HAS_GAS,
   WORD_STATUS,
   STATUS_DONE,
+  WORD_EVENT,
+  WORD_CALL,
+  WORD_IS_NEW_TURN,
+  WORD_LOOKS,
+  WORD_HAS_THROWN,
+  EVENT_TIME_OVER,
+  EVENT_ASKED,
+  EVENT_DONE,
+  EVENT_TRAPPED,
+  EVENT_REFUSED,
   GAS,
   TIMEOUT,
   SLOTS,
@@ -127,9 +173,9 @@ export const scratchViews = Object.freeze({
   doubles: new Float64Array(scratch),
 });
 
-/** Tells the addon who answers guests' calls. Once. */
-export function setDispatch(dispatch: () => void): void {
-  native.setup(dispatch, scratch);
+/** Tells the addon who answers guests' calls, and who takes the events of asynchronous ones. Once. */
+export function setDispatch(dispatch: () => void, drain: () => void): void {
+  native.setup(dispatch, scratch, drain);
 }
 
 /** The error class for each kind of failure that the addon reports. */
@@ -148,6 +194,8 @@ export function translate(error: unknown, argument: string): unknown {
       return new LimitError(message);
     case 'global':
       return new SandboxError(message);
+    case 'busy':
+      return new BusyError(message);
     case 'store':
       return message.includes('in use') ? new BusyError(message) : new InternalError(message);
     case 'panic':

@@ -1,6 +1,12 @@
 /** A guest that calls its supervisor as often as it is told, used by the benches of supervisor calls. */
 
-import { type SandboxBackend, type SandboxInstance, type SupervisorContext, Value } from '../../index';
+import {
+  type AsyncSupervisorContext,
+  type SandboxBackend,
+  type SandboxInstance,
+  type SupervisorContext,
+  Value,
+} from '../../index';
 import type { Operation } from './measure';
 import { CALLS } from './peers';
 import { instantiateInV8, type V8Function } from './v8';
@@ -33,6 +39,24 @@ export function callingIn(
     ...(target === undefined ? {} : { target }),
   };
 }
+
+/** The same beside the event loop. */
+export function callingAsync(
+  name: string,
+  instance: SandboxInstance,
+  supervisor: SupervisorContext | AsyncSupervisorContext,
+  times: number,
+): Operation {
+  const args = [Value.I32(times)];
+  const run = async (): Promise<void> => {
+    const result = (await instance.invokeAsync('run', args, supervisor)) as { value: unknown };
+    if (result.value !== LAST_RESULT) throw new Error(`the guest of ${name} returned ${result.value}`);
+  };
+  return { name, run, times };
+}
+
+/** What `run` returns, whatever its argument, if `env.f` returns its second argument. */
+export const LAST_RESULT = 0x0123456789n + 1n;
 
 /** The same guest in V8. */
 export function callingInV8(what: string, wasm: Uint8Array, f: V8Function): Operation {

@@ -7,7 +7,10 @@
 /** Something whose cost is wanted. */
 export interface Operation {
   readonly name: string;
-  /** Does it {@link Operation.times} times: at least for some microseconds, so that looking at the clock costs nothing. */
+  /**
+   * Does it {@link Operation.times} times: at least for some microseconds, so that looking at the clock costs nothing. A Promise is
+   * waited for.
+   */
   readonly run: () => unknown;
   readonly times: number;
   /** Runs before each call of `run`, unmeasured. For an operation that can't be repeated just so. */
@@ -16,6 +19,8 @@ export interface Operation {
   readonly bytes?: number;
   /** The most that it should cost, as a multiple of the first peer. */
   readonly target?: number;
+  /** The most that one time should take, in nanoseconds, whatever the peer takes. */
+  readonly mostNs?: number;
 }
 
 /** Operations that belong in one table. */
@@ -27,6 +32,8 @@ export interface Comparison {
   readonly rounds: number;
   /** How long one turn of an operation takes at least; but one that has a `prepare` runs once in a turn. */
   readonly turnMs?: number;
+  /** Runs after the last round: ends what would keep the process alive. */
+  readonly close?: () => unknown;
 }
 
 /** What an operation came to. */
@@ -40,6 +47,7 @@ export interface Figure {
   /** To each peer. */
   readonly ratios: readonly Ratio[];
   readonly target?: number;
+  readonly mostNs?: number;
 }
 
 /** How many times a peer's time an operation takes: the median of the rounds, and where their middle half lies. */
@@ -61,9 +69,17 @@ const WARM_UP_MS = 100;
 
 /** Runs the rounds of a comparison. */
 export async function measure(comparison: Comparison): Promise<Figure[]> {
+  try {
+    return await figuresOf(comparison);
+  } finally {
+    await comparison.close?.();
+  }
+}
+
+async function figuresOf(comparison: Comparison): Promise<Figure[]> {
   const { operations, rounds, peers } = comparison;
   const turn = await turnOf(comparison.turnMs ?? DEFAULT_TURN_MS);
-  for (const operation of operations) warmUp(operation);
+  for (const operation of operations) await warmUp(operation);
   globalThis.gc?.();
   const turns = new Map<Operation, Turn[]>(operations.map((operation) => [operation, []]));
   for (let round = 0; round < rounds; round += 1) {
@@ -88,6 +104,7 @@ export async function measure(comparison: Comparison): Promise<Figure[]> {
       ...(operation.bytes === undefined ? {} : { bytes: operation.bytes }),
       ratios,
       ...(operation.target === undefined ? {} : { target: operation.target }),
+      ...(operation.mostNs === undefined ? {} : { mostNs: operation.mostNs }),
     };
   });
 }
@@ -105,7 +122,7 @@ async function turnOf(turnMs: number): Promise<(operation: Operation) => Promise
   return async ({ run, times, prepare }) => {
     if (prepare !== undefined) {
       prepare();
-      const nanoseconds = once(run) / times;
+      const nanoseconds = (await once(run)) / times;
       return { median: nanoseconds, min: nanoseconds };
     }
     const { p50, min } = await mitata.measure(run, options);
@@ -113,16 +130,20 @@ async function turnOf(turnMs: number): Promise<(operation: Operation) => Promise
   };
 }
 
-function once(run: () => unknown): number {
+async function once(run: () => unknown): Promise<number> {
   const start = process.hrtime.bigint();
-  run();
+  const done = run();
+  if (done instanceof Promise) await done;
   return Number(process.hrtime.bigint() - start);
 }
 
-function warmUp({ run, prepare }: Operation): void {
+async function warmUp({ run, prepare }: Operation): Promise<void> {
   if (prepare !== undefined) return;
   const end = performance.now() + WARM_UP_MS;
-  while (performance.now() < end) run();
+  while (performance.now() < end) {
+    const done = run();
+    if (done instanceof Promise) await done;
+  }
 }
 
 function ratio(peer: Operation, own: readonly Turn[], peers: readonly Turn[]): Ratio {

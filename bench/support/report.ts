@@ -1,11 +1,12 @@
-/** Prints figures as tables. */
+/** Prints figures and sizes as tables. */
 
 import type { Figure } from './measure';
+import type { Size } from './size';
 
 /** The lines of one table. */
 export function table(title: string, peers: readonly string[], figures: readonly Figure[]): string {
   const throughput = figures.every(({ bytes }) => bytes !== undefined);
-  const hasTargets = figures.some(({ target }) => target !== undefined);
+  const hasTargets = figures.some(({ target, mostNs }) => target !== undefined || mostNs !== undefined);
   const header = [
     '',
     'median',
@@ -22,20 +23,52 @@ export function table(title: string, peers: readonly string[], figures: readonly
   return [title, ...align([header, ...rows])].join('\n');
 }
 
-/** Whether a figure keeps within its target; undefined if it has none. */
-export function isMet({ target, ratios }: Figure, peer: string): boolean | undefined {
+/** The lines of a table of sizes. */
+export function sizeTable(title: string, sizes: readonly Size[]): string {
+  const header = ['', 'each', 'target'];
+  const rows = sizes.map((size) => {
+    const { most } = size;
+    const target = most === undefined ? '' : `≤ ${kilobytes(most)}: ${verdict(isSmall(size) === true)}`;
+    return [size.name, kilobytes(size.bytes), target];
+  });
+  return [title, ...align([header, ...rows])].join('\n');
+}
+
+/** Whether a size keeps within its limit; undefined if it has none. */
+export function isSmall({ bytes, most }: Size): boolean | undefined {
+  return most === undefined ? undefined : bytes <= most;
+}
+
+/** Whether a figure keeps within all its targets; undefined if it has none. */
+export function isMet({ median, target, mostNs, ratios }: Figure, peer: string): boolean | undefined {
   const ratio = ratios.find((entry) => entry.peer === peer);
-  return target === undefined || ratio === undefined ? undefined : ratio.median <= target;
+  const isMetRatio = target === undefined || ratio === undefined ? undefined : ratio.median <= target;
+  const isMetTime = mostNs === undefined ? undefined : median <= mostNs;
+  if (isMetRatio === undefined) return isMetTime;
+  return isMetRatio && isMetTime !== false;
 }
 
 function targetOf(figure: Figure, peer: string): string {
   const met = isMet(figure, peer);
-  return met === undefined ? '' : `≤ ${figure.target}: ${met ? 'met' : 'MISSED'}`;
+  if (met === undefined) return '';
+  const { target, mostNs } = figure;
+  const wanted = [
+    ...(target === undefined ? [] : [`≤ ${target}`]),
+    ...(mostNs === undefined ? [] : [`≤ ${time(mostNs)}`]),
+  ];
+  return `${wanted.join(', ')}: ${verdict(met)}`;
+}
+
+function verdict(isMet: boolean): string {
+  return isMet ? 'met' : 'MISSED';
 }
 
 function ratioTo({ ratios }: Figure, peer: string): string {
   const ratio = ratios.find((entry) => entry.peer === peer);
-  return ratio === undefined ? '' : ratio.median.toFixed(ratio.median < 10 ? 2 : 0);
+  if (ratio === undefined) return '';
+  // What is a hundred times as fast needs more digits.
+  if (ratio.median < 0.1) return ratio.median.toPrecision(2);
+  return ratio.median.toFixed(ratio.median < 10 ? 2 : 0);
 }
 
 function time(nanoseconds: number): string {
@@ -54,6 +87,10 @@ const UNITS = [
 /** Bytes in a nanosecond are gigabytes in a second. */
 function speed(nanoseconds: number, bytes: number): string {
   return `${(bytes / nanoseconds).toFixed(2)} GB/s`;
+}
+
+function kilobytes(bytes: number): string {
+  return `${(bytes / 1024).toFixed(1)} KB`;
 }
 
 /** Pads the columns: the first to the right, numbers to the left. */

@@ -7,6 +7,7 @@
 mod checks;
 
 use std::{
+    convert::Infallible,
     num::NonZero,
     ptr::{self, NonNull},
     sync::Arc,
@@ -90,8 +91,11 @@ impl Engine for Wasmer {
     type Memory = wasmer::Memory;
     type Global = wasmer::Global;
     type Func = Func;
+    /// There is none: wasmer's own coroutines must end in the reverse order of their beginnings, so its calls wait on their thread.
+    type Suspension = Infallible;
 
     const NAME: &'static str = "wasmer";
+    const SUSPENDS: bool = false;
 
     fn new(config: &EngineConfig) -> Result<Self, EngineError> {
         Ok(Self { config: config.clone(), engine: wasmer_engine(config, None), id: EngineId::next() })
@@ -297,6 +301,29 @@ impl Engine for Wasmer {
                 Err(trap)
             }
         }
+    }
+
+    fn call_suspendable(
+        cx: &mut Self::Context<'_>,
+        realm: &Realm<Self>,
+        func: &Self::Func,
+        ty: &FuncType,
+        slots: &mut [u64],
+        interrupt: Option<&Interrupt>,
+    ) -> Result<Option<Self::Suspension>, Trap> {
+        Self::call(cx, realm, func, ty, slots, interrupt).map(|()| None)
+    }
+
+    fn resume(
+        _cx: &mut Self::Context<'_>,
+        suspension: Self::Suspension,
+        _host_ty: &FuncType,
+        _results: &[u64],
+        _ty: &FuncType,
+        _slots: &mut [u64],
+        _interrupt: Option<&Interrupt>,
+    ) -> Result<Option<Self::Suspension>, Trap> {
+        match suspension {}
     }
 }
 

@@ -70,8 +70,10 @@ impl Engine for Wasmi {
     type Memory = wasmi::Memory;
     type Global = wasmi::Global;
     type Func = Func;
+    type Suspension = Suspension;
 
     const NAME: &'static str = "wasmi";
+    const SUSPENDS: bool = true;
 
     fn new(options: &EngineConfig) -> Result<Self, EngineError> {
         let mut config = wasmi::Config::default();
@@ -253,59 +255,167 @@ impl Engine for Wasmi {
         if let (Some(func), None) = (func.without_values, interrupt) {
             return func.call(cx.as_context_mut(), ()).map_err(translate_error);
         }
-        let unsupported = || Trap::with_message(TrapCode::Internal, "the type of the function does not fit slots");
-        let mut values: SmallVec<[Val; INLINE_VALS]> = SmallVec::with_capacity(ty.params.len() + ty.results.len());
-        for (ty, slot) in ty.params.iter().zip(slots.iter()) {
-            values.push(val_of(*ty, *slot).ok_or_else(unsupported)?);
-        }
-        values.resize(ty.params.len() + ty.results.len(), Val::I32(0));
+        let mut values = values_of(ty, slots)?;
         let (inputs, outputs) = values.split_at_mut(ty.params.len());
         match interrupt {
             None => func.func.call(cx.as_context_mut(), inputs, outputs).map_err(translate_error)?,
-            Some(interrupt) => call_in_slices(cx, func.func, inputs, outputs, interrupt)?,
+            Some(interrupt) => {
+                let begin = |cx: &mut StoreContextMut<'_, Data>, outputs: &mut [Val]| {
+                    func.func.call_resumable(cx.as_context_mut(), inputs, outputs)
+                };
+                if let Some(left) = run_in_slices(cx, begin, outputs, Some(interrupt))? {
+                    return Err(left.into_trap());
+                }
+            }
         }
-        for (slot, output) in slots.iter_mut().zip(outputs.iter()) {
-            *slot = slot_of(output).ok_or_else(unsupported)?;
+        take_results(outputs, slots)
+    }
+
+    fn call_suspendable(
+        cx: &mut Self::Context<'_>,
+        _realm: &Realm<Self>,
+        func: &Self::Func,
+        ty: &FuncType,
+        slots: &mut [u64],
+        interrupt: Option<&Interrupt>,
+    ) -> Result<Option<Self::Suspension>, Trap> {
+        let mut values = values_of(ty, slots)?;
+        let (inputs, outputs) = values.split_at_mut(ty.params.len());
+        let begin = |cx: &mut StoreContextMut<'_, Data>, outputs: &mut [Val]| {
+            func.func.call_resumable(cx.as_context_mut(), inputs, outputs)
+        };
+        suspended_or_done(run_in_slices(cx, begin, outputs, interrupt)?, outputs, slots)
+    }
+
+    fn resume(
+        cx: &mut Self::Context<'_>,
+        suspension: Self::Suspension,
+        host_ty: &FuncType,
+        results: &[u64],
+        ty: &FuncType,
+        slots: &mut [u64],
+        interrupt: Option<&Interrupt>,
+    ) -> Result<Option<Self::Suspension>, Trap> {
+        let Suspension::Inside(call) = suspension else {
+            // The results of the host function are those of the call.
+            slots[..ty.results.len()].copy_from_slice(&results[..ty.results.len()]);
+            return Ok(None);
+        };
+        let mut answer: SmallVec<[Val; INLINE_VALS]> = SmallVec::with_capacity(host_ty.results.len());
+        for (ty, slot) in host_ty.results.iter().zip(results) {
+            answer.push(val_of(*ty, *slot).ok_or_else(unsupported)?);
         }
-        Ok(())
+        let mut outputs: SmallVec<[Val; INLINE_VALS]> = SmallVec::from_elem(Val::I32(0), ty.results.len());
+        let begin = |cx: &mut StoreContextMut<'_, Data>, outputs: &mut [Val]| {
+            call.resume(cx.as_context_mut(), &answer, outputs)
+        };
+        let left = run_in_slices(cx, begin, &mut outputs, interrupt)?;
+        suspended_or_done(left, &outputs, slots)
     }
 }
 
-/// Calls a function with a look at the interrupt after each slice of its work.
-fn call_in_slices(
-    cx: &mut StoreContextMut<'_, Data>,
-    func: wasmi::Func,
-    inputs: &[Val],
-    outputs: &mut [Val],
-    interrupt: &Interrupt,
-) -> Result<(), Trap> {
-    let Ok(before) = cx.get_fuel() else {
-        return func.call(cx.as_context_mut(), inputs, outputs).map_err(translate_error);
-    };
-    let outcome = run_in_slices(cx, func, inputs, outputs, interrupt);
-    // The guest around this call, if there is one, goes on with what it had.
-    let _ = cx.set_fuel(before);
-    outcome
+/// A call that waits for the answer of a host function.
+pub enum Suspension {
+    /// The function that called it goes on.
+    Inside(wasmi::ResumableCallHostTrap),
+    /// Nothing goes on: it was called in tail position, or is an export of the instance itself. wasmi keeps nothing then.
+    AtEnd,
 }
 
+/// Why a run has left its call for now.
+enum Left {
+    HostTrap(wasmi::ResumableCallHostTrap),
+    AtEnd,
+}
+
+impl Left {
+    /// The end of a call that nobody will go on with.
+    fn into_trap(self) -> Trap {
+        match self {
+            Self::HostTrap(call) => translate_error(call.into_host_error()),
+            Self::AtEnd => HostTrap::Suspended.into(),
+        }
+    }
+}
+
+/// The arguments as wasmi's values, and room for the results behind them.
+fn values_of(ty: &FuncType, slots: &[u64]) -> Result<SmallVec<[Val; INLINE_VALS]>, Trap> {
+    let count = ty.params.len() + ty.results.len();
+    let mut values = SmallVec::with_capacity(count);
+    for (ty, slot) in ty.params.iter().zip(slots) {
+        values.push(val_of(*ty, *slot).ok_or_else(unsupported)?);
+    }
+    values.resize(count, Val::I32(0));
+    Ok(values)
+}
+
+fn take_results(outputs: &[Val], slots: &mut [u64]) -> Result<(), Trap> {
+    for (slot, output) in slots.iter_mut().zip(outputs) {
+        *slot = slot_of(output).ok_or_else(unsupported)?;
+    }
+    Ok(())
+}
+
+#[cold]
+fn unsupported() -> Trap {
+    Trap::with_message(TrapCode::Internal, "the type of the function does not fit slots")
+}
+
+fn suspended_or_done(left: Option<Left>, outputs: &[Val], slots: &mut [u64]) -> Result<Option<Suspension>, Trap> {
+    match left {
+        None => take_results(outputs, slots).map(|()| None),
+        Some(Left::AtEnd) => Ok(Some(Suspension::AtEnd)),
+        Some(Left::HostTrap(call)) if is_suspended(call.host_error()) => Ok(Some(Suspension::Inside(call))),
+        Some(Left::HostTrap(call)) => Err(translate_error(call.into_host_error())),
+    }
+}
+
+fn is_suspended(error: &wasmi::Error) -> bool {
+    matches!(error.downcast_ref::<HostTrap>(), Some(HostTrap::Suspended))
+}
+
+/// Runs a function, from its beginning or from where it was left, with a look at the interrupt after each slice of its work.
 fn run_in_slices(
     cx: &mut StoreContextMut<'_, Data>,
-    func: wasmi::Func,
-    inputs: &[Val],
+    begin: impl FnOnce(&mut StoreContextMut<'_, Data>, &mut [Val]) -> Result<wasmi::ResumableCall, wasmi::Error>,
     outputs: &mut [Val],
-    interrupt: &Interrupt,
-) -> Result<(), Trap> {
-    cx.set_fuel(SLICE).map_err(translate_error)?;
-    let mut call = func.call_resumable(cx.as_context_mut(), inputs, outputs).map_err(translate_error)?;
+    interrupt: Option<&Interrupt>,
+) -> Result<Option<Left>, Trap> {
+    // Without fuel in the engine there are no slices.
+    let before = cx.get_fuel().ok();
+    let outcome = run_slices(cx, begin, outputs, interrupt, before.is_some());
+    // The guest around this call, if there is one, goes on with what it had.
+    if let Some(before) = before {
+        let _ = cx.set_fuel(before);
+    }
+    match outcome {
+        Err(error) if is_suspended(&error) => Ok(Some(Left::AtEnd)),
+        outcome => outcome.map_err(translate_error),
+    }
+}
+
+fn run_slices(
+    cx: &mut StoreContextMut<'_, Data>,
+    begin: impl FnOnce(&mut StoreContextMut<'_, Data>, &mut [Val]) -> Result<wasmi::ResumableCall, wasmi::Error>,
+    outputs: &mut [Val],
+    interrupt: Option<&Interrupt>,
+    has_fuel: bool,
+) -> Result<Option<Left>, wasmi::Error> {
+    if has_fuel {
+        cx.set_fuel(SLICE)?;
+    }
+    let mut call = begin(cx, outputs)?;
     loop {
         call = match call {
-            wasmi::ResumableCall::Finished => return Ok(()),
-            wasmi::ResumableCall::HostTrap(trap) => return Err(translate_error(trap.into_host_error())),
-            wasmi::ResumableCall::OutOfFuel(_) if interrupt.is_set() => return Err(Trap::new(TrapCode::Interrupted)),
+            wasmi::ResumableCall::Finished => return Ok(None),
+            wasmi::ResumableCall::HostTrap(call) => return Ok(Some(Left::HostTrap(call))),
+            wasmi::ResumableCall::OutOfFuel(_) if interrupt.is_some_and(Interrupt::is_set) => {
+                return Err(wasmi::Error::host(HostTrap::Interrupted));
+            }
             wasmi::ResumableCall::OutOfFuel(paused) => {
                 // One bulk instruction can need more than a slice.
-                cx.set_fuel(SLICE.max(paused.required_fuel())).map_err(translate_error)?;
-                paused.resume(cx.as_context_mut(), outputs).map_err(translate_error)?
+                cx.set_fuel(SLICE.max(paused.required_fuel()))?;
+                paused.resume(cx.as_context_mut(), outputs)?
             }
         };
     }

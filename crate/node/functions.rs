@@ -7,6 +7,7 @@ use napi::sys;
 use super::{
     backend::{AnyEngine, AnyModule, AnyRealm, with_module, with_realm},
     group::Group,
+    linking::Linking,
     raw::{Arguments, Outcome, Reference, Registrar, Scope, Throw, Value, attach_state},
     scratch::{MAX_SLOTS, Scratch, WORD_COUNT, WORD_FUNC, WORD_INSTANCE},
     state::{State, release_if_last},
@@ -16,7 +17,7 @@ use crate::{
     cache::ModuleCache,
     engine::{EngineConfig, ExportType, ImportType, OptLevel},
     error::{GlobalError, InstantiateError, MemoryError, Trap},
-    realm::{Import, Slots, Version, move_memory},
+    realm::{Slots, Version},
     value::{ExternType, MemoryType, ValueType},
 };
 
@@ -50,6 +51,7 @@ pub fn register(env: sys::napi_env, exports: Value) {
     registrar.function("callForBench", call_for_bench);
     registrar.function("countForTests", count_for_tests);
     registrar.function("panicForTests", panic_for_tests);
+    super::async_functions::register(&registrar);
     registrar.hot_function("invoke", invoke);
     registrar.hot_function("start", start);
     registrar.hot_function("globalGet", global_get);
@@ -59,6 +61,7 @@ pub fn register(env: sys::napi_env, exports: Value) {
 fn setup(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     state.dispatch.replace(Some(Reference::strong(scope, arguments.get(0))?));
     state.scratch.replace(Some(Rc::new(Scratch::new(scope, arguments.get(1))?)));
+    state.drain.replace(Some(Reference::strong(scope, arguments.get(2))?));
     Ok(None)
 }
 
@@ -87,21 +90,16 @@ fn new_cache(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 
 /// `compile(engine, cache | NO_CACHE, wasm)`: the number of a module, the same for the same compiled module.
 fn compile(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let engine = state.engines.borrow().get(arguments.u32(scope, 0)? as usize).cloned();
-    let engine = engine.ok_or_else(|| Throw::internal("no such engine"))?;
+    let engine = engine_at(state, arguments.u32(scope, 0)?)?;
     let cache = state.caches.borrow().get(arguments.u32(scope, 1)? as usize).cloned();
     // SAFETY: no JavaScript runs and no memory grows while the engine compiles.
     let wasm = unsafe { arguments.bytes(scope, 2) }?;
     let module = engine.compile(wasm, cache.as_deref()).map_err(|error| Throw::new("module", error))?;
-    let mut modules = state.modules.borrow_mut();
-    let known = state.module_numbers.borrow().get(&module.address()).copied();
-    if let Some(known) = known.filter(|known| modules.get(*known).is_some_and(|other| other.same(&module))) {
-        return Ok(Some(scope.number(known as f64)));
-    }
-    let address = module.address();
-    let number = modules.insert(module);
-    state.module_numbers.borrow_mut().insert(address, number);
-    Ok(Some(scope.number(number as f64)))
+    Ok(Some(scope.number(f64::from(state.add_module(module)))))
+}
+
+pub fn engine_at(state: &State, number: u32) -> Result<AnyEngine, Throw> {
+    state.engines.borrow().get(number as usize).cloned().ok_or_else(|| Throw::internal("no such engine"))
 }
 
 fn module(state: &State, number: u32) -> Result<AnyModule, Throw> {
@@ -180,13 +178,12 @@ fn drop_module(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 /// `newMemory(wrapper, engine, initial, maximum | UNLIMITED)`: the number of a memory in a group of its own.
 fn new_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     state.sweep_if_due(scope);
-    let engine = state.engines.borrow().get(arguments.u32(scope, 1)? as usize).cloned();
-    let engine = engine.ok_or_else(|| Throw::internal("no such engine"))?;
+    let engine = engine_at(state, arguments.u32(scope, 1)?)?;
     let minimum = u64::from(arguments.u32(scope, 2)?);
     let maximum = arguments.u32(scope, 3)?;
     let maximum = (maximum != u32::MAX).then_some(u64::from(maximum));
     let group = Rc::new(Group::new(engine.new_realm()));
-    let index = with_realm!(&group.realm, realm => realm.new_memory(MemoryType { minimum, maximum }))?;
+    let index = with_realm!(&*group.enter()?, realm => realm.new_memory(MemoryType { minimum, maximum }))?;
     group.report(scope);
     let number = state.add(&state.memories, scope, group, index, arguments.get(0))?;
     Ok(Some(scope.number(f64::from(number))))
@@ -200,7 +197,7 @@ fn drop_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 /// `memoryBytes(memory)`: its size in bytes.
 fn memory_bytes(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
-    let region = with_realm!(&group.realm, realm => realm.memory_region(index)).map_err(MemoryError::Store)?;
+    let region = with_realm!(&*group.enter()?, realm => realm.memory_region(index)).map_err(MemoryError::Store)?;
     Ok(Some(scope.number(region.bytes as f64)))
 }
 
@@ -208,7 +205,8 @@ fn memory_bytes(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 fn memory_grow(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
     let delta = u64::from(arguments.u32(scope, 1)?);
-    let before = with_realm!(&group.realm, realm => realm.memory_grow(index, delta))?;
+    let realm = group.enter()?;
+    let before = with_realm!(&*realm, realm => realm.memory_grow(index, delta))?;
     group.detach_stale(scope);
     group.report(scope);
     Ok(Some(scope.number(before as f64)))
@@ -217,19 +215,21 @@ fn memory_grow(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 /// `memoryBuffer(memory)`: its zero-copy ArrayBuffer.
 fn memory_buffer(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    let _entered = group.enter()?;
     group.view(scope, index).map(Some)
 }
 
 /// `memoryView(memory)`: the same, but nothing where that would be a copy.
 fn memory_view(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    let _entered = group.enter()?;
     group.shared_view(scope, index)
 }
 
 /// `memoryAddress(memory)`: where its first byte lies in this process, until it grows.
 fn memory_address(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
-    let region = with_realm!(&group.realm, realm => realm.memory_region(index)).map_err(MemoryError::Store)?;
+    let region = with_realm!(&*group.enter()?, realm => realm.memory_region(index)).map_err(MemoryError::Store)?;
     Ok(Some(scope.bigint(region.base as u64)))
 }
 
@@ -239,7 +239,7 @@ fn memory_read(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let address = arguments.u32(scope, 1)?;
     // SAFETY: no JavaScript runs and no memory grows during the copy.
     let dest = unsafe { arguments.bytes(scope, 2) }?;
-    with_realm!(&group.realm, realm => realm.memory_read(index, u64::from(address), dest))?;
+    with_realm!(&*group.enter()?, realm => realm.memory_read(index, u64::from(address), dest))?;
     Ok(None)
 }
 
@@ -249,7 +249,7 @@ fn memory_write(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let address = arguments.u32(scope, 1)?;
     // SAFETY: no JavaScript runs and no memory grows during the copy.
     let src = unsafe { arguments.bytes(scope, 2) }?;
-    with_realm!(&group.realm, realm => realm.memory_write(index, u64::from(address), src))?;
+    with_realm!(&*group.enter()?, realm => realm.memory_write(index, u64::from(address), src))?;
     Ok(None)
 }
 
@@ -259,32 +259,11 @@ fn memory_write(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 /// `memories` is a Uint8Array over 32-bit numbers, one for each import of the module: a memory, or anything for another kind.
 fn instantiate(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     state.sweep_if_due(scope);
-    let module = module(state, arguments.u32(scope, 1)?)?;
-    let engine = state.engines.borrow().get(arguments.u32(scope, 2)? as usize).cloned();
-    let engine = engine.ok_or_else(|| Throw::internal("no such engine"))?;
-    let version = if arguments.u32(scope, 3)? == 2 { Version::V2 } else { Version::V1 };
-    let given: Vec<u32> = {
-        // SAFETY: copied at once.
-        let bytes = unsafe { arguments.bytes(scope, 4) }?;
-        bytes.as_chunks().0.iter().map(|number| u32::from_ne_bytes(*number)).collect()
-    };
-    let is_memory: Vec<bool> = with_module!(&module, module => {
-        module.imports.iter().map(|import| matches!(import.ty, ExternType::Memory(_))).collect()
-    });
-    if given.len() != is_memory.len() {
-        return Err(Throw::internal("one number is needed for each import"));
-    }
-    let memories: Vec<u32> =
-        given.iter().zip(&is_memory).filter(|(_, is_memory)| **is_memory).map(|(number, _)| *number).collect();
-    let group = common_group(state, scope, &engine, &memories)?;
-    let imports = given
-        .iter()
-        .zip(&is_memory)
-        .map(|(number, is_memory)| {
-            Ok(if *is_memory { Import::Memory(state.entry(&state.memories, *number)?.1) } else { Import::HostFunc })
-        })
-        .collect::<Result<Vec<_>, Throw>>()?;
-    let index = match (&group.realm, &module) {
+    let engine = engine_at(state, arguments.u32(scope, 2)?)?;
+    let linking = linking(state, scope, arguments, [1, 3, 4])?;
+    let group = linking.common_group(state, scope, &engine)?;
+    let (version, imports) = (linking.version, linking.imports(state)?);
+    let index = match (&*group.enter()?, &linking.module) {
         (AnyRealm::Wasmi(realm), AnyModule::Wasmi(module)) => realm.instantiate(module, version, &imports),
         (AnyRealm::Wasmer(realm), AnyModule::Wasmer(module)) => realm.instantiate(module, version, &imports),
         _ => return Err(Throw::internal("the memory and the module are of different backends")),
@@ -296,40 +275,19 @@ fn instantiate(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
             return Err(error.into());
         }
     };
-    group.add_extra(with_module!(&module, module => module.instance_bytes));
+    group.add_extra(with_module!(&linking.module, module => module.instance_bytes));
     group.report(scope);
     let number = state.add(&state.instances, scope, group, index, arguments.get(0))?;
     Ok(Some(scope.number(f64::from(number))))
 }
 
-/// The group that an instance with these memories belongs to: theirs, or a new one. Memories of several groups are brought
-/// into one as long as all groups but one have no instances yet.
-fn common_group(state: &State, scope: Scope, engine: &AnyEngine, memories: &[u32]) -> Result<Rc<Group>, Throw> {
-    let mut groups: Vec<Rc<Group>> = Vec::new();
-    for memory in memories {
-        let (group, _) = state.entry(&state.memories, *memory)?;
-        if !groups.iter().any(|known| Rc::ptr_eq(known, &group)) {
-            groups.push(group);
-        }
-    }
-    let has_instances = |group: &Rc<Group>| with_realm!(&group.realm, realm => realm.has_instances());
-    let used = groups.iter().filter(|group| has_instances(group)).count();
-    if used > 1 {
-        let message =
-            "the imported memories belong to instances that share no memory, so they cannot be linked together";
-        return Err(Throw::new("link", message));
-    }
-    let Some(target) = groups.iter().find(|group| has_instances(group)).or(groups.first()).cloned() else {
-        return Ok(Rc::new(Group::new(engine.new_realm())));
-    };
-    for group in groups.iter().filter(|group| !Rc::ptr_eq(group, &target)) {
-        state.move_memories(scope, group, &target, |from, index, to| match (from, to) {
-            (AnyRealm::Wasmi(from), AnyRealm::Wasmi(to)) => move_memory(from, index, to).map_err(Throw::from),
-            (AnyRealm::Wasmer(from), AnyRealm::Wasmer(to)) => move_memory(from, index, to).map_err(Throw::from),
-            _ => Err(Throw::internal("the memories are of different backends")),
-        })?;
-    }
-    Ok(target)
+/// What is to be linked, from the arguments at these places: a module, a version, and the memories.
+pub fn linking(state: &State, scope: Scope, arguments: &Arguments, places: [usize; 3]) -> Result<Linking, Throw> {
+    let module = module(state, arguments.u32(scope, places[0])?)?;
+    let version = if arguments.u32(scope, places[1])? == 2 { Version::V2 } else { Version::V1 };
+    // SAFETY: copied at once.
+    let memories = unsafe { arguments.bytes(scope, places[2]) }?;
+    Linking::new(module, version, memories)
 }
 
 fn drop_instance(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
@@ -347,7 +305,7 @@ fn instance_address(state: &State, scope: Scope, arguments: &Arguments) -> Outco
 fn exported_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let (group, instance) = state.entry(&state.instances, arguments.u32(scope, 1)?)?;
     let export = arguments.u32(scope, 2)?;
-    let index = with_realm!(&group.realm, realm => realm.exported_memory(instance, export));
+    let index = with_realm!(&*group.enter()?, realm => realm.exported_memory(instance, export));
     let index = index.ok_or_else(|| Throw::internal(format!("export {export} is not a memory")))?;
     let number = state.add(&state.memories, scope, group, index, arguments.get(0))?;
     Ok(Some(scope.number(f64::from(number))))
@@ -366,9 +324,11 @@ fn invoke(state: &State, scope: Scope) -> Outcome {
     }
     let mut slots = Slots::new(count);
     scratch.read_slots(&mut slots);
+    let realm = group.enter()?;
     let mut supervisor = Supervisor::new(state, scope, &group, &scratch);
-    let outcome = with_realm!(&group.realm, realm => realm.call(instance, export, &mut slots, &mut supervisor));
+    let outcome = with_realm!(&*realm, realm => realm.call(instance, export, &mut slots, &mut supervisor));
     supervisor.finish(outcome, &slots);
+    drop(realm);
     release_if_last(scope, group);
     Ok(None)
 }
@@ -377,9 +337,11 @@ fn invoke(state: &State, scope: Scope) -> Outcome {
 fn start(state: &State, scope: Scope) -> Outcome {
     let scratch = state.scratch()?;
     let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
+    let realm = group.enter()?;
     let mut supervisor = Supervisor::new(state, scope, &group, &scratch);
-    let outcome = with_realm!(&group.realm, realm => realm.start(instance, &mut supervisor));
+    let outcome = with_realm!(&*realm, realm => realm.start(instance, &mut supervisor));
     supervisor.finish(outcome, &[]);
+    drop(realm);
     release_if_last(scope, group);
     Ok(None)
 }
@@ -421,7 +383,7 @@ fn global_get(state: &State, scope: Scope) -> Outcome {
     let scratch = state.scratch()?;
     let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
     let export = scratch.read_word(WORD_FUNC);
-    let value = with_realm!(&group.realm, realm => realm.global_get(instance, export))
+    let value = with_realm!(&*group.enter()?, realm => realm.global_get(instance, export))
         .map_err(|error| Throw::new("store", error))?;
     let value = value.ok_or_else(|| Throw::new("global", "the type of the global has no Value"))?;
     scratch.write_slots(&[value]);
@@ -436,7 +398,7 @@ fn global_set(state: &State, scope: Scope) -> Outcome {
     let export = scratch.read_word(WORD_FUNC);
     let mut slots = [0];
     scratch.read_slots(&mut slots);
-    with_realm!(&group.realm, realm => realm.global_set(instance, export, slots[0]))?;
+    with_realm!(&*group.enter()?, realm => realm.global_set(instance, export, slots[0]))?;
     Ok(None)
 }
 

@@ -1,21 +1,75 @@
-//! A realm as JavaScript sees it: with the zero-copy views of its memories and the bytes that V8 is told about.
+//! A realm as JavaScript sees it: with the zero-copy views of its memories, the bytes that V8 is told about, and whose it is at the
+//! moment.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    ops::Deref,
+    sync::Arc,
+};
 
 use super::{
     backend::{AnyRealm, with_realm},
     raw::{Reference, Scope, Throw, Value},
 };
-use crate::{engine::MemoryRegion, error::StoreError};
+use crate::{
+    engine::MemoryRegion,
+    error::StoreError,
+    executor::{
+        CallId,
+        exchange::{Asked, Exchange, Held},
+    },
+};
 
 /// A realm and what hangs on it. When the last handle is gone it goes too, after its views are detached.
 pub struct Group {
-    pub realm: AnyRealm,
+    /// Only reached by [`Group::enter`], because it may be in the hands of another thread.
+    realm: AnyRealm,
+    /// The asynchronous call whose turn it is.
+    turn: RefCell<Option<Turn>>,
+    has_turn: Cell<bool>,
+    /// The calls that wait for theirs.
+    waiting: RefCell<VecDeque<CallId>>,
+    /// How many synchronous calls of it are on the stack.
+    running: Cell<u32>,
     views: RefCell<Vec<View>>,
     /// What V8 was told.
     reported: Cell<i64>,
     /// Bytes of instances' own memories and records, as far as they can be told at instantiation.
     extra: Cell<i64>,
+}
+
+/// The turn of an asynchronous call: its guest's thread has the realm, except while the guest waits for its supervisor.
+struct Turn {
+    call: CallId,
+    exchange: Arc<Exchange>,
+    /// Whether the guest waits.
+    is_open: bool,
+    /// Then the realm can be taken hold of, and is, as long as somebody here uses it.
+    held: Option<Held>,
+    users: u32,
+}
+
+/// The use of a realm on this thread.
+pub struct Entered<'a> {
+    group: &'a Group,
+    is_counted: bool,
+}
+
+impl Deref for Entered<'_> {
+    type Target = AnyRealm;
+
+    fn deref(&self) -> &AnyRealm {
+        &self.group.realm
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.group.stop_using();
+        }
+    }
 }
 
 /// A zero-copy ArrayBuffer over one memory.
@@ -31,12 +85,154 @@ const STORE_BYTES: i64 = 4096;
 
 impl Group {
     pub fn new(realm: AnyRealm) -> Self {
-        Self { realm, views: RefCell::default(), reported: Cell::new(0), extra: Cell::new(STORE_BYTES) }
+        Self {
+            realm,
+            turn: RefCell::default(),
+            has_turn: Cell::new(false),
+            waiting: RefCell::default(),
+            running: Cell::new(0),
+            views: RefCell::default(),
+            reported: Cell::new(0),
+            extra: Cell::new(STORE_BYTES),
+        }
     }
+
+    // Whose the realm is
+
+    /// The realm, unless an asynchronous call has it whose guest is not waiting for its supervisor.
+    #[inline]
+    pub fn enter(&self) -> Result<Entered<'_>, Throw> {
+        if self.has_turn.get() {
+            self.use_in_turn()?;
+            return Ok(Entered { group: self, is_counted: true });
+        }
+        Ok(Entered { group: self, is_counted: false })
+    }
+
+    #[cold]
+    fn use_in_turn(&self) -> Result<(), Throw> {
+        match &mut *self.turn.borrow_mut() {
+            Some(turn) if turn.is_open => {
+                if turn.users == 0 {
+                    turn.held = Some(turn.exchange.hold());
+                }
+                turn.users += 1;
+                Ok(())
+            }
+            _ => {
+                Err(Throw::new("busy", "an asynchronous call is running in the guest or in one that shares its memory"))
+            }
+        }
+    }
+
+    #[cold]
+    fn stop_using(&self) {
+        if let Some(turn) = &mut *self.turn.borrow_mut() {
+            // Not if the turn has gone on meanwhile.
+            turn.users = turn.users.saturating_sub(1);
+            if turn.users == 0 {
+                turn.held = None;
+            }
+        }
+    }
+
+    /// Counts a synchronous call, until it is over.
+    pub fn count_running(&self, more: i32) {
+        self.running.set(self.running.get().saturating_add_signed(more));
+    }
+
+    /// Whether synchronous calls of it are on the stack.
+    pub fn is_running(&self) -> bool {
+        self.running.get() > 0
+    }
+
+    /// The call whose turn it is.
+    pub fn turn_of(&self) -> Option<CallId> {
+        self.turn.borrow().as_ref().map(|turn| turn.call)
+    }
+
+    /// Puts a call behind those that wait for their turn.
+    pub fn wait_for_turn(&self, call: CallId) {
+        self.waiting.borrow_mut().push_back(call);
+    }
+
+    pub fn give_up_waiting(&self, call: CallId) {
+        self.waiting.borrow_mut().retain(|waiting| *waiting != call);
+    }
+
+    /// It is a call's turn: from here on the realm is its thread's.
+    pub fn begin_turn(&self, scope: Scope, call: CallId, exchange: &Arc<Exchange>) {
+        self.detach_all(scope);
+        self.turn.replace(Some(Turn { call, exchange: exchange.clone(), is_open: false, held: None, users: 0 }));
+        self.has_turn.set(true);
+    }
+
+    /// The guest of the turn waits for its supervisor, and the realm is this thread's until [`Group::close`] or
+    /// [`Group::put_off`].
+    pub fn open(&self) {
+        if let Some(turn) = &mut *self.turn.borrow_mut() {
+            turn.is_open = true;
+        }
+        let _ = self.use_in_turn();
+    }
+
+    /// The supervisor takes its time: the realm is held only while it is used.
+    pub fn put_off(&self) {
+        self.stop_using();
+    }
+
+    /// Whether the guest of that call's turn waits for its supervisor.
+    pub fn is_open(&self, call: CallId) -> bool {
+        self.turn.borrow().as_ref().is_some_and(|turn| turn.call == call && turn.is_open)
+    }
+
+    /// Whether somebody uses the realm while its guest waits.
+    pub fn is_in_use(&self) -> bool {
+        self.turn.borrow().as_ref().is_some_and(|turn| turn.users > 0)
+    }
+
+    /// The guest of the turn has its answer, which the caller gives it. Views go before that.
+    pub fn close(&self, scope: Scope) -> Option<Held> {
+        self.detach_all(scope);
+        self.take_held()
+    }
+
+    /// The same without a look at views, for the end of the environment.
+    pub fn take_held(&self) -> Option<Held> {
+        let turn = &mut *self.turn.borrow_mut();
+        let turn = turn.as_mut().filter(|turn| turn.is_open)?;
+        turn.is_open = false;
+        turn.users = 0;
+        Some(turn.held.take().unwrap_or_else(|| turn.exchange.hold()))
+    }
+
+    /// Looks at what the guest of the turn asks. `false` if it is not held.
+    pub fn with_asked(&self, look: impl FnOnce(&Asked)) -> bool {
+        let turn = &mut *self.turn.borrow_mut();
+        let held = turn.as_mut().and_then(|turn| turn.held.as_mut());
+        held.and_then(Held::asked).map(|asked| look(asked)).is_some()
+    }
+
+    /// The turn is over. Gives the call whose turn is next.
+    pub fn end_turn(&self) -> Option<CallId> {
+        self.turn.replace(None);
+        self.has_turn.set(false);
+        self.waiting.borrow_mut().pop_front()
+    }
+
+    // Memories
 
     fn region(&self, memory: u32) -> Result<MemoryRegion, StoreError> {
         with_realm!(&self.realm, realm => realm.memory_region(memory))
     }
+
+    fn detach_all(&self, scope: Scope) {
+        for view in self.views.take() {
+            view.detach(scope);
+        }
+    }
+
+    // These use the realm, so the caller has entered it.
 
     /// The memory's ArrayBuffer: the same one as long as the memory keeps its size, or a copy if it can't be shared.
     pub fn view(&self, scope: Scope, memory: u32) -> Result<Value, Throw> {
@@ -89,9 +285,7 @@ impl Group {
 
     /// Detaches all views and takes back what V8 was told: the realm is about to go.
     pub fn release(&self, scope: Scope) {
-        for view in self.views.take() {
-            view.detach(scope);
-        }
+        self.detach_all(scope);
         scope.adjust_external_memory(-self.reported.take());
     }
 

@@ -389,6 +389,67 @@ impl Reference {
     }
 }
 
+/// A function that any thread can have called on the JavaScript thread, without arguments.
+pub struct ThreadsafeFunction(sys::napi_threadsafe_function);
+
+// SAFETY: Node's threadsafe functions are made to be called from any thread; what must happen on the JavaScript thread takes a `Scope`.
+unsafe impl Send for ThreadsafeFunction {}
+
+impl ThreadsafeFunction {
+    /// It does not keep the event loop alive.
+    pub fn new(scope: Scope, function: Value) -> Result<Self, Throw> {
+        let name = scope.string("sandbox-host");
+        let mut made = ptr::null_mut();
+        // SAFETY: the values belong to the current call; no finalizer, no context and no callback of our own: Node calls `function`.
+        let status = unsafe {
+            sys::napi_create_threadsafe_function(
+                scope.env,
+                function,
+                ptr::null_mut(),
+                name,
+                0,
+                1,
+                ptr::null_mut(),
+                None,
+                ptr::null_mut(),
+                None,
+                &mut made,
+            )
+        };
+        if !ok(status) {
+            return Err(Throw::internal("cannot make a threadsafe function"));
+        }
+        let function = Self(made);
+        function.keep_alive(scope, false);
+        Ok(function)
+    }
+
+    /// Has the function called. The queue has no limit, so this does not wait.
+    pub fn call(&self) {
+        // SAFETY: it has not been released, because `release` consumes it.
+        unsafe {
+            sys::napi_call_threadsafe_function(self.0, ptr::null_mut(), sys::ThreadsafeFunctionCallMode::nonblocking)
+        };
+    }
+
+    /// Whether the event loop must not end.
+    pub fn keep_alive(&self, scope: Scope, is_needed: bool) {
+        // SAFETY: as in `call`, and this is the JavaScript thread.
+        unsafe {
+            if is_needed {
+                sys::napi_ref_threadsafe_function(scope.env, self.0);
+            } else {
+                sys::napi_unref_threadsafe_function(scope.env, self.0);
+            }
+        }
+    }
+
+    pub fn release(self) {
+        // SAFETY: as in `call`; it is not used again.
+        unsafe { sys::napi_release_threadsafe_function(self.0, sys::ThreadsafeFunctionReleaseMode::abort) };
+    }
+}
+
 /// A handle scope that is renewed from time to time, so that a long call does not pile up handles.
 pub struct RenewedScope {
     scope: Scope,
@@ -441,6 +502,18 @@ pub fn attach_state(env: sys::napi_env, state: Box<State>) -> *const State {
         sys::napi_set_instance_data(env, state.cast(), Some(free_state), ptr::null_mut());
     }
     state
+}
+
+/// Has the state shut down before Node takes what was made up to now from it, threadsafe functions among them: hooks run in the reverse order.
+pub fn shut_down_before(scope: Scope, state: &State) {
+    let state = ptr::from_ref(state).cast_mut().cast();
+    // SAFETY: the state lives longer than all hooks, see `attach_state`.
+    unsafe { sys::napi_add_env_cleanup_hook(scope.env, Some(cleanup_early), state) };
+}
+
+unsafe extern "C" fn cleanup_early(state: *mut c_void) {
+    // SAFETY: the same state, and shutting down twice does no harm. Node wants one function for each hook.
+    unsafe { cleanup(state) }
 }
 
 unsafe extern "C" fn cleanup(state: *mut c_void) {

@@ -20,6 +20,31 @@ pub const WORD_COUNT: usize = 2;
 pub const WORD_STATUS: usize = 0;
 pub const WORD_HAS_GAS: usize = 3;
 
+// Of asynchronous calls:
+/// Which event.
+pub const WORD_EVENT: usize = 0;
+/// Of which call.
+pub const WORD_CALL: usize = 2;
+/// In `next`: whether the event loop has had a turn since the last one.
+pub const WORD_IS_NEW_TURN: usize = 0;
+/// In `next`: whether to look for an event for a while.
+pub const WORD_LOOKS: usize = 1;
+/// In `answer`: whether the supervisor has thrown.
+pub const WORD_HAS_THROWN: usize = 0;
+
+/// There is nothing to do.
+pub const EVENT_NONE: u32 = 0;
+/// There may be, but the event loop must have a turn before.
+pub const EVENT_TIME_OVER: u32 = 1;
+/// The guest of `WORD_CALL` calls function `WORD_FUNC`.
+pub const EVENT_ASKED: u32 = 2;
+/// The call is over; a function's results are in the slots, a module's number is in `WORD_FUNC`.
+pub const EVENT_DONE: u32 = 3;
+/// The call is over; `takeFailure` tells how.
+pub const EVENT_TRAPPED: u32 = 4;
+/// The call could not be made; `throwRefusal` tells why.
+pub const EVENT_REFUSED: u32 = 5;
+
 const GAS_AT: usize = 16;
 const SLOTS_AT: usize = 24;
 

@@ -17,6 +17,7 @@ use slab::Slab;
 
 use super::{
     backend::{AnyEngine, AnyModule, AnyRealm},
+    calls::Calls,
     group::Group,
     raw::{Reference, Scope, Throw, Value},
     scratch::Scratch,
@@ -46,6 +47,8 @@ pub struct Failure {
 
 pub struct State {
     pub dispatch: RefCell<Option<Reference>>,
+    /// TypeScript's function that takes the events of asynchronous calls.
+    pub drain: RefCell<Option<Reference>>,
     pub scratch: RefCell<Option<Rc<Scratch>>>,
     pub engines: RefCell<Vec<AnyEngine>>,
     pub caches: RefCell<Vec<Arc<ModuleCache<AnyModule>>>>,
@@ -55,6 +58,8 @@ pub struct State {
     pub memories: RefCell<Slab<Entry>>,
     pub instances: RefCell<Slab<Entry>>,
     failure: RefCell<Option<Failure>>,
+    refusal: RefCell<Option<Throw>>,
+    pub calls: Calls,
     /// How many calls into guests are on the stack.
     pub running: Cell<u32>,
     /// The deadline of the innermost of them.
@@ -69,6 +74,7 @@ impl State {
     pub fn new() -> Self {
         Self {
             dispatch: RefCell::default(),
+            drain: RefCell::default(),
             scratch: RefCell::default(),
             engines: RefCell::default(),
             caches: RefCell::new(vec![DEFAULT_CACHE.clone()]),
@@ -77,6 +83,8 @@ impl State {
             memories: RefCell::default(),
             instances: RefCell::default(),
             failure: RefCell::default(),
+            refusal: RefCell::default(),
+            calls: Calls::default(),
             running: Cell::new(0),
             deadline: RefCell::default(),
             entries_at_next_sweep: Cell::new(MIN_SWEEP),
@@ -93,6 +101,29 @@ impl State {
 
     pub fn take_failure(&self) -> Option<Failure> {
         self.failure.take()
+    }
+
+    /// Keeps why an asynchronous call could not be made.
+    pub fn refuse(&self, why: Throw) {
+        self.refusal.replace(Some(why));
+    }
+
+    pub fn take_refusal(&self) -> Option<Throw> {
+        self.refusal.take()
+    }
+
+    /// The number of a compiled module, the same for the same one.
+    pub fn add_module(&self, module: AnyModule) -> u32 {
+        let mut modules = self.modules.borrow_mut();
+        let mut numbers = self.module_numbers.borrow_mut();
+        let address = module.address();
+        let known = numbers.get(&address).copied();
+        if let Some(known) = known.filter(|known| modules.get(*known).is_some_and(|other| other.same(&module))) {
+            return known as u32;
+        }
+        let number = modules.insert(module);
+        numbers.insert(address, number);
+        number as u32
     }
 
     /// Makes an entry for `wrapper` and returns its number.
@@ -133,7 +164,7 @@ impl State {
             let index = match moved.iter().find(|(before, _)| *before == entry.index) {
                 Some((_, after)) => *after,
                 None => {
-                    let after = move_one(&from.realm, entry.index, &to.realm)?;
+                    let after = move_one(&*from.enter()?, entry.index, &*to.enter()?)?;
                     moved.push((entry.index, after));
                     after
                 }
@@ -182,11 +213,16 @@ impl State {
     /// The environment ends: everything goes, unless a guest is still on the stack (`process.exit` in a supervisor call),
     /// whose memory must stay until the process has ended.
     pub fn shut_down(&self) {
+        let is_running = self.running.get() > 0;
+        self.calls.shut_down(is_running);
         let (memories, instances) = (self.memories.take(), self.instances.take());
         self.modules.take();
-        if self.running.get() > 0 {
+        if is_running {
             std::mem::forget((memories, instances));
+        } else {
+            drop((memories, instances));
         }
+        self.calls.close();
     }
 }
 

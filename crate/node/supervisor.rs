@@ -36,6 +36,7 @@ pub struct Supervisor<'a> {
 impl<'a> Supervisor<'a> {
     pub fn new(state: &'a State, scope: Scope, group: &'a Rc<Group>, scratch: &'a Scratch) -> Self {
         state.running.set(state.running.get() + 1);
+        group.count_running(1);
         let around = Deadline::begin(state, scratch);
         let interrupt = state.deadline.borrow().as_ref().map(|deadline| deadline.interrupt.clone());
         let handles = RenewedScope::new(scope);
@@ -85,6 +86,23 @@ pub struct Deadline {
 }
 
 impl Deadline {
+    pub fn new(at: Instant, interrupt: Arc<Interrupt>) -> Self {
+        Self { at, interrupt }
+    }
+
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// The moment that is so many ms away; `None` for 0, or if this clock cannot tell it: then it never comes.
+    pub fn after(timeout: f64) -> Option<Instant> {
+        if timeout > 0.0 {
+            Instant::now().checked_add(Duration::try_from_secs_f64(timeout / 1000.0).ok()?)
+        } else {
+            None
+        }
+    }
+
     /// Sets the deadline of a call that is about to run, if one stands in the scratch buffer that is before that of the call around
     /// it, and gives that one.
     #[inline]
@@ -95,8 +113,7 @@ impl Deadline {
 
     #[cold]
     fn begin_at(state: &State, timeout: f64) -> Option<Option<Self>> {
-        // One that this clock cannot tell never comes.
-        let at = Instant::now().checked_add(Duration::try_from_secs_f64(timeout / 1000.0).ok()?)?;
+        let at = Self::after(timeout)?;
         if state.deadline.borrow().as_ref().is_some_and(|around| around.at <= at) {
             return None;
         }
@@ -136,6 +153,7 @@ impl Host for Supervisor<'_> {
 impl Drop for Supervisor<'_> {
     fn drop(&mut self) {
         self.state.running.set(self.state.running.get() - 1);
+        self.group.count_running(-1);
         if let Some(around) = self.around.take() {
             self.state.deadline.replace(around);
         }

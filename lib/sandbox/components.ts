@@ -6,13 +6,14 @@
  */
 
 import { argumentError, type BufferSource, bytes, oneOf, uint32 } from '../arguments';
-import { InstantiationError, SandboxError } from '../errors';
-import { kindOf, native, translate } from '../native';
+import { InstantiationError, SandboxError, TrapError } from '../errors';
+import { kindOf, layout, native, scratchViews, translate } from '../native';
+import { callAsync, isAsyncStop, NONE, refuseInside } from './async_calls';
 import { BACKENDS, type Instantiate, MEM_UNLIMITED, type SandboxBackend, VERSIONS } from './backend';
 import { debug } from './debug';
 import { environmentInternals, type GuestEnvironment } from './environment';
-import { compile, type GuestModule } from './guest_module';
-import { directOf, instanceInternals, type SandboxInstance } from './instance';
+import { compile, compileError, type GuestModule, guestModule } from './guest_module';
+import { directOf, type InstanceParts, instanceInternals, type SandboxInstance } from './instance';
 import { type Memory, memoryInternals } from './memory';
 import {
   type CheckedOptions,
@@ -24,8 +25,11 @@ import {
 } from './options';
 import type { ProtocolPeer } from './peer';
 import { isStop, throwIfAborted, throwTimeout } from './stop';
-import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
+import type { AsyncSupervisorContext, SupervisorContext, SupervisorFuncIndex } from './supervisor';
 import { messageOf } from './supervisor_trap';
+
+const { words } = scratchViews;
+const { WORD_FUNC } = layout;
 
 /**
  * Opens {@link SandboxComponents} to the other files of `lib`. What these functions give is not handed out to a user, so that its
@@ -283,14 +287,71 @@ export class SandboxComponents<DT = undefined> {
     } catch (cause) {
       instanceInternals.dropUnlessHeld(instance);
       if (isStop(cause)) throw cause;
-      const reason = messageOf(cause);
-      debug('failed to run the start function: %s', reason);
-      throw new InstantiationError(`the start function trapped: ${reason}`, { kind: 'StartTrapped', cause });
+      throw startTrapped(cause);
     }
     return instance;
   }
 
+  /**
+   * Makes an instance as {@link SandboxComponents.instantiate} does, but compiles, links and runs its start function on a native
+   * thread. It waits its turn if an imported memory belongs to guests that are running.
+   *
+   * @returns as {@link SandboxComponents.instantiate}; it never throws, wrong arguments reject
+   */
+  async instantiateAsync(
+    version: Instantiate,
+    wasm: BufferSource,
+    env: GuestEnvironment,
+    ctx: SupervisorContext | AsyncSupervisorContext,
+    options?: InvokeOptions,
+  ): Promise<UnregisteredInstance> {
+    oneOf(version, 'version', VERSIONS);
+    // A copy, because the caller may write to it meanwhile.
+    const binary = bytes(wasm, 'wasm').slice();
+    environmentInternals.check(env, this);
+    directOf(ctx as SupervisorContext);
+    const limits = checkInvokeOptions(options);
+    const left = limitsOfStart(limits);
+    const { cache, budget } = this.#options;
+    const module = await callAsync({
+      running: undefined,
+      limits,
+      argument: 'wasm',
+      make: () => native.compileAsync(this.#engine, cache, binary, budget),
+      result: () => guestModule(words[WORD_FUNC]),
+      refused: compileError,
+    });
+    const { parts, memories } = this.#parts(version, module, env);
+    refuseInside(
+      [...new Uint32Array(memories.buffer)].filter((_, index) => module.imports[index].kind === 'memory'),
+      NONE,
+    );
+    const makeCall = (): number =>
+      native.instantiateAsync(module.id, this.#engine, version, memories, budget);
+    try {
+      const made = await instanceInternals.makeAsync(parts, ctx, left(), { makeCall, refused: linkError });
+      return new UnregisteredInstance(this, made);
+    } catch (error) {
+      if (!(error instanceof TrapError) || isAsyncStop(error, limits)) throw error;
+      throw startTrapped(error);
+    }
+  }
+
   #link(version: Instantiate, module: GuestModule, env: GuestEnvironment): SandboxInstance {
+    const { parts } = this.#parts(version, module, env);
+    try {
+      return instanceInternals.make(parts);
+    } catch (error) {
+      throw linkError(error);
+    }
+  }
+
+  /** Resolves the imports of a module. */
+  #parts(
+    version: Instantiate,
+    module: GuestModule,
+    env: GuestEnvironment,
+  ): { parts: InstanceParts; memories: Uint8Array } {
     const { imports } = module;
     const memories = imports.map(({ kind, module, name }) => {
       if (kind !== 'memory') return undefined;
@@ -310,21 +371,14 @@ export class SandboxComponents<DT = undefined> {
     for (const [index, memory] of memories.entries()) {
       if (memory !== undefined) numbers[index] = memoryInternals.id(memory, 'env');
     }
+    const bytesOfNumbers = new Uint8Array(numbers.buffer);
     const make = (wrapper: object): number =>
-      native.instantiate(wrapper, module.id, this.#engine, version, new Uint8Array(numbers.buffer));
+      native.instantiate(wrapper, module.id, this.#engine, version, bytesOfNumbers);
     const importedMemory = memories.find((memory) => memory !== undefined);
-    try {
-      return instanceInternals.make({
-        backend: this.backend,
-        module,
-        version,
-        functions,
-        importedMemory,
-        make,
-      });
-    } catch (error) {
-      throw linkError(error);
-    }
+    const { backend } = this;
+    const { budget } = this.#options;
+    const parts = { backend, module, version, functions, importedMemory, budget, make };
+    return { parts, memories: bytesOfNumbers };
   }
 }
 
@@ -357,6 +411,12 @@ function unresolved(
   const cause = new SandboxError(`the environment has no ${what} for the import ${module}.${name}`);
   debug('failed to instantiate: %s', cause.message);
   return new InstantiationError(cause.message, { kind, cause });
+}
+
+function startTrapped(cause: unknown): InstantiationError {
+  const reason = messageOf(cause);
+  debug('failed to run the start function: %s', reason);
+  return new InstantiationError(`the start function trapped: ${reason}`, { kind: 'StartTrapped', cause });
 }
 
 function linkError(error: unknown): unknown {

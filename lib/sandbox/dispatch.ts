@@ -10,7 +10,7 @@
 
 import { describe } from '../arguments';
 import { CodecError, InternalError, SandboxError, TrapError, type TrapKind, type WasmFrame } from '../errors';
-import { layout, native, scratchViews, setDispatch, translate } from '../native';
+import { layout, type NativeFailure, native, scratchViews, setDispatch, translate } from '../native';
 import { decodeDispatchResult, decodeDispatchResultV2 } from '../scale';
 import type { Value } from '../values';
 import { Instantiate } from './backend';
@@ -22,7 +22,7 @@ import type { Limits } from './options';
 import { packed } from './packed';
 import type { ProtocolPeer } from './peer';
 import { abortedOf, type Signals, throwReason, throwTimeout } from './stop';
-import type { SupervisorFuncIndex } from './supervisor';
+import type { AsyncSupervisorContext, SupervisorFuncIndex } from './supervisor';
 import { messageOf, SupervisorTrap } from './supervisor_trap';
 
 const { words, ints, longs, doubles } = scratchViews;
@@ -37,8 +37,11 @@ export type SupervisorResult =
   | { readonly gas: bigint; readonly value?: Value | undefined };
 
 /** A function of a `JsSupervisor`. */
-// biome-ignore lint/suspicious/noConfusingVoidType: a function without a return statement is a fine supervisor function
-export type SupervisorFunction = (args: Value[], call: SupervisorCall) => SupervisorResult | void;
+export type SupervisorFunction = (
+  args: Value[],
+  call: SupervisorCall,
+  // biome-ignore lint/suspicious/noConfusingVoidType: a function without a return statement is a fine supervisor function
+) => SupervisorResult | void | PromiseLike<SupervisorResult | void>;
 
 /** The running guest, as its calls need it. */
 export interface RunningGuest {
@@ -62,6 +65,8 @@ export interface Running {
   readonly peer: ProtocolPeer | undefined;
   /** The functions of a `JsSupervisor`. */
   readonly functions: readonly SupervisorFunction[];
+  /** In an asynchronous call: who takes the six steps, some of them by Promises. */
+  readonly asyncContext: AsyncSupervisorContext | undefined;
 }
 
 /** The signals of the calls that are on the stack, if they have any. */
@@ -75,8 +80,50 @@ let running: Running | undefined;
  * meanwhile is answered by `call`. `argument` is who is to blame if the native function refuses.
  */
 export function run(call: Running, enter: () => void, argument: string, limits: Limits | undefined): void {
+  if (asyncHooks !== undefined && running === undefined) {
+    asyncHooks.within(() => runLimited(call, enter, argument, limits));
+  } else if (limits === undefined && signals === undefined) runWithin(0, call, enter, argument);
+  else runWithSignals(call, enter, argument, limits);
+}
+
+function runLimited(call: Running, enter: () => void, argument: string, limits: Limits | undefined): void {
   if (limits === undefined && signals === undefined) runWithin(0, call, enter, argument);
   else runWithSignals(call, enter, argument, limits);
+}
+
+/** What `async_calls.ts` adds once there have been asynchronous calls: code may run inside one without being on its stack. */
+export interface AsyncHooks {
+  /** Runs a call with the limits of the asynchronous call that the running code belongs to, if it belongs to one. */
+  within(run: () => void): void;
+}
+
+let asyncHooks: AsyncHooks | undefined;
+
+export function setAsyncHooks(hooks: AsyncHooks): void {
+  asyncHooks = hooks;
+}
+
+/** The signals of the calls that the running code is part of. */
+export function currentSignals(): Signals | undefined {
+  return signals;
+}
+
+/** Whether code runs in a supervisor call. */
+export function isInCall(): boolean {
+  return running !== undefined;
+}
+
+/** Runs code as a part of a call that is not on the stack. */
+export function inCall<T>(call: Running | undefined, around: Signals | undefined, run: () => T): T {
+  const before = { running, signals };
+  running = call;
+  signals = around;
+  try {
+    return run();
+  } finally {
+    running = before.running;
+    signals = before.signals;
+  }
 }
 
 function runWithin(timeout: number, call: Running, enter: () => void, argument: string): void {
@@ -131,7 +178,7 @@ export interface SupervisorCall {
 }
 
 /** The call object of one call; properties are looked up when they are read, because most functions read none. */
-class GuestCall implements SupervisorCall {
+export class GuestCall implements SupervisorCall {
   readonly #gas: bigint | undefined;
   #guest: RunningGuest | undefined;
 
@@ -199,7 +246,14 @@ function trapIfAborted(): void {
   if (abortedOf(signals) !== undefined) throw new SupervisorTrap('the call was aborted');
 }
 
-setDispatch(dispatch);
+/** Takes the events of asynchronous calls. */
+let drain: () => void = () => {};
+
+export function setDrain(take: () => void): void {
+  drain = take;
+}
+
+setDispatch(dispatch, () => drain());
 
 /** Kept small, so that V8 inlines all of it. */
 function callDirectly(guest: RunningGuest, functions: readonly SupervisorFunction[], index: number): void {
@@ -256,7 +310,7 @@ export function callFunction(
   return result;
 }
 
-function noFunction(funcIdx: number): never {
+export function noFunction(funcIdx: number): never {
   throw new SupervisorTrap(`the supervisor has no function with the index ${funcIdx}`);
 }
 
@@ -281,12 +335,28 @@ export function checkedGas(gas: unknown, name: string): bigint {
   );
 }
 
-function isPromise(result: object): boolean {
+export function isPromise(result: object): boolean {
   return !('type' in result) && typeof (result as { then?: unknown }).then === 'function';
 }
 
+/**
+ * Thrown by a step that waits for a Promise: no failure. Once that is settled the steps run again, those that are done by what they
+ * came to then, see `async_peer.ts`.
+ */
+export const PENDING = Symbol('pending');
+
+/** Ends a step that has failed, unless it only waits. */
+function passPending(thrown: unknown): void {
+  if (thrown === PENDING) throw thrown;
+}
+
 /** The six steps, in their order, and what becomes of their failures. */
-function callByProtocol(guest: RunningGuest, peer: ProtocolPeer, index: number, hasGas: boolean): void {
+export function callByProtocol(
+  guest: RunningGuest,
+  peer: ProtocolPeer,
+  index: number,
+  hasGas: boolean,
+): void {
   const site = guest.sites[index];
   const taken = peer.take(site, hasGas);
   const size = site.sizeOfArguments(hasGas);
@@ -294,17 +364,20 @@ function callByProtocol(guest: RunningGuest, peer: ProtocolPeer, index: number, 
   try {
     args = peer.allocate(size);
   } catch (thrown) {
+    passPending(thrown);
     throw new SupervisorTrap("Can't allocate memory in supervisor for the arguments", { value: thrown });
   }
   try {
     peer.send(args, size, taken, site, hasGas);
   } catch (thrown) {
+    passPending(thrown);
     deallocate(peer, args, 'Failed deallocation after failed write of invoke arguments');
     throw new SupervisorTrap("Can't write invoke args into memory", { value: thrown });
   }
   try {
     peer.call(args, size, guest.functions[index]);
   } catch (thrown) {
+    passPending(thrown);
     deallocate(peer, args, 'Failed deallocation after invoke');
     throw thrown instanceof SupervisorTrap
       ? thrown
@@ -317,6 +390,7 @@ function callByProtocol(guest: RunningGuest, peer: ProtocolPeer, index: number, 
   try {
     answer = peer.receive(answerPtr, answerSize, taken);
   } catch (thrown) {
+    passPending(thrown);
     deallocate(peer, answerPtr, "Can't deallocate memory for dispatch thunk's result");
     throw new SupervisorTrap("Can't read the serialized result from dispatch thunk", { value: thrown });
   }
@@ -363,6 +437,7 @@ function deallocate(peer: ProtocolPeer, ptr: number, message: string): void {
   try {
     peer.deallocate(ptr);
   } catch (thrown) {
+    passPending(thrown);
     throw new SupervisorTrap(message, { value: thrown });
   }
 }
@@ -377,11 +452,19 @@ function decode<T>(decoder: (bytes: Uint8Array) => T, bytes: Uint8Array, message
 
 /** The error for a call that has just come back trapped. */
 function failure(): Error {
-  const { trap, message, frames, parked } = native.takeFailure();
+  const failed = native.takeFailure();
+  if (failed.trap === 'interrupted') throwTimeout(trapError(failed, undefined) as TrapError);
+  return trapError(failed, failed.parked);
+}
+
+/** The error for a trap; `parked` is what was thrown in a supervisor call, if that is why. */
+export function trapError(
+  { trap, message, frames }: NativeFailure,
+  parked: { readonly thrown: unknown } | undefined,
+): Error {
   if (trap === 'internal') return new InternalError(message);
   const kind = trap as TrapKind;
   const wasmStack: readonly WasmFrame[] = frames;
-  if (kind === 'interrupted') throwTimeout(new TrapError(message, { trap: kind, wasmStack }));
   if (parked === undefined) return new TrapError(message, { trap: kind, wasmStack });
   const thrown = parked.thrown;
   if (!(thrown instanceof SupervisorTrap)) {

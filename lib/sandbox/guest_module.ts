@@ -98,10 +98,20 @@ export function compile(engine: number, cache: number, wasm: Uint8Array): GuestM
   try {
     id = native.compile(engine, cache, wasm);
   } catch (error) {
-    if (kindOf(error) !== 'module') throw translate(error, 'wasm');
-    debug('failed to create module: %s', (error as Error).message);
-    throw new InstantiationError((error as Error).message, { kind: 'ModuleDecoding', cause: error });
+    throw compileError(error);
   }
+  return guestModule(id);
+}
+
+/** What a failed compilation becomes. */
+export function compileError(error: unknown): unknown {
+  if (kindOf(error) !== 'module') return translate(error, 'wasm');
+  debug('failed to create module: %s', (error as Error).message);
+  return new InstantiationError((error as Error).message, { kind: 'ModuleDecoding', cause: error });
+}
+
+/** The compiled module with that native number. */
+export function guestModule(id: number): GuestModule {
   let module = known.get(id);
   if (module === undefined) {
     module = new GuestModule(id);

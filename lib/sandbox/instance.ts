@@ -4,6 +4,7 @@ import { argumentError, array, string } from '../arguments';
 import { ArgumentError, NoExportError } from '../errors';
 import { layout, native, scratchViews, sweepAfter, translate } from '../native';
 import { toValue, type Value } from '../values';
+import { callAsync, refuseInside } from './async_calls';
 import type { Instantiate, SandboxBackend } from './backend';
 import { type Running, type RunningGuest, run as runGuest } from './dispatch';
 import type { ExportDescription, ExportedFunction, GuestModule } from './guest_module';
@@ -18,7 +19,12 @@ import { directFunctions } from './js_supervisor';
 import { type Memory, memoryInternals } from './memory';
 import { checkInvokeOptions, type InvokeOptions, type Limits } from './options';
 import { ContextPeer, type ProtocolPeer } from './peer';
-import { checkSupervisor, type SupervisorContext, type SupervisorFuncIndex } from './supervisor';
+import {
+  type AsyncSupervisorContext,
+  checkSupervisor,
+  type SupervisorContext,
+  type SupervisorFuncIndex,
+} from './supervisor';
 
 const { words } = scratchViews;
 const { WORD_INSTANCE, WORD_FUNC, WORD_COUNT } = layout;
@@ -36,12 +42,21 @@ export interface InstanceParts {
   readonly functions: readonly SupervisorFuncIndex[];
   /** Memory 0 if it is imported. */
   readonly importedMemory: Memory | undefined;
+  /** The native number of the threads that asynchronous calls may hold. */
+  readonly budget: number;
   readonly make: (wrapper: object) => number;
 }
 
 /** Opens a {@link SandboxInstance} to `components.ts`. */
 export interface InstanceInternals {
   make(parts: InstanceParts): SandboxInstance;
+  /** Makes one on a native thread, by a native call, and runs its start function there. */
+  makeAsync(
+    parts: InstanceParts,
+    ctx: SupervisorContext | AsyncSupervisorContext,
+    limits: Limits | undefined,
+    native: { makeCall(): number; refused(error: unknown): unknown },
+  ): Promise<SandboxInstance>;
   /** Runs the start function, if there is one. */
   start(instance: SandboxInstance, ctx: SupervisorContext, limits: Limits | undefined): void;
   /** The same for a supervisor that is no `SupervisorContext`. */
@@ -80,6 +95,7 @@ export class SandboxInstance {
   readonly #guest: RunningGuest;
   readonly #memories = new Map<string, Memory>();
   readonly #importedMemory: Memory | undefined;
+  readonly #budget: number;
   #running: Running | undefined;
   #lastName = '';
   #lastFunction: ExportedFunction | undefined;
@@ -87,8 +103,9 @@ export class SandboxInstance {
   #isHeld = false;
   #isStarted = false;
 
-  private constructor({ backend, module, version, functions, importedMemory }: InstanceParts) {
+  private constructor({ backend, module, version, functions, importedMemory, budget }: InstanceParts) {
     this.#backend = backend;
+    this.#budget = budget;
     this.#module = module;
     this.#guest = {
       version,
@@ -105,10 +122,18 @@ export class SandboxInstance {
     instanceInternals = {
       make(parts) {
         const instance = new SandboxInstance(parts);
-        instance.#id = parts.make(instance);
-        if (parts.importedMemory !== undefined) memoryInternals.retain(parts.importedMemory);
-        sweepAfter(instance);
+        instance.#adopt(parts.make);
         return instance;
+      },
+      async makeAsync(parts, ctx, limits, { makeCall, refused }) {
+        const instance = new SandboxInstance(parts);
+        const result = (call: number): SandboxInstance => {
+          instance.#adopt((wrapper) => native.adoptInstance(wrapper, call));
+          instance.#isStarted = true;
+          return instance;
+        };
+        const running = instance.#asyncRunningFor(ctx);
+        return callAsync({ running, limits, argument: 'wasm', make: makeCall, result, refused });
       },
       start: (instance, ctx, limits) => instance.#start(instance.#runningFor(ctx), limits),
       startBy: (instance, peer) => instance.#start(instance.#runningBy(peer), undefined),
@@ -177,6 +202,52 @@ export class SandboxInstance {
     if (results.length === 0) return undefined;
     if (results.length === 1) return readSlot(results[0], 0);
     return results.map(readSlot);
+  }
+
+  /**
+   * Calls an exported function on a native thread. The event loop stays free while the guest computes, and supervisor functions may
+   * return Promises. Calls of instances that share a memory run one after another, in the order in which they were made; all
+   * others run side by side.
+   *
+   * While the call runs, this instance and those that share its memory throw `BusyError`, except during their supervisor calls. A call
+   * that is made inside a supervisor call of its own guest rejects with `BusyError`, because to wait for it there would never end.
+   *
+   * @param exportName - the name of the function
+   * @param args - its arguments, of exactly its types
+   * @param ctx - runs the supervisor functions
+   * @returns as {@link SandboxInstance.invoke}; it never throws, wrong arguments reject
+   * @example
+   * ```ts
+   * const fetched = supervisor.define(async ([id]) => Value.I32((await load(Value.toNumber(id))).length));
+   * await instance.invokeAsync('run', [], supervisor, { timeout: 1000 });
+   * ```
+   */
+  async invokeAsync(
+    exportName: string,
+    args: readonly Value[],
+    ctx: SupervisorContext | AsyncSupervisorContext,
+    options?: InvokeOptions,
+  ): Promise<Value | Value[] | undefined> {
+    const fn = this.#function(exportName);
+    const payloads = checkArguments(fn, args);
+    const limits = checkInvokeOptions(options);
+    const running = this.#asyncRunningFor(ctx);
+    refuseInside([], this.#id);
+    const make = (): number => {
+      words[WORD_INSTANCE] = this.#id;
+      words[WORD_FUNC] = fn.index;
+      words[WORD_COUNT] = fn.slots;
+      payloads.forEach((payload, index) => {
+        writeSlot(fn.parameters[index], index, payload);
+      });
+      return native.invokeAsync(this.#budget);
+    };
+    const result = (): Value | Value[] | undefined => {
+      const values = fn.results.map(readSlot);
+      return values.length > 1 ? values : values[0];
+    };
+    const refused = (error: unknown): unknown => translate(error, 'exportName');
+    return callAsync({ running, limits, argument: 'exportName', make, result, refused });
   }
 
   /**
@@ -267,15 +338,30 @@ export class SandboxInstance {
     if (last !== undefined && last.ctx === ctx) return last;
     const isChecked = functions === undefined;
     const peer = isChecked ? new ContextPeer(ctx) : undefined;
-    this.#running = { guest: this.#guest, ctx, isChecked, peer, functions: functions ?? [] };
+    this.#running = {
+      guest: this.#guest,
+      ctx,
+      isChecked,
+      peer,
+      functions: functions ?? [],
+      asyncContext: undefined,
+    };
     return this.#running;
+  }
+
+  #asyncRunningFor(ctx: SupervisorContext | AsyncSupervisorContext): Running {
+    const functions = directOf(ctx as SupervisorContext);
+    const asyncContext = functions === undefined ? (ctx as AsyncSupervisorContext) : undefined;
+    const guest = this.#guest;
+    return { guest, ctx, isChecked: false, peer: undefined, functions: functions ?? [], asyncContext };
   }
 
   /** The same for a supervisor that is no `SupervisorContext`. */
   #runningBy(peer: ProtocolPeer): Running {
     const last = this.#running;
     if (last !== undefined && last.ctx === peer) return last;
-    this.#running = { guest: this.#guest, ctx: peer, isChecked: false, peer, functions: [] };
+    const guest = this.#guest;
+    this.#running = { guest, ctx: peer, isChecked: false, peer, functions: [], asyncContext: undefined };
     return this.#running;
   }
 
@@ -285,6 +371,12 @@ export class SandboxInstance {
       run(call, native.start, 'wasm', limits);
     }
     this.#isStarted = true;
+  }
+
+  #adopt(make: (wrapper: object) => number): void {
+    this.#id = make(this);
+    if (this.#importedMemory !== undefined) memoryInternals.retain(this.#importedMemory);
+    sweepAfter(this);
   }
 
   #ownMemory0(): Memory | undefined {

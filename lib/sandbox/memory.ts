@@ -143,7 +143,7 @@ export class Memory {
       return dest;
     }
     // Checked before anything of that size is made; the memory cannot shrink in between.
-    const bytesNow = native.memoryBytes(this.#id);
+    const bytesNow = this.#bytesNow('addr');
     if (address + length > bytesNow) {
       const message = `memory read is out of bounds: ${length} bytes at ${address}, size ${bytesNow}`;
       throw new ArgumentError(message, { argument: 'addr' });
@@ -207,7 +207,7 @@ export class Memory {
 
   /** The size in pages of 64 KiB. Mirrors `MemoryTransfer::memory_size`. */
   memorySize(): number {
-    return native.memoryBytes(this.#id) / PAGE_BYTES;
+    return this.#bytesNow('memorySize') / PAGE_BYTES;
   }
 
   /**
@@ -259,6 +259,14 @@ export class Memory {
       return buffer === undefined ? undefined : new Uint8Array(buffer);
     } catch (error) {
       throw translate(error, 'memory');
+    }
+  }
+
+  #bytesNow(argument: string): number {
+    try {
+      return native.memoryBytes(this.#id);
+    } catch (error) {
+      throw translate(error, argument);
     }
   }
 

@@ -18,6 +18,11 @@ export interface SandboxOptions {
   readonly compiler?: 'cranelift' | 'singlepass';
   /** Where compiled modules are kept; false keeps none. Default: one cache in memory for the whole process. */
   readonly cache?: ModuleCache | false;
+  /**
+   * The most native threads that asynchronous calls may hold at once, 1 to 4,096; calls beyond that wait. Guests on wasmer hold one while they
+   * wait for a Promise, guests on wasmi do not. As many guests compute at once as there are cores. Default 1,024.
+   */
+  readonly threads?: number;
 }
 
 /**
@@ -80,17 +85,32 @@ export class ModuleCache {
 const DEFAULT_ENTRIES = 256;
 const MOST_ENTRIES = 65_536;
 
+const DEFAULT_THREADS = 1024;
+const MOST_THREADS = 4096;
+
 /** The native numbers that options come to. */
 export interface CheckedOptions {
   readonly optLevel: 'none' | 'speed';
   readonly interruptible: boolean;
   readonly cache: number;
+  /** A budget of native threads. */
+  readonly budget: number;
 }
 
 /** Checks the options of components. */
 export function checkSandboxOptions(options: SandboxOptions | undefined): CheckedOptions {
-  const given = knownOptions(options, 'options', ['optLevel', 'interruptible', 'compiler', 'cache']);
+  const given = knownOptions(options, 'options', [
+    'optLevel',
+    'interruptible',
+    'compiler',
+    'cache',
+    'threads',
+  ]);
   const { optLevel = 'speed', interruptible = true, compiler = 'cranelift', cache } = given;
+  const threads = uint32(given.threads ?? DEFAULT_THREADS, 'options.threads');
+  if (threads < 1 || threads > MOST_THREADS) {
+    throw argumentError('options.threads', `an integer from 1 to ${MOST_THREADS}`, threads);
+  }
   if (oneOf(compiler, 'options.compiler', ['cranelift', 'singlepass']) === 'singlepass') {
     throw new ArgumentError('options.compiler must be cranelift: this build has no singlepass', {
       argument: 'options.compiler',
@@ -100,6 +120,7 @@ export function checkSandboxOptions(options: SandboxOptions | undefined): Checke
     optLevel: oneOf(optLevel, 'options.optLevel', ['none', 'speed']),
     interruptible: boolean(interruptible, 'options.interruptible'),
     cache: cache === undefined ? DEFAULT_CACHE : cache === false ? NO_CACHE : cacheId(cache),
+    budget: native.newBudget(threads),
   };
 }
 

@@ -55,12 +55,21 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 
 /** Ends a call for its deadline, or that of a call around it. */
 export function throwTimeout(cause: TrapError | undefined): never {
-  const thrown = new SandboxError('the call has taken longer than its timeout', {
+  const thrown = timeoutError(cause);
+  lastStop = { thrown };
+  throw thrown;
+}
+
+export function timeoutError(cause: TrapError | undefined): SandboxError {
+  return new SandboxError('the call has taken longer than its timeout', {
     code: 'ERR_SANDBOX_TIMEOUT',
     ...(cause === undefined ? {} : { cause }),
   });
-  lastStop = { thrown };
-  throw thrown;
+}
+
+/** Why a signal was aborted. */
+export function reason(signal: AbortSignal): unknown {
+  return reasonOf(signal);
 }
 
 /** Whether this is what the last stopped call has thrown. */

@@ -52,6 +52,27 @@ export interface SupervisorContext {
 }
 
 /**
+ * A {@link SupervisorContext} for asynchronous calls: each method may also return a Promise of its result. A rejection is like a throw.
+ *
+ * @example
+ * ```ts
+ * await instance.invokeAsync('run', [], { ...supervisor, invoke: async (ptr, len, funcIdx) => await answer(ptr, len, funcIdx) });
+ * ```
+ */
+export interface AsyncSupervisorContext {
+  invoke(
+    invokeArgsPtr: number,
+    invokeArgsLen: number,
+    funcIdx: SupervisorFuncIndex,
+  ): bigint | PromiseLike<bigint>;
+  readMemoryInto(address: number, dest: Uint8Array): void | PromiseLike<void>;
+  readMemory?(address: number, size: number): Uint8Array | PromiseLike<Uint8Array>;
+  writeMemory(address: number, data: Uint8Array): void | PromiseLike<void>;
+  allocateMemory(size: number): number | PromiseLike<number>;
+  deallocateMemory(ptr: number): void | PromiseLike<void>;
+}
+
+/**
  * Checks that something has the methods of a supervisor.
  *
  * @internal

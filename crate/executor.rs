@@ -1,0 +1,299 @@
+//! Asynchronous calls: guests run on threads of a [`pool::Pool`], and what they ask of their supervisor goes to the JavaScript thread
+//! and back through an [`exchange::Exchange`].
+//!
+//! A call belongs to one realm, which nobody else uses meanwhile ([`lease::Lease`]). When the supervisor takes its time, a guest of an
+//! engine that can suspend leaves its thread; another waits on it. How the JavaScript thread is told is the business of a
+//! [`Port`].
+
+pub mod exchange;
+pub mod handover;
+pub mod lease;
+pub mod pool;
+
+/// What `handover.rs` is made of, so that the model can put other things in its place.
+mod sync {
+    use std::sync::PoisonError;
+    pub use std::{
+        hint::spin_loop,
+        sync::{
+            Condvar, Mutex, MutexGuard,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
+
+    pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use self::{
+    exchange::{Exchange, LeftCall},
+    lease::Lease,
+    pool::{Budget, NoThread, Pool},
+};
+use crate::{
+    engine::Engine,
+    error::{HostTrap, InstantiateError, Trap, TrapCode},
+    interrupt::Interrupt,
+    module::Module,
+    realm::{Answer, Entry, Host, HostCall, Import, Slots, Suspended, Version, panic_message},
+};
+
+/// The number of a call, which no other call of its port ever has.
+pub type CallId = u32;
+
+/// The way to the JavaScript thread. When there is no such thread any more, it drops what it is given.
+pub trait Port: Send + Sync {
+    /// The guest of that call has called its supervisor. `false` if nobody will answer.
+    fn asked(&self, call: CallId) -> bool;
+
+    /// The call is over.
+    fn done(&self, call: CallId, finished: Finished);
+}
+
+/// A call that is over.
+pub struct Finished {
+    pub outcome: Outcome,
+    /// The results.
+    pub slots: Slots,
+    /// To be dropped by whoever takes this.
+    pub lease: Box<dyn LeaseBack>,
+}
+
+/// A lease on its way back.
+pub trait LeaseBack: Send {}
+impl<E: Engine> LeaseBack for Lease<E> {}
+
+/// How a call has ended.
+pub enum Outcome {
+    Returned(Result<(), Trap>),
+    /// An instance was made, by its index in the realm, and its start function has run.
+    Instantiated(u32, Result<(), Trap>),
+    NotInstantiated(InstantiateError),
+}
+
+/// What a call begins with.
+pub enum Begin<E: Engine> {
+    Call { instance: u32, export: u32 },
+    Instantiate { module: Arc<Module<E>>, version: Version, imports: Vec<Import> },
+}
+
+/// How long a guest's thread looks for an answer before it leaves or sleeps: longer where that has paid, down to almost nothing
+/// where it has not. Shared by the guests of one port.
+#[derive(Debug)]
+pub struct Patience(AtomicU32);
+
+impl Patience {
+    const MOST_MICROS: u32 = 50;
+    const LEAST_MICROS: u32 = 2;
+
+    fn get(&self) -> Duration {
+        Duration::from_micros(u64::from(self.0.load(Ordering::Relaxed)))
+    }
+
+    fn has_paid(&self, has_paid: bool) {
+        let micros = self.0.load(Ordering::Relaxed);
+        let next = if has_paid { micros * 2 } else { micros / 2 }.clamp(Self::LEAST_MICROS, Self::MOST_MICROS);
+        if next != micros {
+            self.0.store(next, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(AtomicU32::new(Self::MOST_MICROS))
+    }
+}
+
+/// What all calls of a port share.
+pub struct Context {
+    pub port: Arc<dyn Port>,
+    pub patience: Patience,
+}
+
+/// An asynchronous call.
+pub struct Call<E: Engine> {
+    id: CallId,
+    context: Arc<Context>,
+    budget: Arc<Budget>,
+    exchange: Arc<Exchange>,
+    interrupt: Arc<Interrupt>,
+    realm: Lease<E>,
+    slots: Slots,
+    /// Once there is one.
+    instance: Option<u32>,
+    next: Next<E>,
+}
+
+enum Next<E: Engine> {
+    Begin(Begin<E>),
+    Resume(Suspended<E>),
+    /// It is being run, or over.
+    Nothing,
+}
+
+impl<E: Engine> Call<E> {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        id: CallId,
+        context: Arc<Context>,
+        budget: Arc<Budget>,
+        exchange: Arc<Exchange>,
+        interrupt: Arc<Interrupt>,
+        realm: Lease<E>,
+        slots: Slots,
+        begin: Begin<E>,
+    ) -> Box<Self> {
+        Box::new(Self {
+            id,
+            context,
+            budget,
+            exchange,
+            interrupt,
+            realm,
+            slots,
+            instance: None,
+            next: Next::Begin(begin),
+        })
+    }
+
+    /// Has a thread of the pool run it.
+    pub fn submit(self: Box<Self>) -> Result<(), NoThread> {
+        let budget = self.budget.clone();
+        budget.submit(Box::new(move || self.run()))
+    }
+
+    fn run(mut self: Box<Self>) {
+        let Self { id, context, exchange, interrupt, realm, slots, instance, next, .. } = &mut *self;
+        let host = &mut PoolHost { id: *id, context, exchange, interrupt, may_leave: E::SUSPENDS };
+        let next = std::mem::replace(next, Next::Nothing);
+        let run = || match next {
+            Next::Begin(Begin::Call { instance, export }) => {
+                realm.call_suspendable(instance, Entry::Export(export), slots, host).map_err(Failed::Trapped)
+            }
+            Next::Begin(Begin::Instantiate { module, version, imports }) => {
+                let index = realm.instantiate(&module, version, &imports).map_err(Failed::NotInstantiated)?;
+                *instance = Some(index);
+                realm.call_suspendable(index, Entry::Start, slots, host).map_err(Failed::Trapped)
+            }
+            Next::Resume(suspended) => go_on(realm, suspended, exchange, slots, host).map_err(Failed::Trapped),
+            Next::Nothing => Ok(None),
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+            let message = format!("the engine panicked: {}", panic_message(&*panic));
+            Err(Failed::Trapped(Trap::with_message(TrapCode::Internal, message)))
+        });
+        match outcome {
+            Ok(Some(suspended)) => {
+                self.next = Next::Resume(suspended);
+                let exchange = self.exchange.clone();
+                exchange.leave(self);
+            }
+            Ok(None) => self.finish(Ok(())),
+            Err(failed) => self.finish(Err(failed)),
+        }
+    }
+
+    fn finish(self, outcome: Result<(), Failed>) {
+        let outcome = match (outcome, self.instance) {
+            (Err(Failed::NotInstantiated(error)), _) => Outcome::NotInstantiated(error),
+            (Err(Failed::Trapped(trap)), Some(instance)) => Outcome::Instantiated(instance, Err(trap)),
+            (Err(Failed::Trapped(trap)), None) => Outcome::Returned(Err(trap)),
+            (Ok(()), Some(instance)) => Outcome::Instantiated(instance, Ok(())),
+            (Ok(()), None) => Outcome::Returned(Ok(())),
+        };
+        let finished = Finished { outcome, slots: self.slots, lease: Box::new(self.realm) };
+        self.context.port.done(self.id, finished);
+    }
+}
+
+enum Failed {
+    Trapped(Trap),
+    NotInstantiated(InstantiateError),
+}
+
+impl<E: Engine> LeftCall for Call<E> {
+    fn go_on(self: Box<Self>) {
+        // It has been on a thread before, and the pool keeps its last one.
+        let _ = self.submit();
+    }
+
+    fn give_up(mut self: Box<Self>, failure: HostTrap) {
+        // What is suspended belongs to the realm, so it goes before that.
+        self.next = Next::Nothing;
+        self.finish(Err(Failed::Trapped(failure.into())));
+    }
+}
+
+fn go_on<E: Engine>(
+    realm: &Lease<E>,
+    suspended: Suspended<E>,
+    exchange: &Exchange,
+    slots: &mut Slots,
+    host: &mut PoolHost<'_>,
+) -> Result<Option<Suspended<E>>, Trap> {
+    let asked = exchange.take_answer().map_err(|trap| Trap::from(*trap))?;
+    let answer = Answer { site: asked.site, gas: asked.gas, results: &asked.slots };
+    realm.resume(suspended, answer, slots, host)
+}
+
+/// Takes what a guest asks to the JavaScript thread.
+struct PoolHost<'a> {
+    id: CallId,
+    context: &'a Context,
+    exchange: &'a Exchange,
+    interrupt: &'a Arc<Interrupt>,
+    /// Whether its engine can leave a call and come back to it.
+    may_leave: bool,
+}
+
+impl Host for PoolHost<'_> {
+    fn call(&mut self, call: HostCall<'_>) -> Result<(), Box<HostTrap>> {
+        let Context { port, patience } = self.context;
+        self.exchange.ask(&call);
+        if !port.asked(self.id) {
+            return Err(Box::new(HostTrap::Interrupted));
+        }
+        let may_leave = self.may_leave;
+        let mut looks = 0_u32;
+        let mut until = None;
+        let mut has_given_up = false;
+        let keep_looking = || {
+            looks += 1;
+            // The clock takes as long as a few looks.
+            if !looks.is_multiple_of(16) {
+                return true;
+            }
+            // Somebody else could use this thread.
+            if may_leave && Pool::get().is_short() {
+                has_given_up = true;
+                return false;
+            }
+            let now = Instant::now();
+            let until = *until.get_or_insert_with(|| now + patience.get());
+            has_given_up = now >= until;
+            !has_given_up
+        };
+        let outcome = self.exchange.wait(call, may_leave, keep_looking);
+        patience.has_paid(!has_given_up);
+        outcome
+    }
+
+    fn interrupt(&self) -> Option<Arc<Interrupt>> {
+        Some(self.interrupt.clone())
+    }
+}

@@ -1,0 +1,150 @@
+//! The native functions of asynchronous calls. Typed and described for TypeScript in `lib/native.ts`.
+
+use super::{
+    calls::{What, Work},
+    functions::{engine_at, linking},
+    raw::{Arguments, Outcome, Registrar, Scope, Throw},
+    scratch::{
+        MAX_SLOTS, WORD_CALL, WORD_COUNT, WORD_FUNC, WORD_HAS_THROWN, WORD_INSTANCE, WORD_IS_NEW_TURN, WORD_LOOKS,
+    },
+    state::State,
+};
+use crate::{
+    executor::pool::{Budget, Pool},
+    realm::Slots,
+};
+
+/// Puts these functions on `exports`.
+pub fn register(registrar: &Registrar) {
+    registrar.function("newBudget", new_budget);
+    registrar.function("compileAsync", compile_async);
+    registrar.function("instantiateAsync", instantiate_async);
+    registrar.function("adoptInstance", adopt_instance);
+    registrar.function("invokeAsync", invoke_async);
+    registrar.function("hasTurn", has_turn);
+    registrar.function("within", within);
+    registrar.function("stopCall", stop_call);
+    registrar.function("throwRefusal", throw_refusal);
+    registrar.function("countThreadsForTests", count_threads_for_tests);
+    registrar.hot_function("nextEvent", next_event);
+    registrar.hot_function("answer", answer);
+    registrar.hot_function("putOff", put_off);
+}
+
+/// `newBudget(threads)`: the number of a budget of so many native threads.
+fn new_budget(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let budget = Budget::new(arguments.u32(scope, 0)? as usize);
+    let mut budgets = state.calls.budgets.borrow_mut();
+    budgets.push(budget);
+    Ok(Some(scope.number((budgets.len() - 1) as f64)))
+}
+
+fn budget_at(state: &State, number: u32) -> Result<std::sync::Arc<Budget>, Throw> {
+    let budgets = state.calls.budgets.borrow();
+    budgets.get(number as usize).cloned().ok_or_else(|| Throw::internal("no such budget"))
+}
+
+/// `compileAsync(engine, cache | NO_CACHE, wasm, budget)`: the number of a call that ends with the number of a module. Its
+/// timeout is in the scratch buffer.
+fn compile_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let engine = engine_at(state, arguments.u32(scope, 0)?)?;
+    let cache = state.caches.borrow().get(arguments.u32(scope, 1)? as usize).cloned();
+    // SAFETY: copied at once.
+    let wasm = unsafe { arguments.bytes(scope, 2) }?.to_vec();
+    let budget = budget_at(state, arguments.u32(scope, 3)?)?;
+    let compile = move || engine.compile(&wasm, cache.as_deref());
+    let call = state.calls.compile(state, scope, &*state.scratch()?, &budget, compile)?;
+    Ok(Some(scope.number(f64::from(call))))
+}
+
+/// `instantiateAsync(module, engine, version, memories, budget)`: the number of a call that ends with an instance, whose start
+/// function has run, to be adopted. Its timeout is in the scratch buffer.
+fn instantiate_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    state.sweep_if_due(scope);
+    let engine = engine_at(state, arguments.u32(scope, 1)?)?;
+    let linking = linking(state, scope, arguments, [0, 2, 3])?;
+    let budget = budget_at(state, arguments.u32(scope, 4)?)?;
+    let work = Work { budget, slots: Slots::new(0), what: What::Instantiate { engine, linking } };
+    let call = state.calls.enter(state, scope, &*state.scratch()?, work)?;
+    Ok(Some(scope.number(f64::from(call))))
+}
+
+/// `adoptInstance(wrapper, call)`: the number of the instance with which that call has ended.
+fn adopt_instance(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let made = state.calls.take_made(arguments.u32(scope, 1)?);
+    let (group, index) = made.ok_or_else(|| Throw::internal("that call has made no instance"))?;
+    let number = state.add(&state.instances, scope, group, index, arguments.get(0))?;
+    Ok(Some(scope.number(f64::from(number))))
+}
+
+/// `invokeAsync(budget)`: the number of a call of export `WORD_FUNC` of instance `WORD_INSTANCE` with `WORD_COUNT` slots.
+fn invoke_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let scratch = state.scratch()?;
+    let budget = budget_at(state, arguments.u32(scope, 0)?)?;
+    let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
+    let export = scratch.read_word(WORD_FUNC);
+    let count = scratch.read_word(WORD_COUNT) as usize;
+    if count > MAX_SLOTS {
+        return Err(Throw::internal("too many slots"));
+    }
+    let mut slots = Slots::new(count);
+    scratch.read_slots(&mut slots);
+    let work = Work { budget, slots, what: What::Call { group, instance, export } };
+    let call = state.calls.enter(state, scope, &scratch, work)?;
+    Ok(Some(scope.number(f64::from(call))))
+}
+
+/// `hasTurn(call, memories, instance | NONE)`: whether it is that call's turn in the group of that instance or of one of those memories.
+fn has_turn(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let call = arguments.u32(scope, 0)?;
+    let memory = arguments.u32(scope, 1)?;
+    let instance = arguments.u32(scope, 2)?;
+    let (table, id) = if instance == u32::MAX { (&state.memories, memory) } else { (&state.instances, instance) };
+    let (group, _) = state.entry(table, id)?;
+    Ok(Some(scope.boolean(state.calls.has_turn(call, &group))))
+}
+
+/// `within(call | 0)`: what runs from here on must end with that call, if that has a deadline.
+fn within(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    state.deadline.replace(state.calls.deadline_of(arguments.u32(scope, 0)?));
+    Ok(None)
+}
+
+/// `stopCall(call)`: ends it as soon as that can be, like a timeout.
+fn stop_call(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    state.calls.stop(arguments.u32(scope, 0)?);
+    Ok(None)
+}
+
+/// `throwRefusal()`: throws why the call was refused that `nextEvent` has just told of.
+fn throw_refusal(state: &State, _scope: Scope, _arguments: &Arguments) -> Outcome {
+    Err(state.take_refusal().unwrap_or_else(|| Throw::internal("nothing was refused")))
+}
+
+/// `nextEvent()`: the next event of asynchronous calls.
+fn next_event(state: &State, scope: Scope) -> Outcome {
+    let scratch = state.scratch()?;
+    let is_new_turn = scratch.read_word(WORD_IS_NEW_TURN) != 0;
+    let looks = scratch.read_word(WORD_LOOKS) != 0;
+    state.calls.next(state, scope, &scratch, is_new_turn, looks);
+    Ok(None)
+}
+
+/// `answer()`: the results for the guest of `WORD_CALL` are in the slots, unless `WORD_HAS_THROWN`.
+fn answer(state: &State, scope: Scope) -> Outcome {
+    let scratch = state.scratch()?;
+    let has_thrown = scratch.read_word(WORD_HAS_THROWN) != 0;
+    state.calls.answer(scope, &scratch, scratch.read_word(WORD_CALL), has_thrown);
+    Ok(None)
+}
+
+/// `putOff()`: the answer for the guest of `WORD_CALL` comes later.
+fn put_off(state: &State, scope: Scope) -> Outcome {
+    state.calls.put_off(scope, state.scratch()?.read_word(WORD_CALL));
+    Ok(None)
+}
+
+/// `countThreadsForTests()`: how many threads the pool of the process has.
+fn count_threads_for_tests(_state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
+    Ok(Some(scope.number(Pool::get().thread_count() as f64)))
+}

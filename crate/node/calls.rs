@@ -1,0 +1,585 @@
+//! The asynchronous calls of one JavaScript environment: from the moment they are made until JavaScript is told how they have ended.
+//! TypeScript's side is `lib/sandbox/async_calls.ts`.
+//!
+//! Everything here happens on the JavaScript thread. It is told by its [`JsPort`] what guests ask and which calls are over;
+//! TypeScript takes these events one by one ([`Calls::next`]), answers ([`Calls::answer`], [`Calls::put_off`]), and stops calls
+//! ([`Calls::stop`]).
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    backend::{AnyEngine, AnyModule, AnyRealm, with_module},
+    group::Group,
+    linking::Linking,
+    port::{Event, JsPort},
+    raw::{Reference, Scope, Throw, shut_down_before},
+    scratch::{
+        EVENT_ASKED, EVENT_DONE, EVENT_NONE, EVENT_REFUSED, EVENT_TIME_OVER, EVENT_TRAPPED, Scratch, WORD_CALL,
+        WORD_EVENT, WORD_FUNC, WORD_HAS_GAS,
+    },
+    state::{State, release_if_last},
+    supervisor::Deadline,
+};
+use crate::{
+    engine::{wasmer::Wasmer, wasmi::Wasmi},
+    error::{CompileError, HostTrap, Trap, TrapCode},
+    executor::{
+        Begin, Call, CallId, Context, Finished, Outcome, Patience,
+        exchange::{Exchange, Held},
+        lease::Lease,
+        pool::{Budget, NoThread},
+    },
+    interrupt::Interrupt,
+    realm::{Realm, Slots, panic_message},
+};
+
+/// The asynchronous calls of an environment.
+#[derive(Default)]
+pub struct Calls {
+    /// Made with the first call.
+    port: RefCell<Option<Arc<JsPort>>>,
+    context: RefCell<Option<Arc<Context>>>,
+    pending: RefCell<HashMap<CallId, Pending>>,
+    /// Instances that were made, until TypeScript has adopted them.
+    made: RefCell<HashMap<CallId, (Rc<Group>, u32)>>,
+    pub budgets: RefCell<Vec<Arc<Budget>>>,
+    last_id: Cell<CallId>,
+    /// When the event loop had its last turn.
+    turn_began: Cell<Option<Instant>>,
+    events_in_turn: Cell<u32>,
+    /// How long it pays to look for the next event, in µs.
+    look_micros: Cell<u32>,
+}
+
+/// A call that is not over.
+struct Pending {
+    interrupt: Arc<Interrupt>,
+    deadline: Option<Instant>,
+    stage: Stage,
+}
+
+enum Stage {
+    Compiling,
+    /// Another call has its group.
+    Waiting(Work),
+    /// Its guest is running or waits for its supervisor.
+    Running {
+        group: Rc<Group>,
+        extra_bytes: u64,
+    },
+}
+
+/// What a call is to do once it is its turn.
+pub struct Work {
+    pub budget: Arc<Budget>,
+    pub slots: Slots,
+    pub what: What,
+}
+
+pub enum What {
+    Call { group: Rc<Group>, instance: u32, export: u32 },
+    Instantiate { engine: AnyEngine, linking: Linking },
+}
+
+/// The most time that this thread handles events before the event loop gets a turn.
+const MOST_IN_TURN: Duration = Duration::from_millis(1);
+/// The clock is looked at for every so many events.
+const EVENTS_PER_CLOCK: u32 = 8;
+const MOST_LOOK_MICROS: u32 = 20;
+
+impl Calls {
+    /// Sets the way up by which threads of the pool come back. `drain` is TypeScript's.
+    fn port(&self, state: &State, scope: Scope) -> Result<Arc<JsPort>, Throw> {
+        if let Some(port) = &*self.port.borrow() {
+            return Ok(port.clone());
+        }
+        let drain = state.drain.borrow();
+        let drain = drain.as_ref().and_then(|drain: &Reference| drain.get(scope));
+        let drain = drain.ok_or_else(|| Throw::internal("setup has not been called"))?;
+        let port = Arc::new(JsPort::new(scope, drain)?);
+        shut_down_before(scope, state);
+        let context = Context { port: port.clone(), patience: Patience::default() };
+        self.context.replace(Some(Arc::new(context)));
+        self.port.replace(Some(port.clone()));
+        self.look_micros.set(MOST_LOOK_MICROS);
+        Ok(port)
+    }
+
+    fn new_id(&self) -> CallId {
+        // 0 is nobody's.
+        let id = self.last_id.get().checked_add(1).unwrap_or(1);
+        self.last_id.set(id);
+        id
+    }
+
+    /// Makes a call with the timeout that stands in the scratch buffer, or the deadline around it if that is sooner.
+    fn add(
+        &self,
+        state: &State,
+        scope: Scope,
+        scratch: &Scratch,
+        stage: impl FnOnce(CallId, &Arc<JsPort>) -> Result<Stage, Throw>,
+    ) -> Result<CallId, Throw> {
+        let port = self.port(state, scope)?;
+        let id = self.new_id();
+        let stage = stage(id, &port)?;
+        let teller = port.clone();
+        let interrupt = Interrupt::telling(move || teller.send(Event::Interrupted(id)));
+        let own = Deadline::after(scratch.read_timeout());
+        let around = state.deadline.borrow().as_ref().map(Deadline::at);
+        let deadline = own.into_iter().chain(around).min();
+        if let Some(deadline) = deadline {
+            interrupt.set_at(deadline);
+        }
+        let mut pending = self.pending.borrow_mut();
+        if pending.is_empty() {
+            port.keep_alive(scope, true);
+        }
+        pending.insert(id, Pending { interrupt, deadline, stage });
+        Ok(id)
+    }
+
+    fn remove(&self, scope: Scope, id: CallId) -> Option<Pending> {
+        let mut pending = self.pending.borrow_mut();
+        let removed = pending.remove(&id);
+        if removed.is_some()
+            && pending.is_empty()
+            && let Some(port) = &*self.port.borrow()
+        {
+            port.keep_alive(scope, false);
+        }
+        removed
+    }
+
+    /// Compiles off this thread.
+    pub fn compile(
+        &self,
+        state: &State,
+        scope: Scope,
+        scratch: &Scratch,
+        budget: &Arc<Budget>,
+        compile: impl FnOnce() -> Result<AnyModule, CompileError> + Send + 'static,
+    ) -> Result<CallId, Throw> {
+        self.add(state, scope, scratch, |id, port| {
+            let port = port.clone();
+            let task = move || {
+                let compiled = catch_unwind(AssertUnwindSafe(compile));
+                let compiled = compiled.unwrap_or_else(|panic| {
+                    Err(CompileError(format!("the compiler panicked: {}", panic_message(&*panic))))
+                });
+                port.send(Event::Compiled(id, compiled));
+            };
+            budget.submit(Box::new(task))?;
+            Ok(Stage::Compiling)
+        })
+    }
+
+    /// Makes a call into a group, and begins it if it is its turn.
+    pub fn enter(&self, state: &State, scope: Scope, scratch: &Scratch, work: Work) -> Result<CallId, Throw> {
+        let id = self.add(state, scope, scratch, |_, _| Ok(Stage::Waiting(work)))?;
+        self.begin(state, scope, id).inspect_err(|_| drop(self.remove(scope, id)))?;
+        Ok(id)
+    }
+
+    /// Begins a call if its group is free, or has it wait.
+    fn begin(&self, state: &State, scope: Scope, id: CallId) -> Result<(), Throw> {
+        let work = {
+            let mut pending = self.pending.borrow_mut();
+            let Some(pending) = pending.get_mut(&id) else { return Ok(()) };
+            match std::mem::replace(&mut pending.stage, Stage::Compiling) {
+                Stage::Waiting(work) => work,
+                other => {
+                    pending.stage = other;
+                    return Ok(());
+                }
+            }
+        };
+        let groups = work.what.groups(state)?;
+        if groups.iter().any(|group| group.is_running()) {
+            let message = "the guest, or one that shares its memory, is running in the call around this one";
+            return Err(Throw::new("busy", message));
+        }
+        if let Some(group) = groups.iter().find(|group| group.turn_of().is_some()) {
+            group.wait_for_turn(id);
+            self.set_stage(id, Stage::Waiting(work));
+            return Ok(());
+        }
+        let Work { budget, slots, what } = work;
+        let group = what.group(state, scope)?;
+        let begin = what.begin(state, &group)?;
+        self.set_stage(id, Stage::Running { group: group.clone(), extra_bytes: what.extra_bytes() });
+        let exchange = Arc::new(Exchange::default());
+        let interrupt = self.interrupt_of(id);
+        let context = self.context.borrow().clone().ok_or_else(|| Throw::internal("no port"))?;
+        group.begin_turn(scope, id, &exchange);
+        let is_begun = match begin {
+            AnyBegin::Wasmi(realm, begin) => {
+                Call::new(id, context, budget, exchange, interrupt, Lease::new(realm), slots, begin).submit()
+            }
+            AnyBegin::Wasmer(realm, begin) => {
+                Call::new(id, context, budget, exchange, interrupt, Lease::new(realm), slots, begin).submit()
+            }
+        };
+        is_begun.map_err(|error| {
+            self.end_turn(state, scope, &group);
+            error.into()
+        })
+    }
+
+    fn set_stage(&self, id: CallId, stage: Stage) {
+        if let Some(pending) = self.pending.borrow_mut().get_mut(&id) {
+            pending.stage = stage;
+        }
+    }
+
+    fn interrupt_of(&self, id: CallId) -> Arc<Interrupt> {
+        self.pending.borrow().get(&id).map(|pending| pending.interrupt.clone()).unwrap_or_default()
+    }
+
+    /// The group whose turn a call has.
+    fn group_of(&self, id: CallId) -> Option<Rc<Group>> {
+        match &self.pending.borrow().get(&id)?.stage {
+            Stage::Running { group, .. } => Some(group.clone()),
+            Stage::Compiling | Stage::Waiting(_) => None,
+        }
+    }
+
+    /// Whether a call has the turn of that group.
+    pub fn has_turn(&self, id: CallId, group: &Group) -> bool {
+        self.pending.borrow().contains_key(&id) && group.turn_of() == Some(id)
+    }
+
+    /// When a call must end, and what ends it then; `None` if it may take as long as it likes.
+    pub fn deadline_of(&self, id: CallId) -> Option<Deadline> {
+        let pending = self.pending.borrow();
+        let pending = pending.get(&id)?;
+        Some(Deadline::new(pending.deadline?, pending.interrupt.clone()))
+    }
+
+    // Events
+
+    /// Writes the next event to the scratch buffer. `is_new_turn` says that the event loop has had a turn, `looks` that it may pay to look
+    /// for an event for a little while.
+    pub fn next(&self, state: &State, scope: Scope, scratch: &Scratch, is_new_turn: bool, looks: bool) {
+        let event = self.next_event(state, scope, scratch, is_new_turn, looks);
+        scratch.write_word(WORD_EVENT, event);
+    }
+
+    fn next_event(&self, state: &State, scope: Scope, scratch: &Scratch, is_new_turn: bool, looks: bool) -> u32 {
+        let Some(port) = self.port.borrow().clone() else { return EVENT_NONE };
+        if is_new_turn {
+            self.turn_began.set(None);
+            self.events_in_turn.set(0);
+        }
+        loop {
+            if self.is_time_over() {
+                return EVENT_TIME_OVER;
+            }
+            if port.is_empty() && looks {
+                self.look(&port);
+            }
+            let Some(event) = port.receive(true) else { return EVENT_NONE };
+            if let Some(told) = self.handle(state, scope, scratch, event) {
+                return told;
+            }
+        }
+    }
+
+    /// Whether the event loop must have a turn.
+    fn is_time_over(&self) -> bool {
+        let events = self.events_in_turn.get();
+        self.events_in_turn.set(events + 1);
+        if !events.is_multiple_of(EVENTS_PER_CLOCK) {
+            return false;
+        }
+        match self.turn_began.get() {
+            Some(began) => began.elapsed() > MOST_IN_TURN,
+            None => {
+                self.turn_began.set(Some(Instant::now()));
+                false
+            }
+        }
+    }
+
+    /// Waits awake for an event: a guest that has its answer may ask again at once.
+    fn look(&self, port: &JsPort) {
+        let micros = self.look_micros.get();
+        let until = Instant::now() + Duration::from_micros(u64::from(micros));
+        let has_come = loop {
+            for _ in 0..16 {
+                std::hint::spin_loop();
+            }
+            if !port.is_empty() {
+                break true;
+            }
+            if Instant::now() >= until {
+                break false;
+            }
+        };
+        self.look_micros.set(if has_come { micros * 2 } else { micros / 2 }.clamp(1, MOST_LOOK_MICROS));
+    }
+
+    /// Handles an event, and says what TypeScript is told of it, if anything.
+    fn handle(&self, state: &State, scope: Scope, scratch: &Scratch, event: Event) -> Option<u32> {
+        match event {
+            Event::Asked(id) => {
+                scratch.write_word(WORD_CALL, id);
+                self.ask(scope, scratch, id)
+            }
+            Event::Done(id, finished) => {
+                scratch.write_word(WORD_CALL, id);
+                self.finish(state, scope, scratch, id, finished)
+            }
+            Event::Compiled(id, compiled) => {
+                scratch.write_word(WORD_CALL, id);
+                self.remove(scope, id)?;
+                match compiled {
+                    Ok(module) => {
+                        scratch.write_word(WORD_FUNC, state.add_module(module));
+                        Some(EVENT_DONE)
+                    }
+                    Err(error) => {
+                        state.refuse(Throw::new("module", error));
+                        Some(EVENT_REFUSED)
+                    }
+                }
+            }
+            Event::Refused(id, error) => {
+                scratch.write_word(WORD_CALL, id);
+                self.remove(scope, id)?;
+                state.refuse(error);
+                Some(EVENT_REFUSED)
+            }
+            Event::Interrupted(id) => self.stop_waiting(state, scope, scratch, id),
+        }
+    }
+
+    fn ask(&self, scope: Scope, scratch: &Scratch, id: CallId) -> Option<u32> {
+        let group = self.group_of(id)?;
+        let mut is_told = false;
+        group.open();
+        if !self.interrupt_of(id).is_set() {
+            is_told = group.with_asked(|asked| {
+                scratch.write_word(WORD_FUNC, asked.site.import);
+                scratch.write_word(WORD_HAS_GAS, u32::from(asked.gas.is_some()));
+                scratch.write_gas(asked.gas.unwrap_or(0));
+                scratch.write_slots(&asked.slots);
+            });
+        }
+        if !is_told {
+            answer_with(group.close(scope), HostTrap::Interrupted);
+            return None;
+        }
+        Some(EVENT_ASKED)
+    }
+
+    /// The supervisor has answered what the guest of that call asked: with the results in the scratch buffer, or by throwing.
+    /// Nothing happens if that call does not wait for an answer any more.
+    pub fn answer(&self, scope: Scope, scratch: &Scratch, id: CallId, has_thrown: bool) {
+        let Some(group) = self.group_of(id).filter(|group| group.is_open(id)) else { return };
+        let Some(mut held) = group.close(scope) else { return };
+        if has_thrown {
+            return held.answer(Some(HostTrap::Parked));
+        }
+        if let Some(asked) = held.asked() {
+            scratch.read_slots(&mut asked.slots);
+            if let Some(gas) = &mut asked.gas {
+                *gas = scratch.read_gas();
+            }
+        }
+        held.answer(None);
+    }
+
+    /// The supervisor takes its time to answer.
+    pub fn put_off(&self, scope: Scope, id: CallId) {
+        let Some(group) = self.group_of(id).filter(|group| group.is_open(id)) else { return };
+        group.put_off();
+        if self.interrupt_of(id).is_set() {
+            answer_with(group.close(scope), HostTrap::Interrupted);
+        }
+    }
+
+    /// Stops a call, as soon as that can be.
+    pub fn stop(&self, id: CallId) {
+        // Tells the port, too, whose event is handled like that of a deadline.
+        self.interrupt_of(id).set();
+    }
+
+    /// A call's time is up, or it was stopped: a guest that is computing finds out by itself, everything else is ended here.
+    fn stop_waiting(&self, state: &State, scope: Scope, scratch: &Scratch, id: CallId) -> Option<u32> {
+        if let Some(group) = self.group_of(id) {
+            if group.is_open(id) && !group.is_in_use() {
+                answer_with(group.close(scope), HostTrap::Interrupted);
+            }
+            return None;
+        }
+        if let Stage::Waiting(Work { what, .. }) = self.remove(scope, id)?.stage {
+            for group in what.groups(state).unwrap_or_default() {
+                group.give_up_waiting(id);
+                release_if_last(scope, group);
+            }
+        }
+        scratch.write_word(WORD_CALL, id);
+        state.fail(Trap::new(TrapCode::Interrupted), None);
+        Some(EVENT_TRAPPED)
+    }
+
+    fn finish(&self, state: &State, scope: Scope, scratch: &Scratch, id: CallId, finished: Finished) -> Option<u32> {
+        let Finished { outcome, slots, lease } = finished;
+        drop(lease);
+        let Stage::Running { group, extra_bytes } = self.remove(scope, id)?.stage else { return None };
+        self.end_turn(state, scope, &group);
+        let told = match outcome {
+            Outcome::Returned(Ok(())) => {
+                scratch.write_slots(&slots);
+                EVENT_DONE
+            }
+            Outcome::Returned(Err(trap)) | Outcome::Instantiated(_, Err(trap)) => {
+                state.fail(trap, None);
+                EVENT_TRAPPED
+            }
+            Outcome::Instantiated(instance, Ok(())) => {
+                group.add_extra(extra_bytes);
+                self.made.borrow_mut().insert(id, (group.clone(), instance));
+                EVENT_DONE
+            }
+            Outcome::NotInstantiated(error) => {
+                state.refuse(error.into());
+                EVENT_REFUSED
+            }
+        };
+        if let Ok(entered) = group.enter() {
+            group.report(scope);
+            drop(entered);
+        }
+        release_if_last(scope, group);
+        Some(told)
+    }
+
+    /// An instance that was made by that call.
+    pub fn take_made(&self, id: CallId) -> Option<(Rc<Group>, u32)> {
+        self.made.borrow_mut().remove(&id)
+    }
+
+    fn end_turn(&self, state: &State, scope: Scope, group: &Rc<Group>) {
+        let mut next = group.end_turn();
+        while let Some(id) = next {
+            match self.begin(state, scope, id) {
+                Ok(()) => return,
+                Err(error) => {
+                    if let Some(port) = &*self.port.borrow() {
+                        port.send(Event::Refused(id, error));
+                    }
+                    next = group.end_turn();
+                }
+            }
+        }
+    }
+
+    /// The environment ends: guests stop, and what this environment has of their realms is dropped. With `is_running` a guest is on the
+    /// stack, whose realm must stay until the process has ended.
+    pub fn shut_down(&self, is_running: bool) {
+        let pending = self.pending.take();
+        let asked = self.port.borrow().as_ref().map(|port| port.end_asking()).unwrap_or_default();
+        for id in asked {
+            if let Some(Pending { stage: Stage::Running { group, .. }, .. }) = pending.get(&id) {
+                group.open();
+            }
+        }
+        for (id, call) in &pending {
+            call.interrupt.set();
+            if let Stage::Running { group, .. } = &call.stage
+                && !is_running
+                && group.is_open(*id)
+            {
+                answer_with(group.take_held(), HostTrap::Interrupted);
+            }
+        }
+        let made = self.made.take();
+        if is_running {
+            std::mem::forget((pending, made));
+        }
+    }
+
+    /// To be called when the environment has dropped everything.
+    pub fn close(&self) {
+        if let Some(port) = self.port.take() {
+            port.close();
+        }
+    }
+}
+
+fn answer_with(held: Option<Held>, failure: HostTrap) {
+    if let Some(held) = held {
+        held.answer(Some(failure));
+    }
+}
+
+/// A realm and what to begin in it.
+enum AnyBegin {
+    Wasmi(Rc<Realm<Wasmi>>, Begin<Wasmi>),
+    Wasmer(Rc<Realm<Wasmer>>, Begin<Wasmer>),
+}
+
+impl What {
+    /// The groups that must be free for it to begin.
+    fn groups(&self, state: &State) -> Result<Vec<Rc<Group>>, Throw> {
+        match self {
+            Self::Call { group, .. } => Ok(vec![group.clone()]),
+            Self::Instantiate { linking, .. } => linking.groups(state),
+        }
+    }
+
+    /// The one group of all of them.
+    fn group(&self, state: &State, scope: Scope) -> Result<Rc<Group>, Throw> {
+        match self {
+            Self::Call { group, .. } => Ok(group.clone()),
+            Self::Instantiate { engine, linking } => linking.common_group(state, scope, engine),
+        }
+    }
+
+    fn begin(&self, state: &State, group: &Group) -> Result<AnyBegin, Throw> {
+        let realm = group.enter()?;
+        match self {
+            Self::Call { instance, export, .. } => {
+                let (instance, export) = (*instance, *export);
+                Ok(match &*realm {
+                    AnyRealm::Wasmi(realm) => AnyBegin::Wasmi(realm.clone(), Begin::Call { instance, export }),
+                    AnyRealm::Wasmer(realm) => AnyBegin::Wasmer(realm.clone(), Begin::Call { instance, export }),
+                })
+            }
+            Self::Instantiate { linking, .. } => {
+                let (version, imports) = (linking.version, linking.imports(state)?);
+                match (&*realm, linking.module.clone()) {
+                    (AnyRealm::Wasmi(realm), AnyModule::Wasmi(module)) => {
+                        Ok(AnyBegin::Wasmi(realm.clone(), Begin::Instantiate { module, version, imports }))
+                    }
+                    (AnyRealm::Wasmer(realm), AnyModule::Wasmer(module)) => {
+                        Ok(AnyBegin::Wasmer(realm.clone(), Begin::Instantiate { module, version, imports }))
+                    }
+                    _ => Err(Throw::internal("the memory and the module are of different backends")),
+                }
+            }
+        }
+    }
+
+    fn extra_bytes(&self) -> u64 {
+        match self {
+            Self::Call { .. } => 0,
+            Self::Instantiate { linking, .. } => with_module!(&linking.module, module => module.instance_bytes),
+        }
+    }
+}
+
+impl From<NoThread> for Throw {
+    fn from(error: NoThread) -> Self {
+        Self::new("limit", error)
+    }
+}

@@ -1,0 +1,87 @@
+//! What a module is linked with, and which group its instance belongs to.
+
+use std::rc::Rc;
+
+use super::{
+    backend::{AnyEngine, AnyModule, AnyRealm, with_module, with_realm},
+    group::Group,
+    raw::{Scope, Throw},
+    state::State,
+};
+use crate::{
+    realm::{Import, Version, move_memory},
+    value::ExternType,
+};
+
+/// A module and the memories that it imports.
+pub struct Linking {
+    pub module: AnyModule,
+    pub version: Version,
+    /// For each import the number of a memory, or nothing for a function.
+    memories: Vec<Option<u32>>,
+}
+
+impl Linking {
+    /// `memories` are 32-bit numbers, one for each import of the module: a memory, or anything for another kind.
+    pub fn new(module: AnyModule, version: Version, memories: &[u8]) -> Result<Self, Throw> {
+        let is_memory: Vec<bool> = with_module!(&module, module => {
+            module.imports.iter().map(|import| matches!(import.ty, ExternType::Memory(_))).collect()
+        });
+        let numbers = memories.as_chunks().0;
+        if numbers.len() != is_memory.len() {
+            return Err(Throw::internal("one number is needed for each import"));
+        }
+        let number_of = |(number, is_memory): (&[u8; 4], bool)| is_memory.then(|| u32::from_ne_bytes(*number));
+        let memories = numbers.iter().zip(is_memory).map(number_of).collect();
+        Ok(Self { module, version, memories })
+    }
+
+    /// For each import of the module, what it is linked with in its group's realm.
+    pub fn imports(&self, state: &State) -> Result<Vec<Import>, Throw> {
+        let import = |number: &Option<u32>| match number {
+            Some(number) => Ok(Import::Memory(state.entry(&state.memories, *number)?.1)),
+            None => Ok(Import::HostFunc),
+        };
+        self.memories.iter().map(import).collect()
+    }
+
+    /// The groups of the imported memories.
+    pub fn groups(&self, state: &State) -> Result<Vec<Rc<Group>>, Throw> {
+        let mut groups: Vec<Rc<Group>> = Vec::new();
+        for memory in self.memories.iter().flatten() {
+            let (group, _) = state.entry(&state.memories, *memory)?;
+            if !groups.iter().any(|known| Rc::ptr_eq(known, &group)) {
+                groups.push(group);
+            }
+        }
+        Ok(groups)
+    }
+
+    /// The group that the instance belongs to: that of its memories, or a new one. Memories of several groups are brought
+    /// into one as long as all groups but one have no instances yet.
+    pub fn common_group(&self, state: &State, scope: Scope, engine: &AnyEngine) -> Result<Rc<Group>, Throw> {
+        let groups = self.groups(state)?;
+        let mut used = Vec::new();
+        for group in &groups {
+            if with_realm!(&*group.enter()?, realm => realm.has_instances()) {
+                used.push(group);
+            }
+        }
+        if used.len() > 1 {
+            let message =
+                "the imported memories belong to instances that share no memory, so they cannot be linked together";
+            return Err(Throw::new("link", message));
+        }
+        let Some(target) = used.first().copied().or(groups.first()).cloned() else {
+            return Ok(Rc::new(Group::new(engine.new_realm())));
+        };
+        for group in groups.iter().filter(|group| !Rc::ptr_eq(group, &target)) {
+            state.move_memories(scope, group, &target, |from, index, to| match (from, to) {
+                (AnyRealm::Wasmi(from), AnyRealm::Wasmi(to)) => move_memory(from, index, to).map_err(Throw::from),
+                (AnyRealm::Wasmer(from), AnyRealm::Wasmer(to)) => move_memory(from, index, to).map_err(Throw::from),
+                _ => Err(Throw::internal("the memories are of different backends")),
+            })?;
+        }
+        Ok(target)
+    }
+}

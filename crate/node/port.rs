@@ -1,0 +1,148 @@
+//! The way from the threads of the pool to one JavaScript thread: a queue of events, and a threadsafe function that wakes that thread
+//! when it is not looking.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::{
+    backend::AnyModule,
+    raw::{Scope, ThreadsafeFunction, Throw, Value},
+};
+use crate::{
+    error::CompileError,
+    executor::{CallId, Finished, Port},
+};
+
+/// What the JavaScript thread is told.
+pub enum Event {
+    /// The guest of that call has called its supervisor.
+    Asked(CallId),
+    Done(CallId, Finished),
+    Compiled(CallId, Result<AnyModule, CompileError>),
+    /// The call could not begin when it was its turn.
+    Refused(CallId, Throw),
+    /// The call's time is up.
+    Interrupted(CallId),
+}
+
+pub struct JsPort {
+    queue: Mutex<Queue>,
+    /// The length of the queue, to be looked at without the lock.
+    length: AtomicUsize,
+    waker: Mutex<Option<ThreadsafeFunction>>,
+}
+
+struct Queue {
+    events: VecDeque<Event>,
+    /// The JavaScript thread will look at the queue again by itself.
+    is_looking: bool,
+    /// The environment ends: nobody will answer guests.
+    is_ending: bool,
+    is_closed: bool,
+}
+
+impl JsPort {
+    /// `drain` is called on the JavaScript thread when there are events and nobody looks.
+    pub fn new(scope: Scope, drain: Value) -> Result<Self, Throw> {
+        let queue = Queue { events: VecDeque::new(), is_looking: false, is_ending: false, is_closed: false };
+        let waker = ThreadsafeFunction::new(scope, drain)?;
+        Ok(Self { queue: Mutex::new(queue), length: AtomicUsize::new(0), waker: Mutex::new(Some(waker)) })
+    }
+
+    /// Tells the JavaScript thread something. When there is none any more, the event is dropped here.
+    pub fn send(&self, event: Event) {
+        let mut queue = self.lock();
+        if queue.is_closed {
+            // Not under the lock: a realm may go with it.
+            drop(queue);
+            drop(event);
+            return;
+        }
+        queue.events.push_back(event);
+        self.length.store(queue.events.len(), Ordering::Release);
+        let wakes = !std::mem::replace(&mut queue.is_looking, true);
+        drop(queue);
+        self.wake_if(wakes);
+    }
+
+    fn wake_if(&self, wakes: bool) {
+        if wakes && let Some(waker) = &*self.waker() {
+            waker.call();
+        }
+    }
+
+    /// From now on guests that ask are told that nobody answers. Gives the calls whose guests have asked and are not answered yet.
+    pub fn end_asking(&self) -> Vec<CallId> {
+        let mut queue = self.lock();
+        queue.is_ending = true;
+        let asked = |event: &Event| if let Event::Asked(id) = event { Some(*id) } else { None };
+        queue.events.iter().filter_map(asked).collect()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.length.load(Ordering::Acquire) == 0
+    }
+
+    /// The next event. If there is none and `goes_away`, the threadsafe function will be called for the next one.
+    pub fn receive(&self, goes_away: bool) -> Option<Event> {
+        let mut queue = self.lock();
+        let event = queue.events.pop_front();
+        match &event {
+            Some(_) => self.length.store(queue.events.len(), Ordering::Relaxed),
+            None => queue.is_looking = !goes_away,
+        }
+        event
+    }
+
+    /// Whether calls are pending: then the event loop must not end.
+    pub fn keep_alive(&self, scope: Scope, is_needed: bool) {
+        if let Some(waker) = &*self.waker() {
+            waker.keep_alive(scope, is_needed);
+        }
+    }
+
+    /// The environment ends. All that it had of any realm must have been dropped: what arrives from now on is dropped where it comes from.
+    pub fn close(&self) {
+        let mut queue = self.lock();
+        queue.is_closed = true;
+        let events = std::mem::take(&mut queue.events);
+        drop(queue);
+        drop(events);
+        if let Some(waker) = self.waker().take() {
+            waker.release();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waker(&self) -> MutexGuard<'_, Option<ThreadsafeFunction>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Port for JsPort {
+    fn asked(&self, call: CallId) -> bool {
+        // Under the lock, so that `end_asking` gives this call, or has come before.
+        let mut queue = self.lock();
+        if queue.is_ending {
+            return false;
+        }
+        queue.events.push_back(Event::Asked(call));
+        self.length.store(queue.events.len(), Ordering::Release);
+        let wakes = !std::mem::replace(&mut queue.is_looking, true);
+        drop(queue);
+        self.wake_if(wakes);
+        true
+    }
+
+    fn done(&self, call: CallId, finished: Finished) {
+        self.send(Event::Done(call, finished));
+    }
+}

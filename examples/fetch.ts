@@ -1,0 +1,283 @@
+/**
+ * Guests that wait for the network: a thousand on wasmi and fifty on wasmer, all in one process and all at once. Their import
+ * `env.fetch` is an asynchronous function that awaits the global `fetch`; the guest, `fetch.wat`, knows nothing of that and just gets
+ * a number. The web server is in here, too, so nothing else is needed:
+ * `node --require ts-node/register examples/fetch.ts`
+ */
+
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import wabt from 'wabt';
+import {
+  EnvironmentDefinitionBuilder,
+  GuestEnvironment,
+  Instantiate,
+  JsSupervisor,
+  SandboxBackend,
+  SandboxComponents,
+  type SandboxInstance,
+  type SupervisorFuncIndex,
+  Value,
+} from '../index';
+
+/**
+ * wasmi puts a guest that waits aside, which takes a few kilobytes, and its thread runs others. On wasmer each guest that waits holds a
+ * native thread; calls for which there is none wait their turn.
+ */
+const CROWDS: readonly (readonly [backend: SandboxBackend, guests: number])[] = [
+  [SandboxBackend.Wasmi, 1000],
+  [SandboxBackend.Wasmer, 50],
+];
+
+async function main(): Promise<void> {
+  const { parseWat } = await wabt();
+  const text = readFileSync(join(__dirname, 'fetch.wat'), 'utf8');
+  const wasm: Uint8Array = parseWat('fetch.wat', text).toBinary({}).buffer;
+
+  const server = new NumberServer();
+  try {
+    const url = await server.listen();
+    await fetchWithoutGuests(CROWDS[0][1], url);
+    for (const [backend, count] of CROWDS) await runCrowd(backend, wasm, count, url);
+  } finally {
+    server.close();
+  }
+}
+
+/** The same fetches by JavaScript alone, to see what of the time is the network's and not the guests'. */
+async function fetchWithoutGuests(count: number, url: string): Promise<void> {
+  // Node loads its `fetch` when it is called for the first time.
+  await fetchNumber(url, 0);
+  const gate = new Gate(MOST_FETCHES);
+  using heartbeat = new Heartbeat();
+  const started = performance.now();
+  await Promise.all(Array.from({ length: count }, (_, id) => gate.pass(() => fetchNumber(url, id))));
+  const ms = (performance.now() - started).toFixed(0);
+  print(`no guests: ${count} fetches took ${ms} ms`, `no guests: ${heartbeat.report()}`);
+}
+
+/** Runs so many guests at once, and prints what came of it. */
+async function runCrowd(
+  backend: SandboxBackend,
+  wasm: Uint8Array,
+  count: number,
+  url: string,
+): Promise<void> {
+  using components = new SandboxComponents(backend);
+  const waiting = new Counter();
+  const gate = new Gate(MOST_FETCHES);
+
+  // A supervisor function may return a Promise if its guests are run by `invokeAsync`. The guest stays where it is until the Promise
+  // has settled; if it rejects, the guest traps, and the reason is the `cause` of the TrapError with which `invokeAsync` rejects.
+  const supervisor = new JsSupervisor();
+  const fetchIndex = supervisor.define(async ([id, ptr], call) => {
+    waiting.increase();
+    try {
+      const { status, number } = await gate.pass(() => fetchNumber(url, Value.toNumber(id)));
+      // `call` is good until this function is done, so also after an `await`: this is the memory of the guest that made this very
+      // call, however many others have made theirs meanwhile.
+      const bytes = new Uint8Array(4);
+      new DataView(bytes.buffer).setInt32(0, number, true);
+      call.memory!.writeFrom(Value.toNumber(ptr), bytes);
+      return Value.I32(status);
+    } finally {
+      waiting.decrease();
+    }
+  });
+
+  using heartbeat = new Heartbeat();
+  const instances: SandboxInstance[] = [];
+  for (let id = 0; id < count; id += 1) {
+    instances.push(await makeGuest(components, wasm, supervisor, fetchIndex));
+  }
+
+  // All are called before any of them is waited for. Each has a memory, hence a store of its own, and so none waits for another; calls
+  // into one and the same guest would run one after the other.
+  const started = performance.now();
+  const progress = new Progress(backend, count);
+  const results = await Promise.all(
+    instances.map(async (instance, id) => {
+      const result = await instance.invokeAsync('run', [Value.I32(id)], supervisor);
+      progress.done(waiting.now);
+      return result as Value;
+    }),
+  );
+  progress.end();
+
+  const ms = (performance.now() - started).toFixed(0);
+  const right = results.filter((result, id) => Value.toNumber(result) === numberOf(id) + id).length;
+  print(
+    `${backend}: ${count} guests took ${ms} ms, and ${right} of them returned the right number`,
+    `${backend}: up to ${waiting.most} waited at the same time, and ${heartbeat.report()}`,
+  );
+  if (right !== count) process.exitCode = 1;
+}
+
+/** An instance with a memory of its own, of which it has only what it touches. */
+async function makeGuest(
+  components: SandboxComponents,
+  wasm: Uint8Array,
+  supervisor: JsSupervisor,
+  fetchIndex: SupervisorFuncIndex,
+): Promise<SandboxInstance> {
+  const definition = new EnvironmentDefinitionBuilder()
+    .addHostFunc('env', 'fetch', fetchIndex)
+    .addMemory('env', 'memory', components.newMemory(1, 1));
+  const env = GuestEnvironment.decode(components, definition.encode());
+  // The module is compiled when the first guest is made, on another thread; the others get it from the cache.
+  const made = await components.instantiateAsync(Instantiate.Version1, wasm, env, supervisor);
+  return components.instance(made.register(components, undefined));
+}
+
+// --- the network ----------------------------------------------------------------------------------------------------
+
+/**
+ * Node's `fetch` opens a connection for each request that finds no idle one. A thousand at once would be two thousand sockets in
+ * this process, which has both ends of them, and many systems allow 1,024. So the fetches take turns. The guests don't mind: they
+ * wait in any case. And since 32 are enough to keep this process busy, more would only come in larger bursts.
+ */
+const MOST_FETCHES = 32;
+
+/** What the server takes to think about each answer. */
+const ANSWER_AFTER_MS = 5;
+
+/** What the server answers. */
+function numberOf(id: number): number {
+  return id * id + 1;
+}
+
+async function fetchNumber(url: string, id: number): Promise<{ status: number; number: number }> {
+  const response = await fetch(`${url}/numbers/${id}`);
+  // The connection is free for the next one when all of the answer has been read.
+  return { status: response.status, number: Number(await response.text()) };
+}
+
+/** Answers /numbers/ID after a few milliseconds. */
+class NumberServer {
+  readonly #server: Server = createServer((request, response) => {
+    const id = /^\/numbers\/(\d+)$/.exec(request.url ?? '')?.[1];
+    setTimeout(() => {
+      if (id === undefined) response.writeHead(404).end();
+      else response.end(`${numberOf(Number(id))}`);
+    }, ANSWER_AFTER_MS);
+  });
+
+  /** Starts the server on a port that is free, and gives its address. */
+  async listen(): Promise<string> {
+    await once(this.#server.listen(0, '127.0.0.1'), 'listening');
+    const { port } = this.#server.address() as AddressInfo;
+    return `http://127.0.0.1:${port}`;
+  }
+
+  close(): void {
+    this.#server.close();
+    // They are kept alive for later requests, and the process with them.
+    this.#server.closeAllConnections();
+  }
+}
+
+/** Lets only so many through at a time; the others wait in a queue. */
+class Gate {
+  #free: number;
+  readonly #queue: (() => void)[] = [];
+
+  constructor(most: number) {
+    this.#free = most;
+  }
+
+  async pass<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free -= 1;
+    else await new Promise<void>((resolve) => this.#queue.push(resolve));
+    try {
+      return await work();
+    } finally {
+      // The place is handed on to the next one, if there is one.
+      const next = this.#queue.shift();
+      if (next === undefined) this.#free += 1;
+      else next();
+    }
+  }
+}
+
+// --- what is shown --------------------------------------------------------------------------------------------------
+
+/** How many there are, and how many there were at most. */
+class Counter {
+  now = 0;
+  most = 0;
+
+  increase(): void {
+    this.now += 1;
+    this.most = Math.max(this.most, this.now);
+  }
+
+  decrease(): void {
+    this.now -= 1;
+  }
+}
+
+/** Finds out whether the event loop is free: how late a timer comes at most. */
+class Heartbeat {
+  #latest = 0;
+  #due = performance.now() + BEAT_MS;
+  readonly #timer = setInterval(() => {
+    const now = performance.now();
+    this.#latest = Math.max(this.#latest, now - this.#due);
+    this.#due = now + BEAT_MS;
+  }, BEAT_MS);
+
+  report(): string {
+    return `the event loop was never more than ${this.#latest.toFixed(0)} ms late`;
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
+}
+
+const BEAT_MS = 5;
+
+/** Tells how far the guests are: on a terminal in one line that changes, else in a line for each quarter of them. */
+class Progress {
+  readonly #backend: SandboxBackend;
+  readonly #count: number;
+  #done = 0;
+  #shownAt = 0;
+
+  constructor(backend: SandboxBackend, count: number) {
+    this.#backend = backend;
+    this.#count = count;
+  }
+
+  /** One more guest is done, and so many wait. */
+  done(waiting: number): void {
+    this.#done += 1;
+    const line = `${this.#backend}: ${this.#done} of ${this.#count} guests are done, ${waiting} wait for an answer`;
+    if (!process.stdout.isTTY) {
+      if (this.#done % Math.ceil(this.#count / 4) === 0) print(line);
+    } else if (performance.now() - this.#shownAt > REDRAW_MS) {
+      this.#shownAt = performance.now();
+      process.stdout.write(`\r${line}${CLEAR_REST}`);
+    }
+  }
+
+  /** Makes room for what comes next. */
+  end(): void {
+    if (process.stdout.isTTY) process.stdout.write(`\r${CLEAR_REST}`);
+  }
+}
+
+const REDRAW_MS = 40;
+const CLEAR_REST = '\x1b[K';
+
+function print(...lines: string[]): void {
+  process.stdout.write(`${lines.join('\n')}\n`);
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exitCode = 1;
+});

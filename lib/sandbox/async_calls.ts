@@ -1,0 +1,429 @@
+/**
+ * The asynchronous calls of this environment, on JavaScript's side: takes their events from native code, answers what their guests
+ * ask, and settles their Promises. `crate/node/calls.rs` is the other side.
+ *
+ * Code that runs after an `await` in a supervisor function is still inside that supervisor call. Which one it is is known by an
+ * `AsyncLocalStorage`.
+ */
+
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
+import { BusyError, type TrapError } from '../errors';
+import { layout, native, scratchViews, translate } from '../native';
+import { AsyncContextPeer } from './async_peer';
+import {
+  callByProtocol,
+  checkedGas,
+  currentSignals,
+  GuestCall,
+  inCall,
+  isGasResult,
+  isInCall,
+  isPromise,
+  noFunction,
+  PENDING,
+  type Running,
+  type SupervisorResult,
+  setAsyncHooks,
+  setDrain,
+  trapError,
+} from './dispatch';
+import type { Limits } from './options';
+import { abortedOf, reason, type Signals, timeoutError } from './stop';
+
+const { words, longs, doubles } = scratchViews;
+const { WORD_CALL, WORD_EVENT, WORD_FUNC, WORD_HAS_GAS, WORD_HAS_THROWN, WORD_IS_NEW_TURN, WORD_LOOKS, GAS } =
+  layout;
+const { EVENT_TIME_OVER, EVENT_ASKED, EVENT_DONE, EVENT_TRAPPED, EVENT_REFUSED, TIMEOUT } = layout;
+
+/** What an asynchronous call needs. */
+export interface CallParts<T> {
+  /** What answers the guest's calls; undefined if it has none. */
+  readonly running: Running | undefined;
+  readonly limits: Limits | undefined;
+  /** Who is to blame if native code refuses. */
+  readonly argument: string;
+  /** Makes the native call, with arguments from the scratch buffer, which has the timeout already, and gives its number. */
+  make(): number;
+  /** Reads the result when the call is over, from the scratch buffer. */
+  result(id: number): T;
+  /** Translates a refusal. */
+  refused(error: unknown): unknown;
+}
+
+/** An error that ends a call because it was stopped, not because of its guest. */
+const stops = new WeakSet<object>();
+
+/** Whether an asynchronous call has rejected with this because it was stopped. */
+export function isAsyncStop(error: unknown, limits: Limits | undefined): boolean {
+  const signal = limits?.signal;
+  if (signal?.aborted === true && Object.is(reason(signal), error)) return true;
+  return typeof error === 'object' && error !== null && stops.has(error);
+}
+
+/** A call of a guest to its supervisor, until that has answered. */
+class Turn {
+  readonly call: AsyncCall;
+  isOpen = true;
+  /** Whether the guest has been told that the answer takes time. */
+  isPutOff = false;
+
+  constructor(call: AsyncCall) {
+    this.call = call;
+  }
+}
+
+/** Which supervisor call the running code is part of. */
+const turns = new AsyncLocalStorage<Turn | undefined>();
+
+/** The open supervisor call of an asynchronous call that the running code is part of. */
+function openTurn(): Turn | undefined {
+  const turn = turns.getStore();
+  return turn?.isOpen === true ? turn : undefined;
+}
+
+interface AsyncCall {
+  readonly id: number;
+  readonly running: Running | undefined;
+  /** Those of this call and of the calls around it. */
+  readonly signals: Signals | undefined;
+  /** The supervisor call in which it was made. */
+  readonly around: Turn | undefined;
+  /** Brings the caller's own async context back. */
+  readonly scope: AsyncResource;
+  turn: Turn | undefined;
+  thrown: { readonly thrown: unknown } | undefined;
+  /** The call is over. */
+  end(event: number): void;
+}
+
+const calls = new Map<number, AsyncCall>();
+
+/** Makes an asynchronous call. The Promise rejects for whatever goes wrong. */
+export function callAsync<T>(parts: CallParts<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    begin(parts, resolve, reject);
+  });
+}
+
+function begin<T>(
+  { running, limits, argument, make, result, refused }: CallParts<T>,
+  resolve: (value: T) => void,
+  reject: (reason: unknown) => void,
+): void {
+  const around = isInCall() ? undefined : openTurn();
+  const outer = around === undefined ? currentSignals() : around.call.signals;
+  const signals = limits?.signal === undefined ? outer : { signal: limits.signal, around: outer };
+  const aborted = abortedOf(signals);
+  if (aborted !== undefined) {
+    reject(reason(aborted));
+    return;
+  }
+  let id: number;
+  try {
+    setAsyncHooks(hooks);
+    if (around !== undefined) native.within(around.call.id);
+    try {
+      doubles[TIMEOUT] = limits?.timeout ?? 0;
+      id = make();
+    } finally {
+      if (around !== undefined) native.within(0);
+    }
+  } catch (error) {
+    reject(translate(error, argument));
+    return;
+  }
+  const stop = (): void => native.stopCall(id);
+  for (let entry = signals; entry !== undefined; entry = entry.around)
+    entry.signal.addEventListener('abort', stop);
+  const end = (event: number): void => {
+    for (let entry = signals; entry !== undefined; entry = entry.around)
+      entry.signal.removeEventListener('abort', stop);
+    try {
+      if (event === EVENT_TRAPPED) {
+        reject(failureOf(call));
+      } else if (event === EVENT_REFUSED) {
+        reject(refusal(refused));
+      } else {
+        const value = result(id);
+        const ended = abortedOf(signals);
+        if (ended === undefined) resolve(value);
+        else reject(reason(ended));
+      }
+    } catch (error) {
+      reject(error);
+    }
+  };
+  const scope = new AsyncResource('SandboxCall', { requireManualDestroy: true });
+  const call: AsyncCall = { id, running, signals, around, scope, turn: undefined, thrown: undefined, end };
+  calls.set(id, call);
+}
+
+function failureOf(call: AsyncCall): unknown {
+  const failed = native.takeFailure();
+  const ended = abortedOf(call.signals);
+  if (ended !== undefined) return reason(ended);
+  if (failed.trap !== 'interrupted') return trapError(failed, call.thrown);
+  const error = timeoutError(trapError(failed, undefined) as TrapError);
+  stops.add(error);
+  return error;
+}
+
+function refusal(refused: (error: unknown) => unknown): unknown {
+  try {
+    native.throwRefusal();
+    return undefined;
+  } catch (error) {
+    return refused(error);
+  }
+}
+
+/** Refuses a call that is made inside a supervisor call of its own group: to wait for it there would never end. */
+export function refuseInside(memories: readonly number[], instance: number): void {
+  for (let turn = turns.getStore(); turn !== undefined; turn = turn.call.around) {
+    if (!turn.isOpen) continue;
+    const { id } = turn.call;
+    const isInside =
+      instance === NONE
+        ? memories.some((memory) => native.hasTurn(id, memory, NONE))
+        : native.hasTurn(id, 0, instance);
+    if (isInside) {
+      throw new BusyError(
+        'an asynchronous call was made inside a supervisor call of the guest itself, or of one that shares its memory',
+      );
+    }
+  }
+}
+
+/** No native number. */
+export const NONE = 0xffff_ffff;
+
+const hooks = {
+  within(run: () => void): void {
+    const turn = openTurn();
+    if (turn === undefined) run();
+    else inContext(turn.call, undefined, run);
+  },
+};
+
+/** Runs code with the limits of a call. */
+function inContext<T>(call: AsyncCall, running: Running | undefined, run: () => T): T {
+  native.within(call.id);
+  try {
+    return inCall(running, call.signals, run);
+  } finally {
+    native.within(0);
+  }
+}
+
+// Events
+
+/** Whether the event loop has had a turn since the last event was taken. */
+let isNewTurn = true;
+let isDrainScheduled = false;
+
+/** Called by native code when there are events and nobody takes them. */
+function drainFromLoop(): void {
+  isNewTurn = true;
+  drain();
+}
+
+/** A Promise of a supervisor's is settled: its guest may ask again at once. The event loop gets its turn all the same. */
+function drainFromPromise(): void {
+  if (!isDrainScheduled) drain();
+}
+
+function drain(): void {
+  let looks = true;
+  while (true) {
+    words[WORD_IS_NEW_TURN] = isNewTurn ? 1 : 0;
+    words[WORD_LOOKS] = looks ? 1 : 0;
+    isNewTurn = false;
+    native.nextEvent();
+    const event = words[WORD_EVENT];
+    if (event === EVENT_ASKED) {
+      const call = calls.get(words[WORD_CALL]);
+      // A Promise settles, and its call goes on, only after this.
+      if (call !== undefined) looks = answerIn(call);
+    } else if (event === EVENT_DONE || event === EVENT_TRAPPED || event === EVENT_REFUSED) {
+      finish(words[WORD_CALL], event);
+      looks = false;
+    } else {
+      if (event === EVENT_TIME_OVER) drainLater();
+      else endTurnLater();
+      return;
+    }
+  }
+}
+
+let isTurnEnding = false;
+
+/** After the next turn of the event loop, what is taken counts from 0 again. */
+function endTurnLater(): void {
+  if (isTurnEnding || calls.size === 0) return;
+  isTurnEnding = true;
+  setImmediate(() => {
+    isTurnEnding = false;
+    isNewTurn = true;
+  }).unref();
+}
+
+function drainLater(): void {
+  if (isDrainScheduled) return;
+  isDrainScheduled = true;
+  setImmediate(() => {
+    isDrainScheduled = false;
+    drainFromLoop();
+  });
+}
+
+function finish(id: number, event: number): void {
+  const call = calls.get(id);
+  if (call === undefined) return;
+  calls.delete(id);
+  if (call.turn !== undefined) call.turn.isOpen = false;
+  call.end(event);
+  call.scope.emitDestroy();
+}
+
+// Supervisor calls
+
+/** Answers what a guest asks, or has it wait. Tells whether it has its answer. */
+function answerIn(call: AsyncCall): boolean {
+  return call.scope.runInAsyncScope(answer, undefined, call) as boolean;
+}
+
+function answer(call: AsyncCall): boolean {
+  const turn = new Turn(call);
+  call.turn = turn;
+  return turns.run(turn, () =>
+    inContext(call, call.running, () => {
+      const { running } = call;
+      try {
+        if (running === undefined) throw new Error('the guest has no supervisor');
+        const index = words[WORD_FUNC];
+        const hasGas = words[WORD_HAS_GAS] === 1;
+        const ctx = running.asyncContext;
+        if (ctx === undefined) return answerDirectly(turn, running, index, hasGas);
+        return answerByProtocol(turn, running, new AsyncContextPeer(ctx), index, hasGas);
+      } catch (thrown) {
+        fail(turn, thrown);
+        return true;
+      }
+    }),
+  );
+}
+
+function answerDirectly(turn: Turn, running: Running, index: number, hasGas: boolean): boolean {
+  const { guest, functions } = running;
+  const site = guest.sites[index];
+  const args = site.readArguments();
+  const gas = hasGas ? longs[GAS] : undefined;
+  const call = new GuestCall(guest, gas);
+  const take = (result: unknown): void => {
+    call.expire();
+    if (gas !== undefined && isGasResult(result as SupervisorResult)) {
+      const { gas: left, value } = result as { gas: bigint; value?: unknown };
+      const checked = checkedGas(left, site.name);
+      site.writeResult(value);
+      longs[GAS] = checked;
+    } else {
+      site.writeResult(result);
+      if (gas !== undefined) longs[GAS] = gas;
+    }
+    succeed(turn);
+  };
+  let result: unknown;
+  try {
+    const fn = functions[guest.functions[index]] ?? noFunction(guest.functions[index]);
+    result = fn(args, call);
+    if (typeof result !== 'object' || result === null || !isPromise(result)) {
+      take(result);
+      return true;
+    }
+  } catch (thrown) {
+    call.expire();
+    throw thrown;
+  }
+  putOff(turn);
+  const failed = (thrown: unknown): void => {
+    call.expire();
+    fail(turn, thrown);
+  };
+  whenSettled(turn, result as unknown as PromiseLike<unknown>, take, failed);
+  return false;
+}
+
+function answerByProtocol(
+  turn: Turn,
+  running: Running,
+  peer: AsyncContextPeer,
+  index: number,
+  hasGas: boolean,
+): boolean {
+  peer.begin();
+  try {
+    callByProtocol(running.guest, peer, index, hasGas);
+  } catch (thrown) {
+    if (thrown !== PENDING || peer.pending === undefined) throw thrown;
+    putOff(turn);
+    const go = (done: Parameters<typeof peer.settle>[0]): void => {
+      peer.settle(done);
+      answerByProtocol(turn, running, peer, index, hasGas);
+    };
+    const failed = (reason: unknown): void => go({ thrown: reason });
+    whenSettled(turn, peer.pending, (value) => go({ value }), failed);
+    return false;
+  }
+  succeed(turn);
+  return true;
+}
+
+/** Goes on with a supervisor call when a Promise is settled, unless that call has been ended meanwhile: then nobody waits any more. */
+function whenSettled(
+  turn: Turn,
+  promise: PromiseLike<unknown>,
+  fulfilled: (value: unknown) => void,
+  rejected: (reason: unknown) => void,
+): void {
+  const go = (next: (outcome: unknown) => void, outcome: unknown): void => {
+    if (!turn.isOpen) return;
+    inContext(turn.call, turn.call.running, () => {
+      try {
+        next(outcome);
+      } catch (thrown) {
+        fail(turn, thrown);
+      }
+    });
+    if (!turn.isOpen) drainFromPromise();
+  };
+  Promise.resolve(promise).then(
+    (value) => go(fulfilled, value),
+    (reason) => go(rejected, reason),
+  );
+}
+
+function putOff(turn: Turn): void {
+  if (turn.isPutOff) return;
+  turn.isPutOff = true;
+  words[WORD_CALL] = turn.call.id;
+  native.putOff();
+}
+
+/** The answer is in the scratch buffer. */
+function succeed(turn: Turn): void {
+  give(turn, 0);
+}
+
+function fail(turn: Turn, thrown: unknown): void {
+  turn.call.thrown = { thrown };
+  give(turn, 1);
+}
+
+function give(turn: Turn, hasThrown: number): void {
+  turn.isOpen = false;
+  words[WORD_CALL] = turn.call.id;
+  words[WORD_HAS_THROWN] = hasThrown;
+  native.answer();
+}
+
+setDrain(drainFromLoop);

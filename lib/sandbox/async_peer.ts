@@ -1,0 +1,90 @@
+/**
+ * An `AsyncSupervisorContext` as the other side of the six steps, which stand once, in `dispatch.ts`, and know no Promises. When a step
+ * gives one, the steps are left by throwing `PENDING`; once it is settled they run again from the first, and what has been done already
+ * gives what it came to then.
+ */
+
+import { PENDING } from './dispatch';
+import type { ImportSite } from './import_site';
+import { ContextPeer } from './peer';
+import type { AsyncSupervisorContext, SupervisorContext } from './supervisor';
+
+type Done = { readonly value: unknown } | { readonly thrown: unknown };
+
+/** The supervisor for one call of a guest. */
+export class AsyncContextPeer extends ContextPeer {
+  readonly #done: Done[] = [];
+  #next = 0;
+  #taken: Uint8Array | undefined;
+  /** What the last run waits for. */
+  pending: PromiseLike<unknown> | undefined;
+
+  constructor(ctx: AsyncSupervisorContext) {
+    const step = (run: () => unknown): unknown => (this as AsyncContextPeer).#step(run);
+    const settled: SupervisorContext = {
+      invoke: (ptr, size, funcIdx) => step(() => ctx.invoke(ptr, size, funcIdx)) as bigint,
+      readMemoryInto(address, dest) {
+        const bytes = step(() => {
+          const target = new Uint8Array(dest.length);
+          const done = ctx.readMemoryInto(address, target);
+          return isThenable(done) ? Promise.resolve(done).then(() => target) : target;
+        });
+        dest.set(bytes as Uint8Array);
+      },
+      ...(ctx.readMemory === undefined
+        ? {}
+        : { readMemory: (address, size) => step(() => ctx.readMemory?.(address, size)) as Uint8Array }),
+      writeMemory: (address, data) => step(() => ctx.writeMemory(address, data)) as undefined,
+      allocateMemory: (size) => step(() => ctx.allocateMemory(size)) as number,
+      deallocateMemory: (ptr) => step(() => ctx.deallocateMemory(ptr)) as undefined,
+    };
+    super(settled);
+  }
+
+  /** To be called before each run of the steps. */
+  begin(): void {
+    this.#next = 0;
+    this.pending = undefined;
+  }
+
+  /** What the last run waited for is settled. */
+  settle(done: Done): void {
+    this.#done.push(done);
+  }
+
+  override take(site: ImportSite, hasGas: boolean): Uint8Array {
+    // The scratch buffer has the arguments in the first run only.
+    this.#taken ??= super.take(site, hasGas);
+    return this.#taken;
+  }
+
+  #step(run: () => unknown): unknown {
+    const known = this.#done[this.#next];
+    this.#next += 1;
+    if (known === undefined) return this.#firstTime(run);
+    if ('thrown' in known) throw known.thrown;
+    return known.value;
+  }
+
+  #firstTime(run: () => unknown): unknown {
+    let value: unknown;
+    try {
+      value = run();
+      if (isThenable(value)) {
+        this.pending = value;
+      }
+    } catch (thrown) {
+      this.#done.push({ thrown });
+      throw thrown;
+    }
+    if (this.pending !== undefined) throw PENDING;
+    this.#done.push({ value });
+    return value;
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
+  );
+}
