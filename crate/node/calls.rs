@@ -228,7 +228,8 @@ impl Calls {
             }
         };
         is_begun.map_err(|error| {
-            self.end_turn(state, scope, &group);
+            // Who is next is the caller's to see to.
+            group.clear_turn();
             error.into()
         })
     }
@@ -472,6 +473,8 @@ impl Calls {
         let mut next = group.end_turn();
         while let Some(id) = next {
             match self.begin(state, scope, id) {
+                // It may have gone to wait for another group.
+                Ok(()) if group.turn_of().is_none() => next = group.end_turn(),
                 Ok(()) => return,
                 Err(error) => {
                     if let Some(port) = &*self.port.borrow() {

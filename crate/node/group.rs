@@ -213,10 +213,15 @@ impl Group {
         held.and_then(Held::asked).map(|asked| look(asked)).is_some()
     }
 
-    /// The turn is over. Gives the call whose turn is next.
-    pub fn end_turn(&self) -> Option<CallId> {
+    /// The turn is nobody's.
+    pub fn clear_turn(&self) {
         self.turn.replace(None);
         self.has_turn.set(false);
+    }
+
+    /// The turn is over. Gives the call whose turn is next.
+    pub fn end_turn(&self) -> Option<CallId> {
+        self.clear_turn();
         self.waiting.borrow_mut().pop_front()
     }
 

@@ -110,8 +110,10 @@ function begin<T>(
   resolve: (value: T) => void,
   reject: (reason: unknown) => void,
 ): void {
-  const around = isInCall() ? undefined : openTurn();
-  const outer = around === undefined ? currentSignals() : around.call.signals;
+  const around = openTurn();
+  // On the stack of a supervisor call its limits hold already.
+  const outside = isInCall() ? undefined : around;
+  const outer = outside === undefined ? currentSignals() : outside.call.signals;
   const signals = limits?.signal === undefined ? outer : { signal: limits.signal, around: outer };
   const aborted = abortedOf(signals);
   if (aborted !== undefined) {
@@ -121,12 +123,12 @@ function begin<T>(
   let id: number;
   try {
     setAsyncHooks(hooks);
-    if (around !== undefined) native.within(around.call.id);
+    if (outside !== undefined) native.within(outside.call.id);
     try {
       doubles[TIMEOUT] = limits?.timeout ?? 0;
       id = make();
     } finally {
-      if (around !== undefined) native.within(0);
+      if (outside !== undefined) native.within(0);
     }
   } catch (error) {
     reject(translate(error, argument));
