@@ -33,4 +33,4 @@ impl<E: Engine> std::ops::Deref for Lease<E> {
 }
 
 const fn can_be_sent<T: Send>() {}
-const _: () = can_be_sent::<crate::engine::wasmi::Store>();
+const _: () = can_be_sent::<<crate::engine::wasmi::Wasmi as Engine>::Store>();

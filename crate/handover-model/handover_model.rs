@@ -118,8 +118,7 @@ struct Meeting {
     store: UnsafeCell<Store>,
     /// The number of a call that was left.
     left: UnsafeCell<Option<u32>>,
-    /// How many calls the JavaScript thread has been told of. Relaxed, so that the handover alone orders what the threads
-    /// do.
+    /// How many calls the JavaScript thread has been told of. Relaxed, so that only the handover orders what threads do.
     told: AtomicU32,
 }
 
@@ -263,7 +262,7 @@ impl Meeting {
         place
     }
 
-    // To loom each of these is a change, whatever `with` does: it panics at two that overlap or that nothing has ordered.
+    // To loom each of these is a change, whatever `with` does: it panics at two that overlap or that nothing orders.
 
     fn with_store(&self, with: impl FnOnce(&mut Store)) {
         // SAFETY: loom has made sure that nobody else uses it.
