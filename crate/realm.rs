@@ -436,19 +436,18 @@ impl<E: Engine> Realm<E> {
     /// Calls an exported function. `slots` has the arguments and gets the results; it must be as long as the larger count.
     /// `host` answers the supervisor calls that the guest makes meanwhile.
     pub fn call(&self, instance: u32, export: u32, slots: &mut [u64], host: &mut dyn Host) -> Result<(), Trap> {
-        let callee = self.callee(instance, Entry::Export(export))?;
-        self.enter(&callee, slots, host, |cx, ty, slots, interrupt| {
-            E::call(cx, self, &callee.func, ty, slots, interrupt)
-        })
+        self.call_entry(instance, Entry::Export(export), slots, host)
     }
 
     /// Runs the start function, if there is one.
     pub fn start(&self, instance: u32, host: &mut dyn Host) -> Result<(), Trap> {
-        if !self.has_start(instance) {
-            return Ok(());
-        }
-        let callee = self.callee(instance, Entry::Start)?;
-        self.enter(&callee, &mut [], host, |cx, ty, slots, interrupt| {
+        if self.has_start(instance) { self.call_entry(instance, Entry::Start, &mut [], host) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn call_entry(&self, instance: u32, entry: Entry, slots: &mut [u64], host: &mut dyn Host) -> Result<(), Trap> {
+        let callee = self.callee(instance, entry)?;
+        self.enter(&callee, slots, host, |cx, ty, slots, interrupt| {
             E::call(cx, self, &callee.func, ty, slots, interrupt)
         })
     }

@@ -54,6 +54,14 @@ async function rejection<E extends Error>(
   return error;
 }
 
+/** Waits until a call has rejected, with an error that `check` is content with. */
+async function stopped(call: Promise<unknown>, check: (error: unknown) => void): Promise<void> {
+  await assert.rejects(call, (error) => {
+    check(error);
+    return true;
+  });
+}
+
 /** A Promise and what settles it. */
 function deferred(): { promise: Promise<Value>; resolve(value: Value): void; reject(why: unknown): void } {
   let resolve: (value: Value) => void = () => {};
@@ -372,20 +380,14 @@ describe('An asynchronous call that is stopped', () => {
       it(`${name} ends while it computes, and can be used again`, async () => {
         const { instance, supervisor } = guest({ backend, wat: GUEST, imports: { 'env.f': ([n]) => n } });
         const { options, check } = stop();
-        await assert.rejects(instance.invokeAsync('endless', [], supervisor, options), (error) => {
-          check(error);
-          return true;
-        });
+        await stopped(instance.invokeAsync('endless', [], supervisor, options), check);
         assert.deepEqual(instance.invoke('f', [Value.I32(1)], supervisor), Value.I32(2));
       });
 
       it(`${name} ends while it waits, and the late answer reaches nobody`, async () => {
         const { instance, supervisor, invoke, asked } = waiting(backend);
         const { options, check } = stop();
-        await assert.rejects(invoke('f', [Value.I32(1)], options), (error) => {
-          check(error);
-          return true;
-        });
+        await stopped(invoke('f', [Value.I32(1)], options), check);
         assert.equal(instance.invoke('nothing', [], supervisor), undefined);
         const next = invoke('f', [Value.I32(5)]);
         asked[0].resolve(Value.I32(99));
@@ -398,10 +400,7 @@ describe('An asynchronous call that is stopped', () => {
         const { invoke, asked, isAsked } = waiting(backend);
         const first = invoke('f', [Value.I32(1)]);
         const { options, check } = stop();
-        await assert.rejects(invoke('f', [Value.I32(2)], options), (error) => {
-          check(error);
-          return true;
-        });
+        await stopped(invoke('f', [Value.I32(2)], options), check);
         await isAsked(1);
         asked[0].resolve(Value.I32(1));
         assert.deepEqual(await first, Value.I32(2));
@@ -414,10 +413,7 @@ describe('An asynchronous call that is stopped', () => {
         const binary = wat('(module (func $s (loop $l (br $l))) (start $s))');
         const { options, check } = stop();
         const made = components.instantiateAsync(Instantiate.Version1, binary, env, supervisor, options);
-        await assert.rejects(made, (error) => {
-          check(error);
-          return true;
-        });
+        await stopped(made, check);
       });
     }
 

@@ -259,12 +259,9 @@ impl Engine for Wasmi {
         let (inputs, outputs) = values.split_at_mut(ty.params.len());
         match interrupt {
             None => func.func.call(cx.as_context_mut(), inputs, outputs).map_err(translate_error)?,
-            Some(interrupt) => {
-                let begin = |cx: &mut StoreContextMut<'_, Data>, outputs: &mut [Val]| {
-                    func.func.call_resumable(cx.as_context_mut(), inputs, outputs)
-                };
-                if let Some(left) = run_in_slices(cx, begin, outputs, Some(interrupt))? {
-                    return Err(left.into_trap());
+            Some(_) => {
+                if call_in_slices(cx, func, inputs, outputs, interrupt)?.is_some() {
+                    return Err(HostTrap::Suspended.into());
                 }
             }
         }
@@ -281,10 +278,8 @@ impl Engine for Wasmi {
     ) -> Result<Option<Self::Suspension>, Trap> {
         let mut values = values_of(ty, slots)?;
         let (inputs, outputs) = values.split_at_mut(ty.params.len());
-        let begin = |cx: &mut StoreContextMut<'_, Data>, outputs: &mut [Val]| {
-            func.func.call_resumable(cx.as_context_mut(), inputs, outputs)
-        };
-        suspended_or_done(run_in_slices(cx, begin, outputs, interrupt)?, outputs, slots)
+        let left = call_in_slices(cx, func, inputs, outputs, interrupt)?;
+        left_or_done(left, outputs, slots)
     }
 
     fn resume(
@@ -310,7 +305,7 @@ impl Engine for Wasmi {
             call.resume(cx.as_context_mut(), &answer, outputs)
         };
         let left = run_in_slices(cx, begin, &mut outputs, interrupt)?;
-        suspended_or_done(left, &outputs, slots)
+        left_or_done(left, &outputs, slots)
     }
 }
 
@@ -320,22 +315,6 @@ pub enum Suspension {
     Inside(wasmi::ResumableCallHostTrap),
     /// Nothing goes on: it was called in tail position, or is an export of the instance itself. wasmi keeps nothing then.
     AtEnd,
-}
-
-/// Why a run has left its call for now.
-enum Left {
-    HostTrap(wasmi::ResumableCallHostTrap),
-    AtEnd,
-}
-
-impl Left {
-    /// The end of a call that nobody will go on with.
-    fn into_trap(self) -> Trap {
-        match self {
-            Self::HostTrap(call) => translate_error(call.into_host_error()),
-            Self::AtEnd => HostTrap::Suspended.into(),
-        }
-    }
 }
 
 /// The arguments as wasmi's values, and room for the results behind them.
@@ -361,17 +340,30 @@ fn unsupported() -> Trap {
     Trap::with_message(TrapCode::Internal, "the type of the function does not fit slots")
 }
 
-fn suspended_or_done(left: Option<Left>, outputs: &[Val], slots: &mut [u64]) -> Result<Option<Suspension>, Trap> {
-    match left {
-        None => take_results(outputs, slots).map(|()| None),
-        Some(Left::AtEnd) => Ok(Some(Suspension::AtEnd)),
-        Some(Left::HostTrap(call)) if is_suspended(call.host_error()) => Ok(Some(Suspension::Inside(call))),
-        Some(Left::HostTrap(call)) => Err(translate_error(call.into_host_error())),
+/// A call that was left, or the results of one that is over.
+fn left_or_done(left: Option<Suspension>, outputs: &[Val], slots: &mut [u64]) -> Result<Option<Suspension>, Trap> {
+    if left.is_none() {
+        take_results(outputs, slots)?;
     }
+    Ok(left)
 }
 
 fn is_suspended(error: &wasmi::Error) -> bool {
     matches!(error.downcast_ref::<HostTrap>(), Some(HostTrap::Suspended))
+}
+
+/// Calls a function, see [`run_in_slices`].
+fn call_in_slices(
+    cx: &mut StoreContextMut<'_, Data>,
+    func: &Func,
+    inputs: &[Val],
+    outputs: &mut [Val],
+    interrupt: Option<&Interrupt>,
+) -> Result<Option<Suspension>, Trap> {
+    let begin = |cx: &mut StoreContextMut<'_, Data>, outputs: &mut [Val]| {
+        func.func.call_resumable(cx.as_context_mut(), inputs, outputs)
+    };
+    run_in_slices(cx, begin, outputs, interrupt)
 }
 
 /// Runs a function, from its beginning or from where it was left, with a look at the interrupt after each slice of its work.
@@ -380,7 +372,7 @@ fn run_in_slices(
     begin: impl FnOnce(&mut StoreContextMut<'_, Data>, &mut [Val]) -> Result<wasmi::ResumableCall, wasmi::Error>,
     outputs: &mut [Val],
     interrupt: Option<&Interrupt>,
-) -> Result<Option<Left>, Trap> {
+) -> Result<Option<Suspension>, Trap> {
     // Without fuel in the engine there are no slices.
     let before = cx.get_fuel().ok();
     let outcome = run_slices(cx, begin, outputs, interrupt, before.is_some());
@@ -389,7 +381,7 @@ fn run_in_slices(
         let _ = cx.set_fuel(before);
     }
     match outcome {
-        Err(error) if is_suspended(&error) => Ok(Some(Left::AtEnd)),
+        Err(error) if is_suspended(&error) => Ok(Some(Suspension::AtEnd)),
         outcome => outcome.map_err(translate_error),
     }
 }
@@ -400,7 +392,7 @@ fn run_slices(
     outputs: &mut [Val],
     interrupt: Option<&Interrupt>,
     has_fuel: bool,
-) -> Result<Option<Left>, wasmi::Error> {
+) -> Result<Option<Suspension>, wasmi::Error> {
     if has_fuel {
         cx.set_fuel(SLICE)?;
     }
@@ -408,7 +400,10 @@ fn run_slices(
     loop {
         call = match call {
             wasmi::ResumableCall::Finished => return Ok(None),
-            wasmi::ResumableCall::HostTrap(call) => return Ok(Some(Left::HostTrap(call))),
+            wasmi::ResumableCall::HostTrap(call) if is_suspended(call.host_error()) => {
+                return Ok(Some(Suspension::Inside(call)));
+            }
+            wasmi::ResumableCall::HostTrap(call) => return Err(call.into_host_error()),
             wasmi::ResumableCall::OutOfFuel(_) if interrupt.is_some_and(Interrupt::is_set) => {
                 return Err(wasmi::Error::host(HostTrap::Interrupted));
             }

@@ -2,11 +2,9 @@
 
 use super::{
     calls::{What, Work},
-    functions::{engine_at, linking},
+    functions::{engine_at, linking, slots_of_call},
     raw::{Arguments, Outcome, Registrar, Scope, Throw},
-    scratch::{
-        MAX_SLOTS, WORD_CALL, WORD_COUNT, WORD_FUNC, WORD_HAS_THROWN, WORD_INSTANCE, WORD_IS_NEW_TURN, WORD_LOOKS,
-    },
+    scratch::{WORD_CALL, WORD_FUNC, WORD_HAS_THROWN, WORD_INSTANCE, WORD_IS_NEW_TURN, WORD_LOOKS},
     state::State,
 };
 use crate::{
@@ -83,12 +81,7 @@ fn invoke_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let budget = budget_at(state, arguments.u32(scope, 0)?)?;
     let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
     let export = scratch.read_word(WORD_FUNC);
-    let count = scratch.read_word(WORD_COUNT) as usize;
-    if count > MAX_SLOTS {
-        return Err(Throw::internal("too many slots"));
-    }
-    let mut slots = Slots::new(count);
-    scratch.read_slots(&mut slots);
+    let slots = slots_of_call(&scratch)?;
     let work = Work { budget, slots, what: What::Call { group, instance, export } };
     let call = state.calls.enter(state, scope, &scratch, work)?;
     Ok(Some(scope.number(f64::from(call))))

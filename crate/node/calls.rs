@@ -286,7 +286,7 @@ impl Calls {
             if port.is_empty() && looks {
                 self.look(&port);
             }
-            let Some(event) = port.receive(true) else { return EVENT_NONE };
+            let Some(event) = port.receive() else { return EVENT_NONE };
             if let Some(told) = self.handle(state, scope, scratch, event) {
                 return told;
             }

@@ -318,12 +318,7 @@ fn invoke(state: &State, scope: Scope) -> Outcome {
     let scratch = state.scratch()?;
     let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
     let export = scratch.read_word(WORD_FUNC);
-    let count = scratch.read_word(WORD_COUNT) as usize;
-    if count > MAX_SLOTS {
-        return Err(Throw::internal("too many slots"));
-    }
-    let mut slots = Slots::new(count);
-    scratch.read_slots(&mut slots);
+    let mut slots = slots_of_call(&scratch)?;
     let realm = group.enter()?;
     let mut supervisor = Supervisor::new(state, scope, &group, &scratch);
     let outcome = with_realm!(&*realm, realm => realm.call(instance, export, &mut slots, &mut supervisor));
@@ -331,6 +326,18 @@ fn invoke(state: &State, scope: Scope) -> Outcome {
     drop(realm);
     release_if_last(scope, group);
     Ok(None)
+}
+
+/// The arguments of a call, `WORD_COUNT` slots.
+#[inline]
+pub fn slots_of_call(scratch: &Scratch) -> Result<Slots, Throw> {
+    let count = scratch.read_word(WORD_COUNT) as usize;
+    if count > MAX_SLOTS {
+        return Err(Throw::internal("too many slots"));
+    }
+    let mut slots = Slots::new(count);
+    scratch.read_slots(&mut slots);
+    Ok(slots)
 }
 
 /// `start()`: runs the start function of instance `WORD_INSTANCE`.

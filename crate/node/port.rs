@@ -56,21 +56,22 @@ impl JsPort {
 
     /// Tells the JavaScript thread something. When there is none any more, the event is dropped here.
     pub fn send(&self, event: Event) {
-        let mut queue = self.lock();
+        let queue = self.lock();
         if queue.is_closed {
             // Not under the lock: a realm may go with it.
             drop(queue);
             drop(event);
             return;
         }
+        self.push(queue, event);
+    }
+
+    /// Puts an event into the queue, and wakes the JavaScript thread if nobody looks.
+    fn push(&self, mut queue: MutexGuard<'_, Queue>, event: Event) {
         queue.events.push_back(event);
         self.length.store(queue.events.len(), Ordering::Release);
         let wakes = !std::mem::replace(&mut queue.is_looking, true);
         drop(queue);
-        self.wake_if(wakes);
-    }
-
-    fn wake_if(&self, wakes: bool) {
         if wakes && let Some(waker) = &*self.waker() {
             waker.call();
         }
@@ -88,13 +89,13 @@ impl JsPort {
         self.length.load(Ordering::Acquire) == 0
     }
 
-    /// The next event. If there is none and `goes_away`, the threadsafe function will be called for the next one.
-    pub fn receive(&self, goes_away: bool) -> Option<Event> {
+    /// The next event. If there is none, the threadsafe function will be called for the next one.
+    pub fn receive(&self) -> Option<Event> {
         let mut queue = self.lock();
         let event = queue.events.pop_front();
         match &event {
             Some(_) => self.length.store(queue.events.len(), Ordering::Relaxed),
-            None => queue.is_looking = !goes_away,
+            None => queue.is_looking = false,
         }
         event
     }
@@ -130,15 +131,11 @@ impl JsPort {
 impl Port for JsPort {
     fn asked(&self, call: CallId) -> bool {
         // Under the lock, so that `end_asking` gives this call, or has come before.
-        let mut queue = self.lock();
+        let queue = self.lock();
         if queue.is_ending {
             return false;
         }
-        queue.events.push_back(Event::Asked(call));
-        self.length.store(queue.events.len(), Ordering::Release);
-        let wakes = !std::mem::replace(&mut queue.is_looking, true);
-        drop(queue);
-        self.wake_if(wakes);
+        self.push(queue, Event::Asked(call));
         true
     }
 

@@ -28,7 +28,7 @@ import {
   trapError,
 } from './dispatch';
 import type { Limits } from './options';
-import { abortedOf, reason, type Signals, timeoutError } from './stop';
+import { abortedOf, reasonOf, type Signals, timeoutError } from './stop';
 
 const { words, longs, doubles } = scratchViews;
 const { WORD_CALL, WORD_EVENT, WORD_FUNC, WORD_HAS_GAS, WORD_HAS_THROWN, WORD_IS_NEW_TURN, WORD_LOOKS, GAS } =
@@ -50,14 +50,9 @@ export interface CallParts<T> {
   refused(error: unknown): unknown;
 }
 
-/** An error that ends a call because it was stopped, not because of its guest. */
-const stops = new WeakSet<object>();
-
-/** Whether an asynchronous call has rejected with this because it was stopped. */
-export function isAsyncStop(error: unknown, limits: Limits | undefined): boolean {
-  const signal = limits?.signal;
-  if (signal?.aborted === true && Object.is(reason(signal), error)) return true;
-  return typeof error === 'object' && error !== null && stops.has(error);
+/** Whether a call has rejected with this because of its signal. */
+export function isReasonOf(signal: AbortSignal | undefined, error: unknown): boolean {
+  return signal?.aborted === true && Object.is(reasonOf(signal), error);
 }
 
 /** A call of a guest to its supervisor, until that has answered. */
@@ -117,7 +112,7 @@ function begin<T>(
   const signals = limits?.signal === undefined ? outer : { signal: limits.signal, around: outer };
   const aborted = abortedOf(signals);
   if (aborted !== undefined) {
-    reject(reason(aborted));
+    reject(reasonOf(aborted));
     return;
   }
   let id: number;
@@ -149,7 +144,7 @@ function begin<T>(
         const value = result(id);
         const ended = abortedOf(signals);
         if (ended === undefined) resolve(value);
-        else reject(reason(ended));
+        else reject(reasonOf(ended));
       }
     } catch (error) {
       reject(error);
@@ -163,11 +158,9 @@ function begin<T>(
 function failureOf(call: AsyncCall): unknown {
   const failed = native.takeFailure();
   const ended = abortedOf(call.signals);
-  if (ended !== undefined) return reason(ended);
+  if (ended !== undefined) return reasonOf(ended);
   if (failed.trap !== 'interrupted') return trapError(failed, call.thrown);
-  const error = timeoutError(trapError(failed, undefined) as TrapError);
-  stops.add(error);
-  return error;
+  return timeoutError(trapError(failed, undefined) as TrapError);
 }
 
 function refusal(refused: (error: unknown) => unknown): unknown {

@@ -8,7 +8,7 @@
 import { argumentError, type BufferSource, bytes, oneOf, uint32 } from '../arguments';
 import { InstantiationError, SandboxError, TrapError } from '../errors';
 import { kindOf, layout, native, scratchViews, translate } from '../native';
-import { callAsync, isAsyncStop, NONE, refuseInside } from './async_calls';
+import { callAsync, isReasonOf, NONE, refuseInside } from './async_calls';
 import { BACKENDS, type Instantiate, MEM_UNLIMITED, type SandboxBackend, VERSIONS } from './backend';
 import { debug } from './debug';
 import { environmentInternals, type GuestEnvironment } from './environment';
@@ -332,7 +332,7 @@ export class SandboxComponents<DT = undefined> {
       const made = await instanceInternals.makeAsync(parts, ctx, left(), { makeCall, refused: linkError });
       return new UnregisteredInstance(this, made);
     } catch (error) {
-      if (!(error instanceof TrapError) || isAsyncStop(error, limits)) throw error;
+      if (!(error instanceof TrapError) || isReasonOf(limits?.signal, error)) throw error;
       throw startTrapped(error);
     }
   }

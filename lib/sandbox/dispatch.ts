@@ -82,8 +82,7 @@ let running: Running | undefined;
 export function run(call: Running, enter: () => void, argument: string, limits: Limits | undefined): void {
   if (asyncHooks !== undefined && running === undefined) {
     asyncHooks.within(() => runLimited(call, enter, argument, limits));
-  } else if (limits === undefined && signals === undefined) runWithin(0, call, enter, argument);
-  else runWithSignals(call, enter, argument, limits);
+  } else runLimited(call, enter, argument, limits);
 }
 
 function runLimited(call: Running, enter: () => void, argument: string, limits: Limits | undefined): void {

@@ -13,7 +13,8 @@ export interface Signals {
 
 // The getters themselves, because an own property of a signal could be anything.
 const isAborted = getterOf<boolean>('aborted');
-const reasonOf = getterOf<unknown>('reason');
+/** Why a signal was aborted. */
+export const reasonOf = getterOf<unknown>('reason');
 
 function getterOf<T>(key: keyof AbortSignal): (signal: AbortSignal) => T {
   const getter = Object.getOwnPropertyDescriptor(AbortSignal.prototype, key)?.get as () => T;
@@ -65,11 +66,6 @@ export function timeoutError(cause: TrapError | undefined): SandboxError {
     code: 'ERR_SANDBOX_TIMEOUT',
     ...(cause === undefined ? {} : { cause }),
   });
-}
-
-/** Why a signal was aborted. */
-export function reason(signal: AbortSignal): unknown {
-  return reasonOf(signal);
 }
 
 /** Whether this is what the last stopped call has thrown. */
