@@ -23,6 +23,7 @@ export { SandboxHost, type SandboxHostOptions } from './lib/host/sandbox_host';
 export type { SupervisorMemoryObject, SupervisorTableObject } from './lib/host/v8';
 export { Instantiate, MEM_UNLIMITED, SandboxBackend } from './lib/sandbox/backend';
 export { SandboxComponents, UnregisteredInstance } from './lib/sandbox/components';
+export type { InstantiateEvent, InvokeEvent, SupervisorEvent } from './lib/sandbox/diagnostics';
 export type { SupervisorCall, SupervisorFunction, SupervisorResult } from './lib/sandbox/dispatch';
 export { GuestEnvironment } from './lib/sandbox/environment';
 export { EnvironmentDefinitionBuilder } from './lib/sandbox/environment_builder';

@@ -65,6 +65,7 @@ export interface Native {
   // Asynchronous calls, which are numbers too. Their timeouts are in the scratch buffer.
   /** A budget of so many native threads. */
   newBudget(threads: number): number;
+  dropBudget(budget: number): void;
   /** A call that ends with the number of a module. */
   compileAsync(engine: number, cache: number, wasm: Uint8Array, budget: number): number;
   /** A call that ends with an instance, to be adopted. */
@@ -77,8 +78,10 @@ export interface Native {
   ): number;
   adoptInstance(wrapper: object, call: number): number;
   invokeAsync(budget: number): number;
-  /** Whether it is that call's turn in the group of that instance, or of that memory if `instance` is `NONE`. */
-  hasTurn(call: number, memory: number, instance: number): boolean;
+  /** Whether it is that call's turn in the group of that instance. */
+  hasTurnOfInstance(call: number, instance: number): boolean;
+  /** Whether it is that call's turn in the group of that memory. */
+  hasTurnOfMemory(call: number, memory: number): boolean;
   /** What runs from here on must end with that call; 0 for none. */
   within(call: number): void;
   stopCall(call: number): void;

@@ -1,11 +1,15 @@
 //! The native functions of asynchronous calls. Typed and described for TypeScript in `lib/native.ts`.
 
+use std::{cell::RefCell, sync::Arc};
+
+use slab::Slab;
+
 use super::{
     calls::{What, Work},
     functions::{engine_at, linking, slots_of_call},
     raw::{Arguments, Outcome, Registrar, Scope, Throw},
     scratch::{WORD_CALL, WORD_FUNC, WORD_HAS_THROWN, WORD_INSTANCE, WORD_IS_NEW_TURN, WORD_LOOKS},
-    state::State,
+    state::{Entry, State},
 };
 use crate::{
     executor::pool::{Budget, Pool},
@@ -15,11 +19,13 @@ use crate::{
 /// Puts these functions on `exports`.
 pub fn register(registrar: &Registrar) {
     registrar.function("newBudget", new_budget);
+    registrar.function("dropBudget", drop_budget);
     registrar.function("compileAsync", compile_async);
     registrar.function("instantiateAsync", instantiate_async);
     registrar.function("adoptInstance", adopt_instance);
     registrar.function("invokeAsync", invoke_async);
-    registrar.function("hasTurn", has_turn);
+    registrar.function("hasTurnOfInstance", has_turn_of_instance);
+    registrar.function("hasTurnOfMemory", has_turn_of_memory);
     registrar.function("within", within);
     registrar.function("stopCall", stop_call);
     registrar.function("throwRefusal", throw_refusal);
@@ -32,12 +38,17 @@ pub fn register(registrar: &Registrar) {
 /// `newBudget(threads)`: the number of a budget of so many native threads.
 fn new_budget(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let budget = Budget::new(arguments.u32(scope, 0)? as usize);
-    let mut budgets = state.calls.budgets.borrow_mut();
-    budgets.push(budget);
-    Ok(Some(scope.number((budgets.len() - 1) as f64)))
+    let number = state.calls.budgets.borrow_mut().insert(budget);
+    Ok(Some(scope.number(number as f64)))
 }
 
-fn budget_at(state: &State, number: u32) -> Result<std::sync::Arc<Budget>, Throw> {
+/// `dropBudget(budget)`: calls that were made with it go on.
+fn drop_budget(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    state.calls.budgets.borrow_mut().try_remove(arguments.u32(scope, 0)? as usize);
+    Ok(None)
+}
+
+fn budget_at(state: &State, number: u32) -> Result<Arc<Budget>, Throw> {
     let budgets = state.calls.budgets.borrow();
     budgets.get(number as usize).cloned().ok_or_else(|| Throw::internal("no such budget"))
 }
@@ -87,14 +98,19 @@ fn invoke_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     Ok(Some(scope.number(f64::from(call))))
 }
 
-/// `hasTurn(call, memories, instance | NONE)`: whether it is that call's turn in the group of that instance or of one of those memories.
-fn has_turn(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let call = arguments.u32(scope, 0)?;
-    let memory = arguments.u32(scope, 1)?;
-    let instance = arguments.u32(scope, 2)?;
-    let (table, id) = if instance == u32::MAX { (&state.memories, memory) } else { (&state.instances, instance) };
-    let (group, _) = state.entry(table, id)?;
-    Ok(Some(scope.boolean(state.calls.has_turn(call, &group))))
+/// `hasTurnOfInstance(call, instance)`: whether it is that call's turn in the group of that instance.
+fn has_turn_of_instance(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    has_turn(state, &state.instances, scope, arguments)
+}
+
+/// `hasTurnOfMemory(call, memory)`: whether it is that call's turn in the group of that memory.
+fn has_turn_of_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    has_turn(state, &state.memories, scope, arguments)
+}
+
+fn has_turn(state: &State, table: &RefCell<Slab<Entry>>, scope: Scope, arguments: &Arguments) -> Outcome {
+    let (group, _) = state.entry(table, arguments.u32(scope, 1)?)?;
+    Ok(Some(scope.boolean(state.calls.has_turn(arguments.u32(scope, 0)?, &group))))
 }
 
 /// `within(call | 0)`: what runs from here on must end with that call, if that has a deadline.

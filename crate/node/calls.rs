@@ -14,6 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use slab::Slab;
+
 use super::{
     backend::{AnyEngine, AnyModule, AnyRealm, with_module},
     group::Group,
@@ -49,7 +51,7 @@ pub struct Calls {
     pending: RefCell<HashMap<CallId, Pending>>,
     /// Instances that were made, until TypeScript has adopted them.
     made: RefCell<HashMap<CallId, (Rc<Group>, u32)>>,
-    pub budgets: RefCell<Vec<Arc<Budget>>>,
+    pub budgets: RefCell<Slab<Arc<Budget>>>,
     last_id: Cell<CallId>,
     /// When the event loop had its last turn.
     turn_began: Cell<Option<Instant>>,

@@ -10,6 +10,7 @@ import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 import { BusyError, type TrapError } from '../errors';
 import { layout, native, scratchViews, translate } from '../native';
 import { AsyncContextPeer } from './async_peer';
+import { isTraced, type SupervisorEvent, supervisorCalls } from './diagnostics';
 import {
   callByProtocol,
   checkedGas,
@@ -25,6 +26,7 @@ import {
   type SupervisorResult,
   setAsyncHooks,
   setDrain,
+  supervisorEvent,
   trapError,
 } from './dispatch';
 import type { Limits } from './options';
@@ -35,8 +37,16 @@ const { WORD_CALL, WORD_EVENT, WORD_FUNC, WORD_HAS_GAS, WORD_HAS_THROWN, WORD_IS
   layout;
 const { EVENT_TIME_OVER, EVENT_ASKED, EVENT_DONE, EVENT_TRAPPED, EVENT_REFUSED, TIMEOUT } = layout;
 
+/** What becomes of the errors of an asynchronous call. */
+export interface Translations {
+  /** Of the native code's refusal to begin or to make what was asked for. */
+  refused(error: unknown): unknown;
+  /** Of a guest's trap, if it is not to be as it is. */
+  trapped?(error: unknown): unknown;
+}
+
 /** What an asynchronous call needs. */
-export interface CallParts<T> {
+export interface CallParts<T> extends Translations {
   /** What answers the guest's calls; undefined if it has none. */
   readonly running: Running | undefined;
   readonly limits: Limits | undefined;
@@ -46,13 +56,6 @@ export interface CallParts<T> {
   make(): number;
   /** Reads the result when the call is over, from the scratch buffer. */
   result(id: number): T;
-  /** Translates a refusal. */
-  refused(error: unknown): unknown;
-}
-
-/** Whether a call has rejected with this because of its signal. */
-export function isReasonOf(signal: AbortSignal | undefined, error: unknown): boolean {
-  return signal?.aborted === true && Object.is(reasonOf(signal), error);
 }
 
 /** A call of a guest to its supervisor, until that has answered. */
@@ -61,9 +64,26 @@ class Turn {
   isOpen = true;
   /** Whether the guest has been told that the answer takes time. */
   isPutOff = false;
+  /** What the supervisor function may use until the turn is over, if it is one of a `JsSupervisor`. */
+  guestCall: GuestCall | undefined;
+  /** What subscribers are told, if there were any when the turn began. */
+  event: SupervisorEvent | undefined;
 
   constructor(call: AsyncCall) {
     this.call = call;
+  }
+
+  close(): void {
+    this.isOpen = false;
+    this.guestCall?.expire();
+  }
+
+  /** Tells subscribers that a supervisor call is over whose answer took time. */
+  tellSettled(): void {
+    if (this.event === undefined || !this.isPutOff) return;
+    if ('error' in this.event) supervisorCalls.error.publish(this.event);
+    supervisorCalls.asyncStart.publish(this.event);
+    supervisorCalls.asyncEnd.publish(this.event);
   }
 }
 
@@ -101,7 +121,7 @@ export function callAsync<T>(parts: CallParts<T>): Promise<T> {
 }
 
 function begin<T>(
-  { running, limits, argument, make, result, refused }: CallParts<T>,
+  { running, limits, argument, make, result, refused, trapped = (error) => error }: CallParts<T>,
   resolve: (value: T) => void,
   reject: (reason: unknown) => void,
 ): void {
@@ -137,7 +157,7 @@ function begin<T>(
       entry.signal.removeEventListener('abort', stop);
     try {
       if (event === EVENT_TRAPPED) {
-        reject(failureOf(call));
+        reject(failureOf(call, trapped));
       } else if (event === EVENT_REFUSED) {
         reject(refusal(refused));
       } else {
@@ -155,11 +175,11 @@ function begin<T>(
   calls.set(id, call);
 }
 
-function failureOf(call: AsyncCall): unknown {
+function failureOf(call: AsyncCall, trapped: (error: unknown) => unknown): unknown {
   const failed = native.takeFailure();
   const ended = abortedOf(call.signals);
   if (ended !== undefined) return reasonOf(ended);
-  if (failed.trap !== 'interrupted') return trapError(failed, call.thrown);
+  if (failed.trap !== 'interrupted') return trapped(trapError(failed, call.thrown));
   return timeoutError(trapError(failed, undefined) as TrapError);
 }
 
@@ -173,15 +193,9 @@ function refusal(refused: (error: unknown) => unknown): unknown {
 }
 
 /** Refuses a call that is made inside a supervisor call of its own group: to wait for it there would never end. */
-export function refuseInside(memories: readonly number[], instance: number): void {
+function refuseInside(hasTurn: (call: number) => boolean): void {
   for (let turn = turns.getStore(); turn !== undefined; turn = turn.call.around) {
-    if (!turn.isOpen) continue;
-    const { id } = turn.call;
-    const isInside =
-      instance === NONE
-        ? memories.some((memory) => native.hasTurn(id, memory, NONE))
-        : native.hasTurn(id, 0, instance);
-    if (isInside) {
+    if (turn.isOpen && hasTurn(turn.call.id)) {
       throw new BusyError(
         'an asynchronous call was made inside a supervisor call of the guest itself, or of one that shares its memory',
       );
@@ -189,8 +203,15 @@ export function refuseInside(memories: readonly number[], instance: number): voi
   }
 }
 
-/** No native number. */
-export const NONE = 0xffff_ffff;
+/** Refuses a call of that instance inside a supervisor call of its group. */
+export function refuseInsideTurnOf(instance: number): void {
+  refuseInside((call) => native.hasTurnOfInstance(call, instance));
+}
+
+/** Refuses a new instance with those memories inside a supervisor call of the group of one of them. */
+export function refuseInsideTurnOfMemories(memories: readonly number[]): void {
+  refuseInside((call) => memories.some((memory) => native.hasTurnOfMemory(call, memory)));
+}
 
 const hooks = {
   within(run: () => void): void {
@@ -275,7 +296,12 @@ function finish(id: number, event: number): void {
   const call = calls.get(id);
   if (call === undefined) return;
   calls.delete(id);
-  if (call.turn !== undefined) call.turn.isOpen = false;
+  const { turn } = call;
+  if (turn?.isOpen === true) {
+    turn.close();
+    if (turn.event !== undefined) turn.event.isStopped = true;
+    turn.tellSettled();
+  }
   call.end(event);
   call.scope.emitDestroy();
 }
@@ -297,9 +323,9 @@ function answer(call: AsyncCall): boolean {
         if (running === undefined) throw new Error('the guest has no supervisor');
         const index = words[WORD_FUNC];
         const hasGas = words[WORD_HAS_GAS] === 1;
-        const ctx = running.asyncContext;
-        if (ctx === undefined) return answerDirectly(turn, running, index, hasGas);
-        return answerByProtocol(turn, running, new AsyncContextPeer(ctx), index, hasGas);
+        if (!isTraced(supervisorCalls)) return answerNow(turn, running, index, hasGas);
+        turn.event = supervisorEvent(running.guest, index, true);
+        return supervisorCalls.traceSync(() => answerNow(turn, running, index, hasGas), turn.event);
       } catch (thrown) {
         fail(turn, thrown);
         return true;
@@ -308,12 +334,19 @@ function answer(call: AsyncCall): boolean {
   );
 }
 
+function answerNow(turn: Turn, running: Running, index: number, hasGas: boolean): boolean {
+  const ctx = running.asyncContext;
+  if (ctx === undefined) return answerDirectly(turn, running, index, hasGas);
+  return answerByProtocol(turn, running, new AsyncContextPeer(ctx), index, hasGas);
+}
+
 function answerDirectly(turn: Turn, running: Running, index: number, hasGas: boolean): boolean {
   const { guest, functions } = running;
   const site = guest.sites[index];
   const args = site.readArguments();
   const gas = hasGas ? longs[GAS] : undefined;
   const call = new GuestCall(guest, gas);
+  turn.guestCall = call;
   const take = (result: unknown): void => {
     call.expire();
     if (gas !== undefined && isGasResult(result as SupervisorResult)) {
@@ -327,24 +360,14 @@ function answerDirectly(turn: Turn, running: Running, index: number, hasGas: boo
     }
     succeed(turn);
   };
-  let result: unknown;
-  try {
-    const fn = functions[guest.functions[index]] ?? noFunction(guest.functions[index]);
-    result = fn(args, call);
-    if (typeof result !== 'object' || result === null || !isPromise(result)) {
-      take(result);
-      return true;
-    }
-  } catch (thrown) {
-    call.expire();
-    throw thrown;
+  const fn = functions[guest.functions[index]] ?? noFunction(guest.functions[index]);
+  const result: unknown = fn(args, call);
+  if (typeof result !== 'object' || result === null || !isPromise(result)) {
+    take(result);
+    return true;
   }
   putOff(turn);
-  const failed = (thrown: unknown): void => {
-    call.expire();
-    fail(turn, thrown);
-  };
-  whenSettled(turn, result as unknown as PromiseLike<unknown>, take, failed);
+  whenSettled(turn, result as unknown as PromiseLike<unknown>, take, (thrown) => fail(turn, thrown));
   return false;
 }
 
@@ -411,14 +434,16 @@ function succeed(turn: Turn): void {
 
 function fail(turn: Turn, thrown: unknown): void {
   turn.call.thrown = { thrown };
+  if (turn.event !== undefined) turn.event.error = thrown;
   give(turn, 1);
 }
 
 function give(turn: Turn, hasThrown: number): void {
-  turn.isOpen = false;
+  turn.close();
   words[WORD_CALL] = turn.call.id;
   words[WORD_HAS_THROWN] = hasThrown;
   native.answer();
+  turn.tellSettled();
 }
 
 setDrain(drainFromLoop);

@@ -6,11 +6,12 @@
  */
 
 import { argumentError, type BufferSource, bytes, oneOf, uint32 } from '../arguments';
-import { InstantiationError, SandboxError, TrapError } from '../errors';
+import { InstantiationError, SandboxError } from '../errors';
 import { kindOf, layout, native, scratchViews, translate } from '../native';
-import { callAsync, isReasonOf, NONE, refuseInside } from './async_calls';
+import { callAsync, refuseInsideTurnOfMemories } from './async_calls';
 import { BACKENDS, type Instantiate, MEM_UNLIMITED, type SandboxBackend, VERSIONS } from './backend';
 import { debug } from './debug';
+import { instantiations, isTraced } from './diagnostics';
 import { environmentInternals, type GuestEnvironment } from './environment';
 import { compile, compileError, type GuestModule, guestModule } from './guest_module';
 import { directOf, type InstanceParts, instanceInternals, type SandboxInstance } from './instance';
@@ -280,6 +281,20 @@ export class SandboxComponents<DT = undefined> {
     env: GuestEnvironment,
     start: (instance: SandboxInstance) => void,
   ): SandboxInstance {
+    if (!isTraced(instantiations)) return this.#made(version, binary, env, start);
+    return instantiations.traceSync(
+      // Subscribers may keep it.
+      () => instanceInternals.handOut(this.#made(version, binary, env, start)),
+      { components: this, version, isAsync: false },
+    );
+  }
+
+  #made(
+    version: Instantiate,
+    binary: Uint8Array,
+    env: GuestEnvironment,
+    start: (instance: SandboxInstance) => void,
+  ): SandboxInstance {
     const module = compile(this.#engine, this.#options.cache, unshared(binary));
     const instance = this.#link(version, module, env);
     try {
@@ -305,6 +320,21 @@ export class SandboxComponents<DT = undefined> {
     ctx: SupervisorContext | AsyncSupervisorContext,
     options?: InvokeOptions,
   ): Promise<UnregisteredInstance> {
+    const make = (): Promise<SandboxInstance> => this.#madeAsync(version, wasm, env, ctx, options);
+    if (!isTraced(instantiations)) return new UnregisteredInstance(this, await make());
+    const event = { components: this, version, isAsync: true };
+    // Subscribers may keep it.
+    const traced = async (): Promise<SandboxInstance> => instanceInternals.handOut(await make());
+    return new UnregisteredInstance(this, await instantiations.tracePromise(traced, event));
+  }
+
+  async #madeAsync(
+    version: Instantiate,
+    wasm: BufferSource,
+    env: GuestEnvironment,
+    ctx: SupervisorContext | AsyncSupervisorContext,
+    options: InvokeOptions | undefined,
+  ): Promise<SandboxInstance> {
     oneOf(version, 'version', VERSIONS);
     // A copy, because the caller may write to it meanwhile.
     const binary = bytes(wasm, 'wasm').slice();
@@ -317,24 +347,18 @@ export class SandboxComponents<DT = undefined> {
       running: undefined,
       limits,
       argument: 'wasm',
-      make: () => native.compileAsync(this.#engine, cache, binary, budget),
+      make: () => native.compileAsync(this.#engine, cache, binary, budget.number),
       result: () => guestModule(words[WORD_FUNC]),
       refused: compileError,
     });
     const { parts, memories } = this.#parts(version, module, env);
-    refuseInside(
+    refuseInsideTurnOfMemories(
       [...new Uint32Array(memories.buffer)].filter((_, index) => module.imports[index].kind === 'memory'),
-      NONE,
     );
     const makeCall = (): number =>
-      native.instantiateAsync(module.id, this.#engine, version, memories, budget);
-    try {
-      const made = await instanceInternals.makeAsync(parts, ctx, left(), { makeCall, refused: linkError });
-      return new UnregisteredInstance(this, made);
-    } catch (error) {
-      if (!(error instanceof TrapError) || isReasonOf(limits?.signal, error)) throw error;
-      throw startTrapped(error);
-    }
+      native.instantiateAsync(module.id, this.#engine, version, memories, budget.number);
+    const translations = { refused: linkError, trapped: startTrapped };
+    return instanceInternals.makeAsync(parts, ctx, left(), makeCall, translations);
   }
 
   #link(version: Instantiate, module: GuestModule, env: GuestEnvironment): SandboxInstance {

@@ -14,6 +14,7 @@ import { layout, type NativeFailure, native, scratchViews, setDispatch, translat
 import { decodeDispatchResult, decodeDispatchResultV2 } from '../scale';
 import type { Value } from '../values';
 import { Instantiate } from './backend';
+import { isTraced, type SupervisorEvent, supervisorCalls } from './diagnostics';
 import { frames as framesOf } from './frames';
 import { getWord, type ImportSite } from './import_site';
 import type { SandboxInstance } from './instance';
@@ -234,10 +235,25 @@ function dispatch(): void {
   if (call === undefined) throw new SupervisorTrap('no guest is running');
   const index = words[WORD_FUNC];
   const hasGas = words[WORD_HAS_GAS] === 1;
+  if (isTraced(supervisorCalls)) traceAnswer(call, index, hasGas);
+  else answer(call, index, hasGas);
+  if (signals !== undefined) trapIfAborted();
+}
+
+function answer(call: Running, index: number, hasGas: boolean): void {
   if (call.peer !== undefined) callByProtocol(call.guest, call.peer, index, hasGas);
   else if (hasGas) callDirectlyWithGas(call.guest, call.functions, index, longs[GAS]);
   else callDirectly(call.guest, call.functions, index);
-  if (signals !== undefined) trapIfAborted();
+}
+
+function traceAnswer(call: Running, index: number, hasGas: boolean): void {
+  supervisorCalls.traceSync(() => answer(call, index, hasGas), supervisorEvent(call.guest, index, false));
+}
+
+/** What subscribers are told of a supervisor call. */
+export function supervisorEvent(guest: RunningGuest, index: number, isAsync: boolean): SupervisorEvent {
+  const funcIdx = guest.functions[index];
+  return { instance: guest.instance(), importName: guest.sites[index].name, funcIdx, isAsync };
 }
 
 /** No event reaches a signal while a guest computes, but a supervisor function may have aborted it. */

@@ -4,6 +4,7 @@ import { argumentError, boolean, object, oneOf, uint32 } from '../arguments';
 import { ArgumentError } from '../errors';
 import { DEFAULT_CACHE, NO_CACHE, native } from '../native';
 import { isSignal } from './stop';
+import { ThreadBudget } from './thread_budget';
 
 /** How {@link SandboxComponents} run their guests. */
 export interface SandboxOptions {
@@ -93,8 +94,7 @@ export interface CheckedOptions {
   readonly optLevel: 'none' | 'speed';
   readonly interruptible: boolean;
   readonly cache: number;
-  /** A budget of native threads. */
-  readonly budget: number;
+  readonly budget: ThreadBudget;
 }
 
 /** Checks the options of components. */
@@ -120,7 +120,7 @@ export function checkSandboxOptions(options: SandboxOptions | undefined): Checke
     optLevel: oneOf(optLevel, 'options.optLevel', ['none', 'speed']),
     interruptible: boolean(interruptible, 'options.interruptible'),
     cache: cache === undefined ? DEFAULT_CACHE : cache === false ? NO_CACHE : cacheId(cache),
-    budget: native.newBudget(threads),
+    budget: new ThreadBudget(threads),
   };
 }
 
