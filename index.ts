@@ -22,16 +22,20 @@ export type { HostFunctions } from './lib/host/host_functions';
 export { SandboxHost, type SandboxHostOptions } from './lib/host/sandbox_host';
 export type { SupervisorMemoryObject, SupervisorTableObject } from './lib/host/v8';
 export { Instantiate, MEM_UNLIMITED, SandboxBackend } from './lib/sandbox/backend';
+export { CompiledModule, type CompileOptions } from './lib/sandbox/compiled_module';
 export { SandboxComponents, UnregisteredInstance } from './lib/sandbox/components';
 export type { InstantiateEvent, InvokeEvent, SupervisorEvent } from './lib/sandbox/diagnostics';
 export type { SupervisorCall, SupervisorFunction, SupervisorResult } from './lib/sandbox/dispatch';
 export { GuestEnvironment } from './lib/sandbox/environment';
 export { EnvironmentDefinitionBuilder } from './lib/sandbox/environment_builder';
+export type { SandboxFeatures } from './lib/sandbox/features';
 export type { ExportDescription } from './lib/sandbox/guest_module';
 export { SandboxInstance } from './lib/sandbox/instance';
 export { JsSupervisor } from './lib/sandbox/js_supervisor';
+export type { SandboxLimits } from './lib/sandbox/limits';
 export { Memory } from './lib/sandbox/memory';
-export { type InvokeOptions, ModuleCache, type SandboxOptions } from './lib/sandbox/options';
+export { ModuleCache, type ModuleCacheOptions } from './lib/sandbox/module_cache';
+export type { InvokeOptions, SandboxOptions } from './lib/sandbox/options';
 export type {
   AsyncSupervisorContext,
   SupervisorContext,

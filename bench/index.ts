@@ -28,6 +28,7 @@ const BENCHES: Readonly<Record<string, () => Bench>> = {
   async_call: () => require('./async_call'),
   suspended: () => require('./suspended'),
   interruptible: () => require('./interruptible'),
+  fuel: () => require('./fuel'),
   instantiate: () => require('./instantiate'),
   start: () => require('./start'),
   memory: () => require('./memory'),

@@ -7,6 +7,8 @@ use quick_cache::sync::Cache;
 
 use crate::engine::EngineId;
 
+pub mod disk;
+
 /// What a compiled module depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {

@@ -5,6 +5,7 @@
 //! types, errors and trap codes. Handles (`Memory`, `Global`, `Func`) are cheap to clone and mean something only
 //! with the store they come from: `Realm` keeps them together with that store, so callers never mix them up.
 
+pub mod features;
 pub mod store_slot;
 pub mod wasmer;
 pub mod wasmi;
@@ -14,11 +15,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use self::features::Features;
+
 use crate::{
     error::{CompileError, EngineError, GlobalError, InstantiateError, MemoryError, Trap},
     interrupt::{Flag, Interrupt},
     realm::Realm,
-    value::{ExternType, FuncType, GlobalType, MemoryType},
+    value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES},
 };
 
 /// How an engine is made. Equal configurations share one engine in the process.
@@ -28,6 +31,44 @@ pub struct EngineConfig {
     pub opt_level: OptLevel,
     /// Whether guests can be stopped by an `Interrupt`. It costs a little.
     pub interruptible: bool,
+    /// Whether guests are metered.
+    pub has_fuel: bool,
+    /// The most guest calls inside one another; `None` leaves it to the engine.
+    pub recursion_depth: Option<u32>,
+    /// The stack of a guest in bytes; `None` for [`GUEST_STACK_BYTES`].
+    pub stack_bytes: Option<usize>,
+    /// Whether results are the same on every machine, see [`crate::canonical_nans`].
+    pub deterministic: bool,
+    /// Which proposals a module may use.
+    pub features: Features,
+}
+
+/// What the memories and tables of one store may come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct StoreLimits {
+    /// Of any one memory.
+    pub memory_bytes: Option<u64>,
+    /// Of any one table.
+    pub table_elements: Option<u32>,
+}
+
+impl StoreLimits {
+    /// The most pages of a memory.
+    pub fn memory_pages(&self) -> u64 {
+        self.memory_bytes.map_or(MAX_PAGES, |bytes| (bytes / PAGE_BYTES).min(MAX_PAGES))
+    }
+}
+
+/// The fuel of a call that may use as much as it likes; it is counted all the same.
+pub const UNLIMITED_FUEL: u64 = i64::MAX as u64;
+
+/// How a call runs.
+pub struct Control<'a, E: Engine> {
+    /// An interruptible engine stops the guest soon after this is set, with the trap `Interrupted`.
+    pub interrupt: Option<&'a Interrupt>,
+    /// What the guest may use, at most [`UNLIMITED_FUEL`], and after the call what is left. Given if and only if the engine meters.
+    pub fuel: Option<&'a mut u64>,
+    pub meters: E::Meters,
 }
 
 /// A number that no other engine of this process has.
@@ -88,6 +129,7 @@ pub struct Linked<E: Engine> {
     pub exports: Vec<Extern<E>>,
     /// Where its code looks whether it is to stop, if this engine's code does that. Valid as long as the store.
     pub flag: Option<Flag>,
+    pub meters: E::Meters,
 }
 
 /// Where a linear memory lies now. Only good until the guest runs again or the memory grows.
@@ -161,6 +203,8 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// A call that waits for the answer of a host function, without a thread. Means something only with its store, but may go on
     /// on any thread.
     type Suspension: Send;
+    /// Where an instance keeps what is counted while it runs. Valid as long as the store.
+    type Meters: Copy;
 
     /// The backend's name, as JavaScript spells it.
     const NAME: &'static str;
@@ -168,15 +212,40 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// Whether a host function may answer with `HostTrap::Suspended`.
     const SUSPENDS: bool;
 
+    /// Whether a deterministic engine makes the NaNs of floating-point operations canonical by itself.
+    const HAS_CANONICAL_NANS: bool;
+
     /// Makes an engine.
     fn new(config: &EngineConfig) -> Result<Self, EngineError>;
 
     /// Which engine of this process this is: code of one means nothing to another.
     fn id(&self) -> EngineId;
 
+    fn config(&self) -> &EngineConfig;
+
     /// Validates and compiles a module. Both engines refuse the same modules as far as their features agree;
     /// neither puts off validation.
     fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError>;
+
+    /// What machine code of this engine depends on besides the binary: versions, options and the processor. `None` if it makes none that can
+    /// be kept.
+    fn identity(&self) -> Option<String>;
+
+    /// Where the instruction was, in the binary that was compiled, of which the engine tells that offset.
+    fn original_offset(_module: &Self::Module, offset: usize) -> usize {
+        offset
+    }
+
+    /// The machine code of a module.
+    fn machine_code(&self, module: &Self::Module) -> Result<Vec<u8>, CompileError>;
+
+    /// The module of that binary and machine code.
+    ///
+    /// # Safety
+    ///
+    /// `machine_code` must be what [`Engine::machine_code`] gave for a module that an engine of the same [`Engine::identity`] compiled from the same
+    /// binary: it will be run.
+    unsafe fn load(&self, wasm: &[u8], machine_code: &[u8]) -> Result<Self::Module, CompileError>;
 
     /// The module's imports, in the order in which [`Engine::instantiate`] wants them: those of one kind are in the order of the
     /// binary.
@@ -186,7 +255,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
     fn exports(module: &Self::Module) -> Vec<ExportType>;
 
     /// Makes an empty store whose host functions will find their realm by `realm`.
-    fn new_store(engine: &Arc<Self>, realm: RealmPtr<Self>) -> Self::Store;
+    fn new_store(engine: &Arc<Self>, limits: &StoreLimits, realm: RealmPtr<Self>) -> Self::Store;
 
     /// Borrows the store.
     fn context(store: &mut Self::Store) -> Self::Context<'_>;
@@ -229,16 +298,21 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// Calls a function whose type is numeric throughout. An engine whose host functions get no context parks `cx` in `realm` while
     /// the guest runs. `slots` holds the arguments and then the results, and is as
-    /// long as the larger of the two counts. An interruptible engine stops the guest soon after `interrupt` is set, with the
-    /// trap `Interrupted`.
+    /// long as the larger of the two counts.
     fn call(
         cx: &mut Self::Context<'_>,
         realm: &Realm<Self>,
         func: &Self::Func,
         ty: &FuncType,
         slots: &mut [u64],
-        interrupt: Option<&Interrupt>,
+        control: Control<'_, Self>,
     ) -> Result<(), Trap>;
+
+    /// What is left of the fuel of a call into that instance, for a host function; `None` if it is used up.
+    fn fuel_left(cx: &mut Self::Context<'_>, meters: Self::Meters) -> Option<u64>;
+
+    /// Sets what is left of it.
+    fn set_fuel(cx: &mut Self::Context<'_>, meters: Self::Meters, fuel: u64);
 
     /// As [`Engine::call`], but a host function may put its answer off by `HostTrap::Suspended`. An engine that cannot leave a call
     /// and come back to it, see [`Engine::SUSPENDS`], has host functions that wait instead.
@@ -248,7 +322,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
         func: &Self::Func,
         ty: &FuncType,
         slots: &mut [u64],
-        interrupt: Option<&Interrupt>,
+        control: Control<'_, Self>,
     ) -> Result<Option<Self::Suspension>, Trap>;
 
     /// Goes on with a call after its host function, whose results these are and whose type is `host_ty`. `ty` and `slots` are as in
@@ -260,6 +334,6 @@ pub trait Engine: Send + Sync + Sized + 'static {
         results: &[u64],
         ty: &FuncType,
         slots: &mut [u64],
-        interrupt: Option<&Interrupt>,
+        control: Control<'_, Self>,
     ) -> Result<Option<Self::Suspension>, Trap>;
 }

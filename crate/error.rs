@@ -118,6 +118,9 @@ pub enum HostTrap {
     /// The call that the guest is in was stopped while the supervisor ran.
     #[error("the call was interrupted")]
     Interrupted,
+    /// The guest has no fuel left to call with.
+    #[error("the guest is out of fuel")]
+    OutOfFuel,
     /// No failure: the answer comes later, and the call is left until then. Only where the engine can do that.
     #[error("the answer comes later")]
     Suspended,
@@ -134,6 +137,7 @@ impl From<HostTrap> for Trap {
         match trap {
             HostTrap::Parked => Trap::new(TrapCode::Supervisor),
             HostTrap::Interrupted => Trap::new(TrapCode::Interrupted),
+            HostTrap::OutOfFuel => Trap::new(TrapCode::OutOfFuel),
             HostTrap::Message(message) => Trap::with_message(TrapCode::Supervisor, message),
             HostTrap::Suspended => {
                 Trap::with_message(TrapCode::Internal, "a call was left that cannot be gone on with")
@@ -174,6 +178,8 @@ pub enum InstantiateError {
     Segment(Trap),
     #[error("the module needs the CPU feature {0}, which this machine lacks")]
     CpuFeature(String),
+    #[error("{what} of {size} {unit} exceeds the limit of {limit}")]
+    Limit { what: &'static str, size: u64, unit: &'static str, limit: u64 },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -189,6 +195,8 @@ pub enum MemoryError {
     Grow { delta: u64, reason: String },
     #[error("cannot allocate: {0}")]
     Allocation(String),
+    #[error("a memory of {bytes} bytes exceeds the limit of {limit}")]
+    Limit { bytes: u64, limit: u64 },
     #[error("memory {access} is out of bounds: {length} bytes at {address}, size {size}")]
     OutOfBounds { access: &'static str, address: u64, length: u64, size: u64 },
     #[error(transparent)]

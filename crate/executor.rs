@@ -42,7 +42,7 @@ use std::{
 use self::{
     exchange::{Exchange, LeftCall},
     lease::Lease,
-    pool::{Budget, NoThread, Pool},
+    pool::{Budget, NoThread, Pool, Ticket},
 };
 use crate::{
     engine::Engine,
@@ -69,6 +69,8 @@ pub struct Finished {
     pub outcome: Outcome,
     /// The results.
     pub slots: Slots,
+    /// What is left of the fuel.
+    pub fuel: u64,
     /// To be dropped by whoever takes this.
     pub lease: Box<dyn LeaseBack>,
 }
@@ -134,6 +136,8 @@ pub struct Call<E: Engine> {
     interrupt: Arc<Interrupt>,
     realm: Lease<E>,
     slots: Slots,
+    /// What the guest may still use, if it is metered.
+    fuel: u64,
     /// Once there is one.
     instance: Option<u32>,
     next: Next<E>,
@@ -156,6 +160,7 @@ impl<E: Engine> Call<E> {
         interrupt: Arc<Interrupt>,
         realm: Lease<E>,
         slots: Slots,
+        fuel: u64,
         begin: Begin<E>,
     ) -> Box<Self> {
         Box::new(Self {
@@ -166,6 +171,7 @@ impl<E: Engine> Call<E> {
             interrupt,
             realm,
             slots,
+            fuel,
             instance: None,
             next: Next::Begin(begin),
         })
@@ -173,13 +179,16 @@ impl<E: Engine> Call<E> {
 
     /// Has a thread of the pool run it.
     pub fn submit(self: Box<Self>) -> Result<(), NoThread> {
-        let budget = self.budget.clone();
-        budget.submit(Box::new(move || self.run()))
+        let (budget, exchange) = (self.budget.clone(), self.exchange.clone());
+        let ticket = Ticket::new(Box::new(move || self.run()));
+        exchange.set_ticket(ticket.clone());
+        // The exchange and what is on the ticket hold one another until that is begun.
+        budget.submit(Box::new(move || ticket.run())).inspect_err(|_| drop(exchange.take_ticket()))
     }
 
     fn run(mut self: Box<Self>) {
-        let Self { id, context, exchange, interrupt, realm, slots, instance, next, .. } = &mut *self;
-        let host = &mut PoolHost { id: *id, context, exchange, interrupt, may_leave: E::SUSPENDS };
+        let Self { id, context, exchange, interrupt, realm, slots, fuel, instance, next, .. } = &mut *self;
+        let host = &mut PoolHost { id: *id, context, exchange, interrupt, fuel, may_leave: E::SUSPENDS };
         let next = std::mem::replace(next, Next::Nothing);
         let run = || match next {
             Next::Begin(Begin::Call { instance, export }) => {
@@ -216,7 +225,7 @@ impl<E: Engine> Call<E> {
             (Ok(()), Some(instance)) => Outcome::Instantiated(instance, Ok(())),
             (Ok(()), None) => Outcome::Returned(Ok(())),
         };
-        let finished = Finished { outcome, slots: self.slots, lease: Box::new(self.realm) };
+        let finished = Finished { outcome, slots: self.slots, fuel: self.fuel, lease: Box::new(self.realm) };
         self.context.port.done(self.id, finished);
     }
 }
@@ -247,6 +256,7 @@ fn go_on<E: Engine>(
     host: &mut PoolHost<'_>,
 ) -> Result<Option<Suspended<E>>, Trap> {
     let asked = exchange.take_answer().map_err(|trap| Trap::from(*trap))?;
+    *host.fuel = asked.fuel;
     let answer = Answer { site: asked.site, gas: asked.gas, results: &asked.slots };
     realm.resume(suspended, answer, slots, host)
 }
@@ -257,6 +267,7 @@ struct PoolHost<'a> {
     context: &'a Context,
     exchange: &'a Exchange,
     interrupt: &'a Arc<Interrupt>,
+    fuel: &'a mut u64,
     /// Whether its engine can leave a call and come back to it.
     may_leave: bool,
 }
@@ -264,7 +275,7 @@ struct PoolHost<'a> {
 impl Host for PoolHost<'_> {
     fn call(&mut self, call: HostCall<'_>) -> Result<(), Box<HostTrap>> {
         let Context { port, patience } = self.context;
-        self.exchange.ask(&call);
+        self.exchange.ask(&call, *self.fuel);
         if !port.asked(self.id) {
             return Err(Box::new(HostTrap::Interrupted));
         }
@@ -288,12 +299,20 @@ impl Host for PoolHost<'_> {
             has_given_up = now >= until;
             !has_given_up
         };
-        let outcome = self.exchange.wait(call, may_leave, keep_looking);
+        let outcome = self.exchange.wait(call, self.fuel, may_leave, keep_looking);
         patience.has_paid(!has_given_up);
         outcome
     }
 
     fn interrupt(&self) -> Option<Arc<Interrupt>> {
         Some(self.interrupt.clone())
+    }
+
+    fn fuel(&self) -> u64 {
+        *self.fuel
+    }
+
+    fn set_fuel(&mut self, left: u64) {
+        *self.fuel = left;
     }
 }

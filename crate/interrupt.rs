@@ -1,8 +1,8 @@
 //! Stopping a guest from another thread: a deadline that passes, or whoever holds an [`Interrupt`].
 //!
 //! An interrupt belongs to one call and the calls nested in it. An engine that looks at it between slices of its work asks
-//! [`Interrupt::is_set`]. Compiled code can only look at memory of its own instance: a *flag*, a 32-bit number that is not 0 when the
-//! guest is to stop. While a guest runs, its flag is known to the interrupt ([`Interrupt::enter`]), which sets it. One
+//! [`Interrupt::is_set`]. Compiled code can only look at memory of its own instance: a *flag*, a number that is not 0 when the
+//! guest is to stop, and then larger than anything that code compares it with. While a guest runs, its flag is known to the interrupt ([`Interrupt::enter`]), which sets it. One
 //! thread of the process watches all deadlines.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
     ptr::NonNull,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Instant,
@@ -19,7 +19,7 @@ use std::{
 
 /// Where the code of an instance looks, at loop heads and function entries, whether it is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flag(NonNull<u32>);
+pub struct Flag(NonNull<u64>);
 
 // SAFETY: the number is only accessed as an atomic, and only while its guest is running, see `Interrupt::enter`.
 unsafe impl Send for Flag {}
@@ -29,14 +29,17 @@ impl Flag {
     ///
     /// `flag` must be aligned, and must stay valid while a guest of its store can run. Whatever else accesses it meanwhile must be
     /// compiled code of the guest that only reads it.
-    pub unsafe fn new(flag: NonNull<u32>) -> Self {
+    pub unsafe fn new(flag: NonNull<u64>) -> Self {
         Self(flag)
     }
 
-    fn set(self, value: u32) {
+    /// What code that reads only 32 bits of it also finds not to be 0.
+    const STOP: u64 = i64::MAX as u64;
+
+    fn set(self, value: u64) {
         // SAFETY: valid and aligned, see `new`: the callers hold the lock under which the flag is known, and it is known only
         // while its guest runs. The guest's code reads it with plain loads, which see either value.
-        unsafe { AtomicU32::from_ptr(self.0.as_ptr()) }.store(value, Ordering::SeqCst);
+        unsafe { AtomicU64::from_ptr(self.0.as_ptr()) }.store(value, Ordering::SeqCst);
     }
 }
 
@@ -88,7 +91,7 @@ impl Interrupt {
         let flags = self.flags();
         self.is_set.store(true, Ordering::SeqCst);
         for flag in &*flags {
-            flag.set(1);
+            flag.set(Flag::STOP);
         }
         drop(flags);
         if let Some(tell) = &self.tell {
@@ -224,14 +227,16 @@ mod tests {
 
     use super::*;
 
-    fn flag_of(number: &mut u32) -> Flag {
+    fn flag_of(number: &mut u64) -> Flag {
         // SAFETY: the tests keep the number for as long as the flag is known.
         unsafe { Flag::new(NonNull::from(number)) }
     }
 
-    fn value_of(flag: Flag) -> u32 {
+    /// 1 for one that is set.
+    fn value_of(flag: Flag) -> u64 {
         // SAFETY: as above.
-        unsafe { AtomicU32::from_ptr(flag.0.as_ptr()) }.load(Ordering::SeqCst)
+        let value = unsafe { AtomicU64::from_ptr(flag.0.as_ptr()) }.load(Ordering::SeqCst);
+        if value == Flag::STOP { 1 } else { value }
     }
 
     #[test]

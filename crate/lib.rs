@@ -10,10 +10,12 @@ pub mod error;
 pub mod interrupt;
 pub mod value;
 
+pub mod canonical_nans;
 pub mod engine;
 pub mod module;
 pub mod realm;
 
+pub mod artifact;
 pub mod cache;
 pub mod executor;
 

@@ -11,6 +11,7 @@ use std::{borrow::Cow, collections::HashMap};
 use wasmparser::{Encoding, ExternalKind, Parser, Payload, TypeRef, Validator, WasmFeatures};
 
 use crate::{
+    canonical_nans::canonical_nans,
     engine::{Engine, EngineId, ExportType, ImportType},
     error::CompileError,
     value::{ExternType, FuncType, PAGE_BYTES},
@@ -33,6 +34,10 @@ pub struct Module<E: Engine> {
     pub exported_memory0: Option<usize>,
     /// About how much native memory an instance takes, in bytes: its own memories as they start, tables, and records.
     pub instance_bytes: u64,
+    /// The size of its largest own memory as it starts, in bytes.
+    pub largest_memory: u64,
+    /// The size of its largest own table as it starts, in elements.
+    pub largest_table: u64,
     /// By how many bytes the code section moved up when the start function was taken out.
     pub code_shift: isize,
 }
@@ -40,8 +45,35 @@ pub struct Module<E: Engine> {
 impl<E: Engine> Module<E> {
     /// Validates and compiles `wasm`.
     pub fn compile(engine: &E, wasm: &[u8]) -> Result<Self, CompileError> {
+        Self::make(engine, wasm, |binary| engine.compile(binary))
+    }
+
+    /// The module of that binary and of the machine code that [`Module::machine_code`] gave for it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Engine::load`].
+    pub unsafe fn load(engine: &E, wasm: &[u8], machine_code: &[u8]) -> Result<Self, CompileError> {
+        // SAFETY: passed on to the caller; the same binary is made of `wasm` as when it was compiled.
+        Self::make(engine, wasm, |binary| unsafe { engine.load(binary, machine_code) })
+    }
+
+    /// Its machine code, if the engine makes any.
+    pub fn machine_code(&self, engine: &E) -> Result<Vec<u8>, CompileError> {
+        engine.machine_code(&self.compiled)
+    }
+
+    fn make(
+        engine: &E,
+        wasm: &[u8],
+        compile: impl FnOnce(&[u8]) -> Result<E::Module, CompileError>,
+    ) -> Result<Self, CompileError> {
         let layout = Layout::parse(wasm);
-        if layout.start.is_some() {
+        let features = engine.config().features;
+        if !features.is_default() {
+            let mut validator = Validator::new_with_features(features.for_validation());
+            validator.validate_all(wasm).map_err(|error| CompileError(error.to_string()))?;
+        } else if layout.start.is_some() {
             // Without its start section a module may be valid that is not valid with it.
             let mut validator = Validator::new_with_features(WasmFeatures::all());
             validator.validate_all(wasm).map_err(|error| CompileError(error.to_string()))?;
@@ -50,7 +82,11 @@ impl<E: Engine> Module<E> {
             Some((binary, name)) => (Cow::Owned(binary), Some(name)),
             None => (Cow::Borrowed(wasm), None),
         };
-        let compiled = engine.compile(&binary)?;
+        // No slice is longer than `isize::MAX`.
+        let code_shift = binary.len() as isize - wasm.len() as isize;
+        let is_rewritten = engine.config().deterministic && !E::HAS_CANONICAL_NANS;
+        let canonical = if is_rewritten { canonical_nans(&binary)? } else { None };
+        let compiled = compile(canonical.as_deref().unwrap_or(&binary))?;
         let mut exports = E::exports(&compiled);
         if let Some(start) = &start {
             let at = exports.iter().position(|export| export.name == *start);
@@ -74,8 +110,9 @@ impl<E: Engine> Module<E> {
             start,
             exported_memory0,
             instance_bytes: INSTANCE_BYTES + layout.own_memory_bytes,
-            // No slice is longer than `isize::MAX`.
-            code_shift: binary.len() as isize - wasm.len() as isize,
+            largest_memory: layout.largest_memory,
+            largest_table: layout.largest_table,
+            code_shift,
             compiled,
         })
     }
@@ -108,6 +145,8 @@ struct Layout<'a> {
     export_entries: &'a [u8],
     export_names: Vec<&'a str>,
     own_memory_bytes: u64,
+    largest_memory: u64,
+    largest_table: u64,
     import_kinds: Vec<ImportKind>,
     exported_memory0: Option<&'a str>,
 }
@@ -174,8 +213,16 @@ impl<'a> Layout<'a> {
                 }
                 Payload::MemorySection(reader) => {
                     section_start = at(reader.range().end);
-                    let pages = reader.clone().into_iter().flatten().map(|memory| memory.initial);
-                    layout.own_memory_bytes = pages.fold(0, u64::saturating_add).saturating_mul(PAGE_BYTES);
+                    for memory in reader.clone().into_iter().flatten() {
+                        let bytes = memory.initial.saturating_mul(PAGE_BYTES);
+                        layout.own_memory_bytes = layout.own_memory_bytes.saturating_add(bytes);
+                        layout.largest_memory = layout.largest_memory.max(bytes);
+                    }
+                }
+                Payload::TableSection(reader) => {
+                    section_start = at(reader.range().end);
+                    let elements = reader.clone().into_iter().flatten().map(|table| table.ty.initial);
+                    layout.largest_table = elements.max().unwrap_or(0);
                 }
                 Payload::ExportSection(reader) => {
                     section_start = at(reader.range().end);

@@ -6,6 +6,7 @@
 
 mod async_functions;
 mod backend;
+mod budget;
 mod calls;
 mod functions;
 mod group;

@@ -17,13 +17,13 @@ use std::{
 
 use crate::{
     engine::{
-        Engine, Extern, ImportSite, Linked, MemoryRegion, RealmPtr,
+        Control, Engine, Extern, ImportSite, Linked, MemoryRegion, RealmPtr, StoreLimits, UNLIMITED_FUEL,
         store_slot::{Lend, StoreSlot},
     },
     error::{GlobalError, HostTrap, InstantiateError, MemoryError, StoreError, Trap, TrapCode},
     interrupt::{Flag, Interrupt},
     module::Module,
-    value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, ValueType},
+    value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES, ValueType},
 };
 
 /// The slots of one call: zeros to begin with, and not on the heap in the common case.
@@ -97,6 +97,14 @@ pub trait Host {
     fn interrupt(&self) -> Option<Arc<Interrupt>> {
         None
     }
+
+    /// What a metered guest may use, or may still use. Asked before it is entered, and when it goes on after a call of the host's.
+    fn fuel(&self) -> u64 {
+        UNLIMITED_FUEL
+    }
+
+    /// Tells what is left, before each call of the host's and after the guest has ended.
+    fn set_fuel(&mut self, _left: u64) {}
 }
 
 /// What an instance is linked with: for each import of its module, in order.
@@ -137,6 +145,7 @@ struct Callee<E: Engine> {
     func: E::Func,
     module: Arc<Module<E>>,
     flag: Option<Flag>,
+    meters: E::Meters,
 }
 
 impl<E: Engine> Callee<E> {
@@ -174,6 +183,7 @@ struct Instance<E: Engine> {
     start: Option<E::Func>,
     /// How its code is told to stop.
     flag: Option<Flag>,
+    meters: E::Meters,
     version: Version,
     /// The gas global, if there is one and it is a mutable i64.
     gas: Option<E::Global>,
@@ -187,6 +197,8 @@ struct Instance<E: Engine> {
 /// One store and its objects. Always inside an `Rc`, because its host functions point back to it.
 pub struct Realm<E: Engine> {
     engine: Arc<E>,
+    is_metered: bool,
+    limits: StoreLimits,
     // Declared before the tables and dropped first, because the store must not outlive the modules of its instances.
     slot: StoreSlot<EngineStore<E>>,
     host: Cell<Option<NonNull<dyn Host>>>,
@@ -199,11 +211,18 @@ pub struct Realm<E: Engine> {
 impl<E: Engine> Realm<E> {
     /// Makes an empty realm.
     pub fn new(engine: &Arc<E>) -> Rc<Self> {
+        Self::with_limits(engine, StoreLimits::default())
+    }
+
+    /// Makes an empty realm whose memories and tables are limited.
+    pub fn with_limits(engine: &Arc<E>, limits: StoreLimits) -> Rc<Self> {
         Rc::new_cyclic(|realm| {
             let ptr = RealmPtr::from_weak(realm);
             Self {
                 engine: engine.clone(),
-                slot: StoreSlot::new(EngineStore(E::new_store(engine, ptr))),
+                is_metered: engine.config().has_fuel,
+                limits,
+                slot: StoreSlot::new(EngineStore(E::new_store(engine, &limits, ptr))),
                 host: Cell::new(None),
                 interrupt: Cell::new(None),
                 memories: RefCell::default(),
@@ -239,6 +258,10 @@ impl<E: Engine> Realm<E> {
         {
             return Err(MemoryError::InitialAboveMaximum { initial: ty.minimum, maximum });
         }
+        let bytes = ty.minimum.saturating_mul(PAGE_BYTES);
+        if let Some(limit) = self.limits.memory_bytes.filter(|limit| bytes > *limit) {
+            return Err(MemoryError::Limit { bytes, limit });
+        }
         let memory = self.slot.with(|cx| E::new_memory(cx, ty))??;
         Ok(self.add_memory(memory))
     }
@@ -269,7 +292,16 @@ impl<E: Engine> Realm<E> {
     /// Grows the memory by `delta` pages and returns its size before, in pages.
     pub fn memory_grow(&self, index: u32, delta: u64) -> Result<u64, MemoryError> {
         let memory = self.memory(index);
-        self.slot.with(|cx| E::memory_grow(cx, &memory, delta))?
+        self.slot.with(|cx| {
+            if let Some(limit) = self.limits.memory_bytes {
+                let bytes = E::memory_region(cx, &memory).bytes as u64;
+                if bytes.saturating_add(delta.saturating_mul(PAGE_BYTES)) > limit {
+                    let reason = format!("it has {bytes} bytes, and the limit is {limit}");
+                    return Err(MemoryError::Grow { delta, reason });
+                }
+            }
+            E::memory_grow(cx, &memory, delta)
+        })?
     }
 
     /// Copies `dest.len()` bytes at `address` out of the memory.
@@ -314,6 +346,8 @@ impl<E: Engine> Realm<E> {
         if module.engine != self.engine.id() {
             return Err(InstantiateError::Link("the module was compiled by another engine".to_owned()));
         }
+        self.limit("a memory", "bytes", module.largest_memory, self.limits.memory_bytes)?;
+        self.limit("a table", "elements", module.largest_table, self.limits.table_elements.map(u64::from))?;
         let memories = self.memory_count();
         let unknown = |import: &&Import| matches!(import, Import::Memory(memory) if *memory >= memories);
         if let Some(Import::Memory(memory)) = imports.iter().find(unknown) {
@@ -325,7 +359,7 @@ impl<E: Engine> Realm<E> {
             instances.push(None);
             instances.len() as u32 - 1
         };
-        let (exports, start, flag) = self.slot.with(|cx| {
+        let (exports, start, flag, meters) = self.slot.with(|cx| {
             let mut externs = Vec::with_capacity(imports.len());
             let mut funcs = 0;
             for (declared, given) in module.imports.iter().zip(imports) {
@@ -346,12 +380,12 @@ impl<E: Engine> Realm<E> {
             let names: Vec<&str> =
                 module.exports.iter().map(|export| &export.name).chain(&module.start).map(String::as_str).collect();
             let externs = module.in_engine_order(externs);
-            let Linked { mut exports, flag } = E::instantiate(cx, &module.compiled, &externs, &names)?;
+            let Linked { mut exports, flag, meters } = E::instantiate(cx, &module.compiled, &externs, &names)?;
             let start = match module.start.as_ref().and_then(|_| exports.pop()) {
                 Some(Extern::Func(start)) => Some(start),
                 _ => None,
             };
-            Ok((exports, start, flag))
+            Ok((exports, start, flag, meters))
         })??;
         let gas = module.exports.iter().zip(&exports).find(|(declared, _)| declared.name == GLOBAL_NAME_GAS).and_then(
             |(declared, export)| match (&declared.ty, export) {
@@ -366,6 +400,7 @@ impl<E: Engine> Realm<E> {
             exports,
             start,
             flag,
+            meters,
             version,
             gas,
             module: module.clone(),
@@ -373,6 +408,20 @@ impl<E: Engine> Realm<E> {
             memories: Vec::new(),
         });
         Ok(index)
+    }
+
+    /// Refuses an instance whose memory or table would begin beyond a limit.
+    fn limit(
+        &self,
+        what: &'static str,
+        unit: &'static str,
+        size: u64,
+        limit: Option<u64>,
+    ) -> Result<(), InstantiateError> {
+        match limit {
+            Some(limit) if size > limit => Err(InstantiateError::Limit { what, size, unit, limit }),
+            _ => Ok(()),
+        }
     }
 
     /// Runs `f` on an instance's record. Short, and never while `f` could come back here.
@@ -447,9 +496,7 @@ impl<E: Engine> Realm<E> {
     #[inline]
     fn call_entry(&self, instance: u32, entry: Entry, slots: &mut [u64], host: &mut dyn Host) -> Result<(), Trap> {
         let callee = self.callee(instance, entry)?;
-        self.enter(&callee, slots, host, |cx, ty, slots, interrupt| {
-            E::call(cx, self, &callee.func, ty, slots, interrupt)
-        })
+        self.enter(&callee, slots, host, |cx, ty, slots, control| E::call(cx, self, &callee.func, ty, slots, control))
     }
 
     /// As [`Realm::call`] and [`Realm::start`], but where the engine can suspend, `host` may put an answer off by
@@ -465,8 +512,8 @@ impl<E: Engine> Realm<E> {
             return Ok(None);
         }
         let callee = self.callee(instance, entry)?;
-        let left = self.enter(&callee, slots, host, |cx, ty, slots, interrupt| {
-            E::call_suspendable(cx, self, &callee.func, ty, slots, interrupt)
+        let left = self.enter(&callee, slots, host, |cx, ty, slots, control| {
+            E::call_suspendable(cx, self, &callee.func, ty, slots, control)
         })?;
         Ok(left.map(|suspension| Suspended { instance, entry, suspension }))
     }
@@ -494,8 +541,8 @@ impl<E: Engine> Realm<E> {
                 return Err(cannot_gas("set").into());
             }
         }
-        let left = self.enter(&callee, slots, host, |cx, ty, slots, interrupt| {
-            E::resume(cx, suspension, host_ty, answer.results, ty, slots, interrupt)
+        let left = self.enter(&callee, slots, host, |cx, ty, slots, control| {
+            E::resume(cx, suspension, host_ty, answer.results, ty, slots, control)
         })?;
         Ok(left.map(|suspension| Suspended { instance, entry, suspension }))
     }
@@ -514,7 +561,7 @@ impl<E: Engine> Realm<E> {
                     _ => return None,
                 },
             };
-            Some(Callee { entry, func, module: record.module.clone(), flag: record.flag })
+            Some(Callee { entry, func, module: record.module.clone(), flag: record.flag, meters: record.meters })
         });
         found.flatten().ok_or_else(|| no_function(entry))
     }
@@ -524,7 +571,7 @@ impl<E: Engine> Realm<E> {
         callee: &Callee<E>,
         slots: &mut [u64],
         host: &mut dyn Host,
-        run: impl FnOnce(&mut E::Context<'_>, &FuncType, &mut [u64], Option<&Interrupt>) -> Result<R, Trap>,
+        run: impl FnOnce(&mut E::Context<'_>, &FuncType, &mut [u64], Control<'_, E>) -> Result<R, Trap>,
     ) -> Result<R, Trap> {
         let ty = callee.ty()?;
         if let Some(unsupported) = ty.first_unsupported() {
@@ -539,16 +586,22 @@ impl<E: Engine> Realm<E> {
             Some(interrupt) => Some(interrupt.enter(callee.flag).ok_or_else(|| Trap::new(TrapCode::Interrupted))?),
             None => None,
         };
+        let mut fuel = if self.is_metered { Some(host.fuel()) } else { None };
+        let reached = NonNull::from(&mut *host);
         // SAFETY: only the lifetime of the trait object changes. `HostTurn` takes the pointer out of the realm again before
         // this function returns or unwinds, so `host` is alive whenever `host_call` finds it there.
-        let host: NonNull<dyn Host + 'static> =
-            unsafe { std::mem::transmute(NonNull::from(host) as NonNull<dyn Host + '_>) };
+        let reached: NonNull<dyn Host + 'static> = unsafe { std::mem::transmute(reached as NonNull<dyn Host + '_>) };
         let interrupt = interrupt.as_deref();
-        let before = (self.host.replace(Some(host)), self.interrupt.replace(interrupt.map(NonNull::from)));
-        let _turn = HostTurn { host: &self.host, interrupt: &self.interrupt, before };
-        let outcome = self.slot.with(|cx| run(cx, ty, slots, interrupt));
+        let before = (self.host.replace(Some(reached)), self.interrupt.replace(interrupt.map(NonNull::from)));
+        let turn = HostTurn { host: &self.host, interrupt: &self.interrupt, before };
+        let control = Control { interrupt, fuel: fuel.as_mut(), meters: callee.meters };
+        let outcome = self.slot.with(|cx| run(cx, ty, slots, control));
+        drop(turn);
+        if let Some(left) = fuel {
+            host.set_fuel(left);
+        }
         match outcome {
-            Ok(outcome) => outcome.map_err(|trap| without_shift(trap, callee.module.code_shift)),
+            Ok(outcome) => outcome.map_err(|trap| at_home(trap, &callee.module)),
             Err(error) => Err(Trap::with_message(TrapCode::Internal, error.to_string())),
         }
     }
@@ -580,9 +633,9 @@ impl<E: Engine> Realm<E> {
                 Version::V1 => None,
                 Version::V2 => Some(entry.gas.clone()),
             };
-            (gas, entry.unsupported.get(site.import as usize).copied().flatten())
+            (gas, entry.unsupported.get(site.import as usize).copied().flatten(), entry.meters)
         });
-        let Some((gas, unsupported)) = entry else {
+        let Some((gas, unsupported, meters)) = entry else {
             return Err(refused("the calling instance is not complete"));
         };
         if let Some(ty) = unsupported {
@@ -591,6 +644,47 @@ impl<E: Engine> Realm<E> {
         let Some(host) = self.host.get() else {
             return Err(refused("no supervisor is there to answer"));
         };
+        if self.is_metered {
+            self.begin_metered(cx, host, meters)?;
+        }
+        let outcome = self.ask(cx, host, site, gas, slots);
+        if self.is_metered {
+            self.end_metered(cx, host, meters);
+        }
+        outcome
+    }
+
+    /// Tells the host what is left, because calls inside this one draw on it.
+    #[cold]
+    #[inline(never)]
+    fn begin_metered(
+        &self,
+        cx: &mut E::Context<'_>,
+        mut host: NonNull<dyn Host>,
+        meters: E::Meters,
+    ) -> Result<(), Box<HostTrap>> {
+        let left = E::fuel_left(cx, meters).ok_or_else(|| Box::new(HostTrap::OutOfFuel))?;
+        // SAFETY: as in `lend`.
+        unsafe { host.as_mut() }.set_fuel(left);
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_metered(&self, cx: &mut E::Context<'_>, host: NonNull<dyn Host>, meters: E::Meters) {
+        // SAFETY: as in `lend`.
+        E::set_fuel(cx, meters, unsafe { host.as_ref() }.fuel());
+    }
+
+    #[inline]
+    fn ask(
+        &self,
+        cx: &mut E::Context<'_>,
+        host: NonNull<dyn Host>,
+        site: ImportSite,
+        gas: Option<Option<E::Global>>,
+        slots: &mut [u64],
+    ) -> Result<(), Box<HostTrap>> {
         let Some(gas) = gas else {
             return self.lend(cx, host, HostCall { instance: site.instance, import: site.import, gas: None, slots });
         };
@@ -665,7 +759,7 @@ impl Drop for HostTurn<'_> {
 pub fn move_memory<E: Engine>(from: &Realm<E>, index: u32, to: &Realm<E>) -> Result<u32, MemoryError> {
     let declared = from.memory_type(index)?;
     let region = from.memory_region(index)?;
-    let pages = region.bytes as u64 / crate::value::PAGE_BYTES;
+    let pages = region.bytes as u64 / PAGE_BYTES;
     let moved = to.new_memory(MemoryType { minimum: pages.max(declared.minimum), ..declared })?;
     // SAFETY: `from` is idle (we just used it) and another realm than `to`, so nothing changes the region during the copy.
     let bytes = unsafe { std::slice::from_raw_parts(region.base, region.bytes) };
@@ -686,10 +780,11 @@ fn in_bounds(access: &'static str, region: MemoryRegion, address: u64, length: u
     Ok(region.base.wrapping_add(address as usize))
 }
 
-/// Frames with offsets in the binary that the user knows, which has the start section still in it.
-fn without_shift(mut trap: Trap, shift: isize) -> Trap {
+/// Frames with offsets in the binary that the user knows, which no one has rewritten and which has the start section still in it.
+fn at_home<E: Engine>(mut trap: Trap, module: &Module<E>) -> Trap {
     for frame in &mut trap.frames {
-        frame.offset = frame.offset.and_then(|offset| offset.checked_add_signed(-shift));
+        let offset = frame.offset.map(|offset| E::original_offset(&module.compiled, offset));
+        frame.offset = offset.and_then(|offset| offset.checked_add_signed(-module.code_shift));
     }
     trap
 }

@@ -37,8 +37,14 @@ export interface NativeFailure {
  */
 export interface Native {
   setup(dispatch: () => void, scratch: ArrayBuffer, drain: () => void): void;
-  engine(backend: number, optLevel: number, interruptible: number): number;
-  newCache(entries: number): number;
+  /** `options` are doubles, see `crate/node/functions.rs`. */
+  engine(options: Uint8Array): number;
+  featureNames(): string[];
+  /** `folder` is a path in UTF-8, or empty. */
+  newCache(entries: number, folder: Uint8Array): number;
+  serializeModule(engine: number, module: number, wasm: Uint8Array): ArrayBuffer;
+  /** How many bytes the module's binary has is in `WORD_COUNT`. */
+  deserializeModule(engine: number, bytes: Uint8Array): number;
   compile(engine: number, cache: number, wasm: Uint8Array): number;
   describeModule(module: number): NativeModuleDescription;
   dropModule(module: number): void;
@@ -107,7 +113,7 @@ export const NO_CACHE = 0xffff_ffff;
 
 const SCRATCH_BYTES = 16 * 1024;
 /** The most parameters or results of a function that can be called. */
-const MAX_SLOTS = (SCRATCH_BYTES - 24) / 8;
+const MAX_SLOTS = (SCRATCH_BYTES - 24 - 8) / 8;
 
 /** In `words`: which instance is called. */
 const WORD_INSTANCE = 0;
@@ -117,6 +123,8 @@ const WORD_FUNC = 1;
 const WORD_COUNT = 2;
 /** In `words`: whether the calling guest has gas in {@link GAS}. */
 const WORD_HAS_GAS = 3;
+/** In `words`: whether a call that is about to run has a budget in {@link FUEL}. */
+const WORD_HAS_FUEL = 3;
 /** In `words`: how a call ended. */
 const WORD_STATUS = 0;
 const STATUS_DONE = 0;
@@ -135,6 +143,8 @@ const EVENT_REFUSED = 5;
 const GAS = 2;
 /** In `doubles`: the timeout of a call that is about to run, in ms, or 0. */
 const TIMEOUT = GAS;
+/** In `longs`: the budget of a call that is about to run, and what is left of it afterwards. */
+const FUEL = SCRATCH_BYTES / 8 - 1;
 /** In `longs`: the first argument or result. Slot `i` is `SLOTS + i` here, and `2 * (SLOTS + i)` in `words` and `ints`. */
 const SLOTS = 3;
 
@@ -144,6 +154,7 @@ export const layout = Object.freeze({
   WORD_FUNC,
   WORD_COUNT,
   WORD_HAS_GAS,
+  WORD_HAS_FUEL,
   WORD_STATUS,
   STATUS_DONE,
   WORD_EVENT,
@@ -158,6 +169,7 @@ export const layout = Object.freeze({
   EVENT_REFUSED,
   GAS,
   TIMEOUT,
+  FUEL,
   SLOTS,
   MAX_SLOTS,
 } as const);

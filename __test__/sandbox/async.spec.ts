@@ -13,15 +13,18 @@ import {
   InstantiationError,
   JsSupervisor,
   NoExportError,
+  type SandboxBackend,
   SandboxComponents,
   SandboxError,
   TrapError,
   Value,
 } from '../../index';
-import { runSnippet } from '../support/child';
+import { makeGuestFrom, runGuestSnippet } from '../support/child_guest';
 import { forEachBackend } from '../support/engines';
 import { environment } from '../support/environment';
-import { type GuestCall, guest } from '../support/guest';
+import { rejection } from '../support/expect';
+import { guest } from '../support/guest';
+import { waitingGuest } from '../support/waiting';
 import { wat } from '../support/wat';
 
 const GUEST = `(module
@@ -42,18 +45,6 @@ const GUEST = `(module
   (func (export "trap") unreachable)
   (func (export "endless") (loop $l (br $l))))`;
 
-async function rejection<E extends Error>(
-  kind: abstract new (...args: never[]) => E,
-  promise: Promise<unknown>,
-): Promise<E> {
-  const error = await promise.then(
-    () => assert.fail('it did not reject'),
-    (thrown: unknown) => thrown,
-  );
-  assert.ok(error instanceof kind, String(error));
-  return error;
-}
-
 /** Waits until a call has rejected, with an error that `check` is content with. */
 async function stopped(call: Promise<unknown>, check: (error: unknown) => void): Promise<void> {
   await assert.rejects(call, (error) => {
@@ -62,46 +53,8 @@ async function stopped(call: Promise<unknown>, check: (error: unknown) => void):
   });
 }
 
-/** A Promise and what settles it. */
-function deferred(): { promise: Promise<Value>; resolve(value: Value): void; reject(why: unknown): void } {
-  let resolve: (value: Value) => void = () => {};
-  let reject: (why: unknown) => void = () => {};
-  const promise = new Promise<Value>((yes, no) => {
-    resolve = yes;
-    reject = no;
-  });
-  return { promise, resolve, reject };
-}
-
 /** A guest whose supervisor function answers when the test says so. */
-function waiting(backend: SandboxComponents['backend']) {
-  const asked: ReturnType<typeof deferred>[] = [];
-  const calls: GuestCall[] = [];
-  let onAsked: () => void = () => {};
-  const made = guest({
-    backend,
-    wat: GUEST,
-    imports: {
-      'env.f': (_, call) => {
-        const answer = deferred();
-        asked.push(answer);
-        calls.push(call);
-        onAsked();
-        return answer.promise;
-      },
-    },
-  });
-  const isAsked = async (count: number): Promise<void> => {
-    while (asked.length < count) await new Promise<void>((resolve) => (onAsked = resolve));
-  };
-  const invoke = (
-    name: string,
-    args: Value[] = [],
-    options = {},
-  ): ReturnType<typeof made.instance.invokeAsync> =>
-    made.instance.invokeAsync(name, args, made.supervisor, options);
-  return { ...made, invoke, asked, calls, isAsked };
-}
+const waiting = (backend: SandboxBackend) => waitingGuest(backend, GUEST);
 
 /** A supervisor with a memory of its own, each of whose steps is passed through `wrap`. */
 function contextBy(wrap: (value: unknown) => unknown): {
@@ -385,13 +338,16 @@ describe('An asynchronous call that is stopped', () => {
       });
 
       it(`${name} ends while it waits, and the late answer reaches nobody`, async () => {
-        const { instance, supervisor, invoke, asked } = waiting(backend);
-        const { options, check } = stop();
-        await stopped(invoke('f', [Value.I32(1)], options), check);
+        const { instance, supervisor, invoke, asked, isAsked } = waiting(backend);
+        // On a busy machine it can be stopped before it waits.
+        while (asked.length === 0) {
+          const { options, check } = stop();
+          await stopped(invoke('f', [Value.I32(1)], options), check);
+        }
         assert.equal(instance.invoke('nothing', [], supervisor), undefined);
         const next = invoke('f', [Value.I32(5)]);
         asked[0].resolve(Value.I32(99));
-        await after(10);
+        await isAsked(2);
         asked[1].resolve(Value.I32(5));
         assert.deepEqual(await next, Value.I32(6));
       });
@@ -531,19 +487,7 @@ describe('Many guests', () => {
 });
 
 describe('A process with asynchronous calls', () => {
-  const setup = `
-    const { SandboxComponents, GuestEnvironment, EnvironmentDefinitionBuilder, JsSupervisor, Value } = require('../../index');
-    const wasm = Buffer.from(process.argv[1], 'base64');
-    function make(backend, fn) {
-      const components = new SandboxComponents(backend);
-      const supervisor = new JsSupervisor();
-      const definition = new EnvironmentDefinitionBuilder().addHostFunc('env', 'f', supervisor.define(fn)).encode();
-      const env = GuestEnvironment.decode(components, definition);
-      const instance = components.instance(components.instantiate(1, wasm, env, supervisor).register(components, undefined));
-      return (name, ...args) => instance.invokeAsync(name, args, supervisor);
-    }`;
-  const binary = (): string => Buffer.from(wat(GUEST)).toString('base64');
-  const child = (source: string) => runSnippet(setup + source, { args: [binary()], timeout: 60_000 });
+  const child = (source: string) => runGuestSnippet(source, wat(GUEST));
 
   forEachBackend((backend) => {
     it('lives as long as calls are pending, and no longer', async () => {
@@ -579,7 +523,7 @@ describe('A process with asynchronous calls', () => {
       const { code, signal, stdout, stderr } = await child(`
         const { Worker } = require('node:worker_threads');
         const { readdirSync } = require('node:fs');
-        const source = ${JSON.stringify(setup.replace('process.argv[1]', "require('node:worker_threads').workerData"))} + \`
+        const source = ${JSON.stringify(makeGuestFrom("require('node:worker_threads').workerData"))} + \`
           require('node:worker_threads').parentPort.postMessage(0);
           for (let round = 0; round < 3; round += 1) {
             make('${backend}', ([n]) => n)('endless');

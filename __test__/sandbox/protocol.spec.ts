@@ -15,7 +15,7 @@ import {
 import { forEachBackend } from '../support/engines';
 import { causedBy, supervisorTrap } from '../support/expect';
 import { type GuestFunction, guest } from '../support/guest';
-import { ProtocolSupervisor, pack, type Step, sixSteps } from '../support/protocol';
+import { ProtocolSupervisor, pack, sixSteps, stepFailures } from '../support/protocol';
 
 const GUEST = `(module
   (import "env" "add" (func $add (param i32 i64) (result i32)))
@@ -24,49 +24,6 @@ const GUEST = `(module
   (func (export "add") (result i32) (call $add (i32.const 3) (i64.const 4)))
   (func (export "nothing") (call $nothing))
   (func (export "seven") (result i32) (i32.const 7)))`;
-
-const upTo = (step: Step) => sixSteps.slice(0, sixSteps.indexOf(step) + 1);
-
-/** Each way to fail: at these steps, with this message (none: that of what was thrown), after these steps. */
-const failures: { fail: Step[]; message?: string; steps: readonly Step[] }[] = [
-  {
-    fail: ['allocate arguments'],
-    message: "Can't allocate memory in supervisor for the arguments",
-    steps: upTo('allocate arguments'),
-  },
-  {
-    fail: ['write arguments'],
-    message: "Can't write invoke args into memory",
-    steps: ['allocate arguments', 'write arguments', 'deallocate arguments'],
-  },
-  {
-    fail: ['write arguments', 'deallocate arguments'],
-    message: 'Failed deallocation after failed write of invoke arguments',
-    steps: ['allocate arguments', 'write arguments', 'deallocate arguments'],
-  },
-  { fail: ['invoke'], steps: ['allocate arguments', 'write arguments', 'invoke', 'deallocate arguments'] },
-  {
-    fail: ['invoke', 'deallocate arguments'],
-    message: 'Failed deallocation after invoke',
-    steps: upTo('deallocate arguments'),
-  },
-  {
-    fail: ['deallocate arguments'],
-    message: 'Failed deallocation after invoke',
-    steps: upTo('deallocate arguments'),
-  },
-  { fail: ['read result'], message: "Can't read the serialized result from dispatch thunk", steps: sixSteps },
-  {
-    fail: ['read result', 'deallocate result'],
-    message: "Can't deallocate memory for dispatch thunk's result",
-    steps: sixSteps,
-  },
-  {
-    fail: ['deallocate result'],
-    message: "Can't deallocate memory for dispatch thunk's result",
-    steps: sixSteps,
-  },
-];
 
 /** Things that can be thrown and have to come back as they are. */
 const throwables: [what: string, thrown: unknown, text: string][] = [
@@ -214,7 +171,7 @@ function protocol(backend: SandboxBackend, version: Instantiate): void {
     }
   });
 
-  for (const { fail, message, steps } of failures) {
+  for (const { fail, message, steps } of stepFailures) {
     describe(`when ${fail.join(' and ')} fails`, () => {
       const causeAt = fail.at(-1);
 

@@ -367,33 +367,10 @@ function inside(backend: SandboxBackend, version: Instantiate): void {
   it('any step of the protocol may re-enter the guest', () => {
     const { instance } = build(() => Value.I32(0));
     for (const at of sixSteps) {
-      class Reentering extends ProtocolSupervisor {
-        #enter(step: string): void {
-          if (step === at)
-            assert.deepEqual(instance.invoke('double', [Value.I32(3)], new JsSupervisor()), Value.I32(6));
-        }
-        override allocateMemory(size: number): number {
-          this.#enter('allocate arguments');
-          return super.allocateMemory(size);
-        }
-        override writeMemory(address: number, data: Uint8Array): void {
-          this.#enter('write arguments');
-          super.writeMemory(address, data);
-        }
-        override invoke(ptr: number, len: number, index: number): bigint {
-          this.#enter('invoke');
-          return super.invoke(ptr, len, index);
-        }
-        override readMemoryInto(address: number, dest: Uint8Array): void {
-          this.#enter('read result');
-          super.readMemoryInto(address, dest);
-        }
-        override deallocateMemory(ptr: number): void {
-          this.#enter(this.steps.length === 3 ? 'deallocate arguments' : 'deallocate result');
-          super.deallocateMemory(ptr);
-        }
-      }
-      const supervisor = new Reentering(version);
+      const supervisor = new ProtocolSupervisor(version).doAt(at, (run) => {
+        assert.deepEqual(instance.invoke('double', [Value.I32(3)], new JsSupervisor()), Value.I32(6));
+        return run();
+      });
       supervisor.define(([n]) => n);
       assert.deepEqual(instance.invoke('run', [Value.I32(8)], supervisor), Value.I32(8), at);
       assert.deepEqual(supervisor.steps, sixSteps);

@@ -11,6 +11,8 @@ export interface ChildOptions {
   env?: Record<string, string>;
   /** Milliseconds until the child is killed. */
   timeout?: number;
+  /** Signals that the child gets, each once its stdout has this text. */
+  signals?: readonly (readonly [text: string, signal: NodeJS.Signals])[];
 }
 
 export interface ChildResult {
@@ -45,7 +47,10 @@ function run(args: readonly string[], options: ChildOptions): Promise<ChildResul
     );
     const result: ChildResult = { code: null, signal: null, stdout: '', stderr: '', timedOut: false };
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      const before = result.stdout;
       result.stdout += text;
+      for (const [awaited, signal] of options.signals ?? [])
+        if (!before.includes(awaited) && result.stdout.includes(awaited)) child.kill(signal);
     });
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       result.stderr += text;

@@ -19,6 +19,17 @@ export function caught<E extends Error>(type: ErrorClass<E>, run: () => unknown)
   return assert.fail(`expected a ${type.name}, nothing was thrown`);
 }
 
+/** What a Promise rejects with, which must be of this class. */
+export async function rejection<E extends Error>(type: ErrorClass<E>, promise: Promise<unknown>): Promise<E> {
+  const outcome = await promise.then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  );
+  return caught(type, () => {
+    if (outcome !== undefined) throw outcome.error;
+  });
+}
+
 /** The `SandboxError` with exactly this message that `run` throws. */
 export function sandboxError(message: string, run: () => unknown): SandboxError {
   const error = caught(SandboxError, run);
@@ -44,7 +55,7 @@ export function supervisorTrap(run: () => unknown): TrapError {
 }
 
 /** Asserts the very same thing as cause, `undefined` included. */
-export function causedBy(error: Error, thrown: unknown): void {
-  assert.ok(Object.hasOwn(error, 'cause'), 'the error must have a cause');
-  assert.ok(Object.is(error.cause, thrown), 'the cause must be what was thrown');
+export function causedBy(error: Error, thrown: unknown, why = ''): void {
+  assert.ok(Object.hasOwn(error, 'cause'), `the error must have a cause ${why}`);
+  assert.ok(Object.is(error.cause, thrown), `the cause must be what was thrown ${why}`);
 }

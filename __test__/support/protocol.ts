@@ -1,5 +1,5 @@
 // A SupervisorContext in plain TypeScript, with a linear memory and an allocator of its own, as a supervisor that is
-// itself a wasm module would have. It records the six steps of the protocol and misbehaves at any of them when told to.
+// itself a wasm module would have. It records the six steps of the protocol, and does any of them in another way when told to.
 import { codec, Instantiate, type Value } from '../../index';
 import type { DefiningSupervisor, GuestCall, GuestFunction } from './guest';
 
@@ -21,7 +21,53 @@ export const sixSteps: readonly Step[] = [
   'deallocate result',
 ];
 
+const upTo = (step: Step): readonly Step[] => sixSteps.slice(0, sixSteps.indexOf(step) + 1);
+
+/** Each way to fail: at these steps, with this message (none: that of what was thrown), after these steps. */
+export const stepFailures: readonly { fail: readonly Step[]; message?: string; steps: readonly Step[] }[] = [
+  {
+    fail: ['allocate arguments'],
+    message: "Can't allocate memory in supervisor for the arguments",
+    steps: upTo('allocate arguments'),
+  },
+  {
+    fail: ['write arguments'],
+    message: "Can't write invoke args into memory",
+    steps: ['allocate arguments', 'write arguments', 'deallocate arguments'],
+  },
+  {
+    fail: ['write arguments', 'deallocate arguments'],
+    message: 'Failed deallocation after failed write of invoke arguments',
+    steps: ['allocate arguments', 'write arguments', 'deallocate arguments'],
+  },
+  { fail: ['invoke'], steps: ['allocate arguments', 'write arguments', 'invoke', 'deallocate arguments'] },
+  {
+    fail: ['invoke', 'deallocate arguments'],
+    message: 'Failed deallocation after invoke',
+    steps: upTo('deallocate arguments'),
+  },
+  {
+    fail: ['deallocate arguments'],
+    message: 'Failed deallocation after invoke',
+    steps: upTo('deallocate arguments'),
+  },
+  { fail: ['read result'], message: "Can't read the serialized result from dispatch thunk", steps: sixSteps },
+  {
+    fail: ['read result', 'deallocate result'],
+    message: "Can't deallocate memory for dispatch thunk's result",
+    steps: sixSteps,
+  },
+  {
+    fail: ['deallocate result'],
+    message: "Can't deallocate memory for dispatch thunk's result",
+    steps: sixSteps,
+  },
+];
+
 type Answer = Value | undefined | { gas: bigint; value?: Value };
+
+/** How a step is done: given what does it, gives what the step gives, or throws. */
+export type Way = (run: () => unknown) => unknown;
 
 const HOST_ERROR = Uint8Array.of(1);
 
@@ -35,8 +81,7 @@ export class ProtocolSupervisor implements DefiningSupervisor {
   readonly #memory = new Uint8Array(65536);
   readonly #functions: GuestFunction[] = [];
   readonly #live = new Map<number, 'arguments' | 'result'>();
-  readonly #failures = new Map<Step, { thrown: unknown }>();
-  readonly #answers = new Map<Step, unknown>();
+  readonly #ways = new Map<Step, Way>();
   #resultBytes: Uint8Array | undefined;
   #top = 8;
 
@@ -61,13 +106,22 @@ export class ProtocolSupervisor implements DefiningSupervisor {
 
   /** From now on this step throws. */
   failAt(step: Step, thrown: unknown): this {
-    this.#failures.set(step, { thrown });
-    return this;
+    return this.doAt(step, () => {
+      throw thrown;
+    });
   }
 
   /** From now on this step, once done, returns the given thing instead of its result. */
   answerAt(step: Step, answer: unknown): this {
-    this.#answers.set(step, answer);
+    return this.doAt(step, (run) => {
+      run();
+      return answer;
+    });
+  }
+
+  /** From now on this step is done that way. */
+  doAt(step: Step, way: Way): this {
+    this.#ways.set(step, way);
     return this;
   }
 
@@ -84,8 +138,7 @@ export class ProtocolSupervisor implements DefiningSupervisor {
 
   /** Ends all misbehaviour and forgets the steps. */
   behave(): void {
-    this.#failures.clear();
-    this.#answers.clear();
+    this.#ways.clear();
     this.#resultBytes = undefined;
     this.#live.clear();
     this.steps.length = 0;
@@ -95,8 +148,8 @@ export class ProtocolSupervisor implements DefiningSupervisor {
     return this.#step('allocate arguments', () => this.#allocate(size, 'arguments'));
   }
 
-  writeMemory(address: number, data: Uint8Array): void {
-    this.#step('write arguments', () => {
+  writeMemory(address: number, data: Uint8Array): undefined {
+    return this.#step<undefined>('write arguments', () => {
       this.#memory.set(data, address);
       this.writtenArguments.push(data.slice());
     });
@@ -112,17 +165,17 @@ export class ProtocolSupervisor implements DefiningSupervisor {
     });
   }
 
-  readMemoryInto(address: number, dest: Uint8Array): void {
-    this.#step('read result', () => {
+  readMemoryInto(address: number, dest: Uint8Array): undefined {
+    return this.#step<undefined>('read result', () => {
       if (address + dest.length > this.#memory.length) throw new RangeError('read outside the memory');
       dest.set(this.#memory.subarray(address, address + dest.length));
     });
   }
 
-  deallocateMemory(ptr: number): void {
+  deallocateMemory(ptr: number): undefined {
     const kind = this.#live.get(ptr);
     if (!kind) throw new Error(`nothing is allocated at ${ptr}`);
-    this.#step(`deallocate ${kind}`, () => this.#live.delete(ptr));
+    return this.#step<undefined>(`deallocate ${kind}`, () => void this.#live.delete(ptr));
   }
 
   /** For a `readMemory` of a subclass. */
@@ -146,10 +199,8 @@ export class ProtocolSupervisor implements DefiningSupervisor {
 
   #step<T>(step: Step, run: () => T): T {
     this.steps.push(step);
-    const failure = this.#failures.get(step);
-    if (failure) throw failure.thrown;
-    const result = run();
-    return this.#answers.has(step) ? (this.#answers.get(step) as T) : result;
+    const way = this.#ways.get(step);
+    return way === undefined ? run() : (way(run) as T);
   }
 
   #allocate(size: number, kind: 'arguments' | 'result'): number {

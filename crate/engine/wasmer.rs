@@ -5,8 +5,12 @@
 //! does the same at eight times the cost, as it builds typed values that the realm would only take apart again.
 
 mod checks;
+mod fuel_local;
+mod limited;
+mod meters;
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     num::NonZero,
     ptr::{self, NonNull},
@@ -17,7 +21,7 @@ use smallvec::SmallVec;
 use wasmer::{
     AsStoreMut, StoreMut, VMExternToExtern as _, Value,
     sys::{
-        CompilerConfig as _, Cranelift, CraneliftOptLevel, EngineBuilder, Features,
+        CompilerConfig as _, Cranelift, CraneliftOptLevel, EngineBuilder, Features, NativeEngineExt as _,
         vm::{
             self, MaybeInstanceOwned, StoreHandle, VMCallerCheckedAnyfunc, VMConfig, VMContext,
             VMDynamicFunctionContext, VMExtern, VMFunction, VMFunctionContext, VMFunctionKind,
@@ -26,10 +30,15 @@ use wasmer::{
 };
 use wasmer_types::RawValue;
 
-use self::checks::Checks;
+use self::{
+    checks::{CheckOptions, Checks, Names},
+    fuel_local::{Offsets, WithFuelLocals, with_fuel_locals},
+    limited::Limited,
+    meters::Meters,
+};
 use super::{
-    Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
-    MemoryRegion, OptLevel, RealmPtr, store_slot::Lend,
+    Control, Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
+    MemoryRegion, OptLevel, RealmPtr, StoreLimits, store_slot::Lend,
 };
 use crate::{
     error::{CompileError, EngineError, Frame, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
@@ -38,11 +47,15 @@ use crate::{
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, TableType, ValueType},
 };
 
+/// Part of what machine code depends on. A test compares it with `Cargo.toml`.
+const WASMER_VERSION: &str = "7.4.2";
+
 /// The engine: how modules are compiled.
 pub struct Wasmer {
     config: EngineConfig,
     /// For stores; nothing is compiled with it.
     engine: wasmer::Engine,
+    vm_config: VMConfig,
     id: EngineId,
 }
 
@@ -52,15 +65,22 @@ pub struct Wasmer {
 #[derive(Clone)]
 pub struct Module {
     module: wasmer::Module,
-    /// If its code looks for interrupts.
-    checks: Option<Arc<Checks>>,
+    /// The exports that are not its own.
+    added: Arc<Names>,
+    /// Where its code was before it was rewritten.
+    offsets: Arc<Offsets>,
     _engine: wasmer::Engine,
 }
 
-impl Module {
-    /// The name of an export that is not the module's own.
-    fn flag_name(&self) -> Option<&str> {
-        self.checks.as_ref()?.flag_name()
+impl Wasmer {
+    fn check_options(&self) -> CheckOptions {
+        let EngineConfig { interruptible, has_fuel, recursion_depth, .. } = self.config;
+        CheckOptions { interruptible, has_fuel, recursion_depth }
+    }
+
+    /// The module with what metering needs; empty if it stays as it is.
+    fn rewritten(&self, wasm: &[u8]) -> WithFuelLocals {
+        if self.config.has_fuel { with_fuel_locals(wasm).unwrap_or_default() } else { WithFuelLocals::default() }
     }
 }
 
@@ -94,22 +114,64 @@ impl Engine for Wasmer {
     /// There is none: wasmer's own coroutines must end in the reverse order of their beginnings, so its calls wait on their thread.
     type Suspension = Infallible;
 
+    type Meters = Meters;
+
     const NAME: &'static str = "wasmer";
     const SUSPENDS: bool = false;
+    const HAS_CANONICAL_NANS: bool = true;
 
     fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        Ok(Self { config: config.clone(), engine: wasmer_engine(config, None), id: EngineId::next() })
+        let vm_config = VMConfig { wasm_stack_size: Some(config.stack_bytes.unwrap_or(GUEST_STACK_BYTES)) };
+        let engine = wasmer_engine(config, None);
+        Ok(Self { config: config.clone(), engine, vm_config, id: EngineId::next() })
     }
 
     fn id(&self) -> EngineId {
         self.id
     }
 
+    fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
     fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
-        let checks = self.config.interruptible.then(Checks::new);
-        let engine = wasmer_engine(&self.config, checks.clone());
+        let WithFuelLocals { binary, locals, offsets } = self.rewritten(wasm);
+        let checks = Checks::of(wasm, self.check_options(), locals);
+        let added = checks.as_ref().map(|checks| checks.names.clone()).unwrap_or_default();
+        let engine = wasmer_engine(&self.config, checks);
+        let wasm = if binary.is_empty() { wasm } else { &binary };
         let module = wasmer::Module::from_binary(&engine, wasm).map_err(|error| CompileError(error.to_string()))?;
-        Ok(Module { module, checks, _engine: engine })
+        Ok(Module { module, added, offsets, _engine: engine })
+    }
+
+    fn identity(&self) -> Option<String> {
+        let EngineConfig { opt_level, interruptible, has_fuel, recursion_depth, deterministic, .. } = self.config;
+        let target = self.engine.target();
+        let (triple, cpu) = (target.triple(), target.cpu_features());
+        Some(format!(
+            "wasmer {} cranelift {opt_level:?} checks {} {interruptible} {has_fuel} {recursion_depth:?} {deterministic} {triple} {cpu:?}",
+            WASMER_VERSION,
+            checks::VERSION,
+        ))
+    }
+
+    fn original_offset(module: &Self::Module, offset: usize) -> usize {
+        module.offsets.before(offset)
+    }
+
+    fn machine_code(&self, module: &Self::Module) -> Result<Vec<u8>, CompileError> {
+        let bytes = module.module.serialize().map_err(|error| CompileError(error.to_string()))?;
+        Ok(bytes.to_vec())
+    }
+
+    unsafe fn load(&self, wasm: &[u8], machine_code: &[u8]) -> Result<Self::Module, CompileError> {
+        let engine = wasmer_engine(&self.config, None);
+        let added = self.check_options().names_in(wasm);
+        // SAFETY: passed on to the caller.
+        let module = unsafe { wasmer::Module::deserialize(&engine, machine_code) };
+        let module = module.map_err(|error| CompileError(error.to_string()))?;
+        let offsets = self.rewritten(wasm).offsets;
+        Ok(Module { module, added: Arc::new(added), offsets, _engine: engine })
     }
 
     fn imports(module: &Self::Module) -> Vec<ImportType> {
@@ -128,13 +190,17 @@ impl Engine for Wasmer {
         module
             .module
             .exports()
-            .filter(|export| Some(export.name()) != module.flag_name())
+            .filter(|export| !module.added.has(export.name()))
             .map(|export| ExportType { name: export.name().to_owned(), ty: extern_type(export.ty()) })
             .collect()
     }
 
-    fn new_store(engine: &Arc<Self>, _realm: RealmPtr<Self>) -> Self::Store {
-        Store(wasmer::Store::new(engine.engine.clone()))
+    fn new_store(engine: &Arc<Self>, limits: &StoreLimits, _realm: RealmPtr<Self>) -> Self::Store {
+        let mut engine = engine.engine.clone();
+        if *limits != StoreLimits::default() {
+            engine.set_tunables(Limited::new(*limits));
+        }
+        Store(wasmer::Store::new(engine))
     }
 
     fn context(store: &mut Self::Store) -> Self::Context<'_> {
@@ -208,7 +274,7 @@ impl Engine for Wasmer {
         let type_signature_hash = vm::VMSignatureHash::new(signature.signature_hash());
         let mut context = Box::new(VMDynamicFunctionContext {
             address: ptr::null(),
-            ctx: HostFunc { realm, site, slots: ty.slots(), params: ty.params.clone() },
+            ctx: HostFunc { realm, site, slots: ty.slots(), params: ty.params.clone(), meters: Cell::default() },
         });
         context.address = host_func as *const () as *const vm::VMFunctionBody;
         let anyfunc = VMCallerCheckedAnyfunc {
@@ -245,7 +311,17 @@ impl Engine for Wasmer {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let instance = wasmer::Instance::new_by_index(cx, &module.module, &externs).map_err(instantiate_error)?;
-        let flag = module.flag_name().and_then(|name| flag_of(cx, instance.exports.get_extern(name)));
+        let (flag, meters) = added_to(cx, module, &instance);
+        for import in imports {
+            if let Extern::Func(func) = import {
+                // SAFETY: a host function's `vmctx` is the context that `new_host_func` made, and all imported functions are host functions.
+                // It is alive as long as the store, and no guest runs.
+                let context =
+                    unsafe { func.anyfunc.as_ref().vmctx.host_env.cast::<VMDynamicFunctionContext<HostFunc>>() };
+                // SAFETY: as above.
+                unsafe { (*context).ctx.meters.set(meters) };
+            }
+        }
         let exports = exports
             .iter()
             .map(|name| {
@@ -258,7 +334,7 @@ impl Engine for Wasmer {
                 }
             })
             .collect::<Result<_, InstantiateError>>()?;
-        Ok(Linked { exports, flag })
+        Ok(Linked { exports, flag, meters })
     }
 
     fn call(
@@ -267,7 +343,7 @@ impl Engine for Wasmer {
         func: &Self::Func,
         ty: &FuncType,
         slots: &mut [u64],
-        interrupt: Option<&Interrupt>,
+        control: Control<'_, Self>,
     ) -> Result<(), Trap> {
         debug_assert!(slots.len() >= ty.slots());
         let mut values: SmallVec<[RawValue; INLINE_VALUES]> =
@@ -279,12 +355,21 @@ impl Engine for Wasmer {
             (anyfunc.vmctx, anyfunc.func_ptr, anyfunc.call_trampoline)
         };
         let values_ptr = values.as_mut_ptr().cast();
+        let vm_config = &realm.engine().vm_config;
+        let Control { interrupt, fuel, meters } = control;
+        let around = meters.begin(fuel.as_deref().copied());
         let outcome = realm.park(cx, || {
             // SAFETY: the three come from one `VMCallerCheckedAnyfunc`, so they belong together; `values` has a slot for
             // each parameter and each result of the function's type, which the realm has looked up for this function.
-            unsafe { vm::wasmer_call_trampoline(None, &VM_CONFIG, vmctx, trampoline, callee, values_ptr) }
+            unsafe { vm::wasmer_call_trampoline(None, vm_config, vmctx, trampoline, callee, values_ptr) }
         });
+        let ended = meters.end(around);
+        if let Some(fuel) = fuel {
+            *fuel = ended.fuel.unwrap_or(0);
+        }
         match outcome {
+            // It has paid for its last steps with what it did not have.
+            Ok(()) if ended.fuel.is_none() => Err(Trap::new(TrapCode::OutOfFuel)),
             Ok(()) => {
                 for ((slot, value), ty) in slots.iter_mut().zip(&values).zip(&ty.results) {
                     // SAFETY: the guest has written a value of this type there, and any bits are a number.
@@ -294,13 +379,30 @@ impl Engine for Wasmer {
             }
             Err(trap) => {
                 let mut trap = translate_trap(trap);
-                // A check that finds its flag ends in `unreachable`.
-                if trap.code == TrapCode::Unreachable && interrupt.is_some_and(Interrupt::is_set) {
-                    trap = Trap { frames: trap.frames, ..Trap::new(TrapCode::Interrupted) };
+                // Whatever a look finds, it ends in `unreachable`.
+                if trap.code == TrapCode::Unreachable {
+                    let why = if interrupt.is_some_and(Interrupt::is_set) {
+                        TrapCode::Interrupted
+                    } else if ended.fuel.is_none() {
+                        TrapCode::OutOfFuel
+                    } else if ended.is_too_deep {
+                        TrapCode::StackOverflow
+                    } else {
+                        TrapCode::Unreachable
+                    };
+                    trap = Trap { frames: trap.frames, ..Trap::new(why) };
                 }
                 Err(trap)
             }
         }
+    }
+
+    fn fuel_left(_cx: &mut Self::Context<'_>, meters: Meters) -> Option<u64> {
+        meters.fuel_left()
+    }
+
+    fn set_fuel(_cx: &mut Self::Context<'_>, meters: Meters, fuel: u64) {
+        meters.set_fuel(fuel);
     }
 
     fn call_suspendable(
@@ -309,9 +411,9 @@ impl Engine for Wasmer {
         func: &Self::Func,
         ty: &FuncType,
         slots: &mut [u64],
-        interrupt: Option<&Interrupt>,
+        control: Control<'_, Self>,
     ) -> Result<Option<Self::Suspension>, Trap> {
-        Self::call(cx, realm, func, ty, slots, interrupt).map(|()| None)
+        Self::call(cx, realm, func, ty, slots, control).map(|()| None)
     }
 
     fn resume(
@@ -321,7 +423,7 @@ impl Engine for Wasmer {
         _results: &[u64],
         _ty: &FuncType,
         _slots: &mut [u64],
-        _interrupt: Option<&Interrupt>,
+        _control: Control<'_, Self>,
     ) -> Result<Option<Self::Suspension>, Trap> {
         match suspension {}
     }
@@ -335,6 +437,8 @@ fn wasmer_engine(config: &EngineConfig, checks: Option<Arc<Checks>>) -> wasmer::
     if let Some(checks) = checks {
         compiler.push_middleware(checks);
     }
+    // The same as `canonical_nans` makes of a module for engines that cannot.
+    compiler.canonicalize_nans(config.deterministic);
     compiler.opt_level(match config.opt_level {
         OptLevel::None => CraneliftOptLevel::None,
         OptLevel::Speed => CraneliftOptLevel::Speed,
@@ -347,8 +451,6 @@ fn wasmer_engine(config: &EngineConfig, checks: Option<Arc<Checks>>) -> wasmer::
 
 /// Compiling is parallel per function; more threads than this bring little and take memory.
 const MAX_COMPILE_THREADS: NonZero<usize> = NonZero::new(8).expect("8 is not 0");
-
-static VM_CONFIG: VMConfig = VMConfig { wasm_stack_size: Some(GUEST_STACK_BYTES) };
 
 /// The proposals that both engines have, so that a module runs on both or on neither; tail calls are the exception,
 /// which Cranelift in wasmer does not translate.
@@ -374,6 +476,8 @@ struct HostFunc {
     /// The larger of the numbers of parameters and results.
     slots: usize,
     params: Box<[ValueType]>,
+    /// Of the instance that it was made for, once there is one.
+    meters: Cell<Meters>,
 }
 
 impl HostFunc {
@@ -393,6 +497,7 @@ impl HostFunc {
         }
         // SAFETY: this is a host function that the engine is calling, made with this pointer.
         unsafe { self.realm.get() }.parked_host_call(self.site, &mut slots)?;
+        self.meters.get().count_host_call();
         for (value, slot) in values.iter_mut().zip(slots.iter()) {
             *value = RawValue { u128: u128::from(*slot) };
         }
@@ -435,13 +540,21 @@ fn export_func(cx: &mut StoreMut<'_>, export: Option<&wasmer::Extern>) -> Result
     }
 }
 
-/// Where the flag of an instance lies: the value of the global that `Checks` has added.
-fn flag_of(cx: &mut StoreMut<'_>, export: Option<&wasmer::Extern>) -> Option<Flag> {
-    let Some(VMExtern::Global(handle)) = export.map(|export| export.to_vm_extern().unwrap_sys()) else { return None };
-    let global = handle.get(cx.objects_mut().as_sys()).vmglobal();
+/// Where the numbers of an instance lie that `Checks` has added.
+fn added_to(cx: &mut StoreMut<'_>, module: &Module, instance: &wasmer::Instance) -> (Option<Flag>, Meters) {
+    let names = &module.added;
+    let mut global = |name: &Option<String>| {
+        let export = instance.exports.get_extern(name.as_ref()?)?;
+        let VMExtern::Global(handle) = export.to_vm_extern().unwrap_sys() else { return None };
+        Some(handle.get(cx.objects_mut().as_sys()).vmglobal())
+    };
+    let (stop, fuel, depth) = (global(&names.stop), global(&names.fuel), global(&names.depth));
     // SAFETY: a global's value is 16 bytes, aligned to as many, and lies in the instance, which is as old as its store. No handle of
     // this global leaves this file, so only the checks in the code read it.
-    Some(unsafe { Flag::new(global.cast()) })
+    let flag = stop.map(|stop| unsafe { Flag::new(stop.cast()) });
+    // SAFETY: as above. The realm uses meters with the store's context only, and host functions while their guest waits.
+    let meters = unsafe { Meters::new(fuel.map(NonNull::cast), depth.map(NonNull::cast), names.most_depth) };
+    (flag, meters)
 }
 
 /// The bits of a value of that type as a slot.
@@ -577,5 +690,16 @@ fn trap_code(code: wasmer_types::TrapCode) -> TrapCode {
         Code::HostInterrupt => TrapCode::Interrupted,
         // Neither can happen: `experimental-async` is off, and only wasmer's own linker makes tables read-only.
         Code::YieldOutsideAsyncContext | Code::ReadonlyTableModified => TrapCode::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_that_of_the_dependency() {
+        let wanted = format!("wasmer = {{ version = \"={WASMER_VERSION}\"");
+        assert!(include_str!("../../Cargo.toml").contains(&wanted));
     }
 }

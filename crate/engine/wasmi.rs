@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 use wasmi::{AsContextMut as _, Caller, F32, F64, StoreContextMut, Val};
 
 use super::{
-    Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
-    MAX_RECURSION_DEPTH, MemoryRegion, RealmPtr, store_slot::Lend,
+    Control, Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
+    MAX_RECURSION_DEPTH, MemoryRegion, RealmPtr, StoreLimits, UNLIMITED_FUEL, store_slot::Lend,
 };
 use crate::{
     error::{CompileError, EngineError, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
@@ -22,6 +22,7 @@ use crate::{
 
 /// The engine. Its code is shared by all stores.
 pub struct Wasmi {
+    config: EngineConfig,
     engine: wasmi::Engine,
     id: EngineId,
 }
@@ -36,6 +37,10 @@ pub struct Store {
 /// What host functions and `new_memory` find in the store.
 pub struct Data {
     mappings: Arc<Mappings>,
+    limits: wasmi::StoreLimits,
+    memory_pages: u64,
+    /// What the running call may use beyond the slice that the store has.
+    rest: u64,
 }
 
 /// A function of a guest or of the host.
@@ -71,29 +76,53 @@ impl Engine for Wasmi {
     type Global = wasmi::Global;
     type Func = Func;
     type Suspension = Suspension;
+    type Meters = ();
 
     const NAME: &'static str = "wasmi";
     const SUSPENDS: bool = true;
+    const HAS_CANONICAL_NANS: bool = false;
 
     fn new(options: &EngineConfig) -> Result<Self, EngineError> {
         let mut config = wasmi::Config::default();
         config
-            .consume_fuel(options.interruptible)
+            .consume_fuel(options.interruptible || options.has_fuel)
+            // Functions are translated when they are first called, whoever calls them: that must not count.
+            .fuel_cost(wasmi::CustomFuelCosts {
+                bytes_copied_per_fuel: 64,
+                fuel_per_bytes_translated: 0,
+                fuel_per_bytes_validated: 0,
+            })
             .compilation_mode(wasmi::CompilationMode::LazyTranslation)
             // wasmer, for comparison, has no 64-bit memories: a module must not run on one backend only.
             .wasm_memory64(false)
-            .set_max_recursion_depth(MAX_RECURSION_DEPTH)
-            .set_max_stack_height(GUEST_STACK_BYTES)
+            .set_max_recursion_depth(options.recursion_depth.map_or(MAX_RECURSION_DEPTH, |depth| depth as usize))
+            .set_max_stack_height(options.stack_bytes.unwrap_or(GUEST_STACK_BYTES))
             .set_max_cached_stacks(CACHED_STACKS);
-        Ok(Self { engine: wasmi::Engine::new(&config), id: EngineId::next() })
+        Ok(Self { config: options.clone(), engine: wasmi::Engine::new(&config), id: EngineId::next() })
     }
 
     fn id(&self) -> EngineId {
         self.id
     }
 
+    fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
     fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
         wasmi::Module::new(&self.engine, wasm).map_err(|error| CompileError(error.to_string()))
+    }
+
+    fn identity(&self) -> Option<String> {
+        None
+    }
+
+    fn machine_code(&self, _module: &Self::Module) -> Result<Vec<u8>, CompileError> {
+        Err(CompileError("wasmi makes no machine code".to_owned()))
+    }
+
+    unsafe fn load(&self, wasm: &[u8], _machine_code: &[u8]) -> Result<Self::Module, CompileError> {
+        self.compile(wasm)
     }
 
     fn imports(module: &Self::Module) -> Vec<ImportType> {
@@ -114,11 +143,19 @@ impl Engine for Wasmi {
             .collect()
     }
 
-    fn new_store(engine: &Arc<Self>, _realm: RealmPtr<Self>) -> Self::Store {
+    fn new_store(engine: &Arc<Self>, limits: &StoreLimits, _realm: RealmPtr<Self>) -> Self::Store {
         let mappings = Arc::new(Mappings::default());
-        let data = Data { mappings: mappings.clone() };
+        let data = Data {
+            mappings: mappings.clone(),
+            limits: store_limits(limits),
+            memory_pages: limits.memory_pages(),
+            rest: 0,
+        };
         let mut store = wasmi::Store::new(&engine.engine, data);
-        // For calls that nobody wants to stop: more than can be used up. Without fuel in the engine there is none to set.
+        if *limits != StoreLimits::default() {
+            store.limiter(|data| &mut data.limits);
+        }
+        // For calls that nobody meters or wants to stop: more than can be used up. Without fuel in the engine there is none to set.
         let _ = store.set_fuel(u64::MAX);
         Store { store, _mappings: mappings }
     }
@@ -132,7 +169,7 @@ impl Engine for Wasmi {
         wasmi_ty.min(ty.minimum).max(ty.maximum);
         let refused = |error: &dyn std::fmt::Display| MemoryError::Allocation(error.to_string());
         let wasmi_ty = wasmi_ty.build().map_err(|error| refused(&error))?;
-        let Some(mut mapping) = reserve(ty).map_err(|error| refused(&error))? else {
+        let Some(mut mapping) = reserve(ty, cx.data().memory_pages).map_err(|error| refused(&error))? else {
             return wasmi::Memory::new(cx, wasmi_ty).map_err(|error| refused(&error));
         };
         let (base, bytes) = (mapping.as_mut_ptr(), mapping.len());
@@ -241,7 +278,7 @@ impl Engine for Wasmi {
                 Some(wasmi::Extern::Table(_)) | None => Extern::Other,
             })
             .collect();
-        Ok(Linked { exports, flag: None })
+        Ok(Linked { exports, flag: None, meters: () })
     }
 
     fn call(
@@ -250,22 +287,33 @@ impl Engine for Wasmi {
         func: &Self::Func,
         ty: &FuncType,
         slots: &mut [u64],
-        interrupt: Option<&Interrupt>,
+        control: Control<'_, Self>,
     ) -> Result<(), Trap> {
-        if let (Some(func), None) = (func.without_values, interrupt) {
-            return func.call(cx.as_context_mut(), ()).map_err(translate_error);
+        if control.interrupt.is_none() && control.fuel.is_none() {
+            if let Some(func) = func.without_values {
+                return func.call(cx.as_context_mut(), ()).map_err(translate_error);
+            }
+            let mut values = values_of(ty, slots)?;
+            let (inputs, outputs) = values.split_at_mut(ty.params.len());
+            func.func.call(cx.as_context_mut(), inputs, outputs).map_err(translate_error)?;
+            return take_results(outputs, slots);
         }
         let mut values = values_of(ty, slots)?;
         let (inputs, outputs) = values.split_at_mut(ty.params.len());
-        match interrupt {
-            None => func.func.call(cx.as_context_mut(), inputs, outputs).map_err(translate_error)?,
-            Some(_) => {
-                if call_in_slices(cx, func, inputs, outputs, interrupt)?.is_some() {
-                    return Err(HostTrap::Suspended.into());
-                }
-            }
+        if call_in_slices(cx, func, inputs, outputs, control)?.is_some() {
+            return Err(HostTrap::Suspended.into());
         }
         take_results(outputs, slots)
+    }
+
+    fn fuel_left(cx: &mut Self::Context<'_>, (): ()) -> Option<u64> {
+        Some(cx.get_fuel().unwrap_or(0).saturating_add(cx.data().rest))
+    }
+
+    fn set_fuel(cx: &mut Self::Context<'_>, (): (), fuel: u64) {
+        let slice = fuel.min(cx.get_fuel().unwrap_or(0).max(SLICE));
+        let _ = cx.set_fuel(slice);
+        cx.data_mut().rest = fuel - slice;
     }
 
     fn call_suspendable(
@@ -274,11 +322,11 @@ impl Engine for Wasmi {
         func: &Self::Func,
         ty: &FuncType,
         slots: &mut [u64],
-        interrupt: Option<&Interrupt>,
+        control: Control<'_, Self>,
     ) -> Result<Option<Self::Suspension>, Trap> {
         let mut values = values_of(ty, slots)?;
         let (inputs, outputs) = values.split_at_mut(ty.params.len());
-        let left = call_in_slices(cx, func, inputs, outputs, interrupt)?;
+        let left = call_in_slices(cx, func, inputs, outputs, control)?;
         left_or_done(left, outputs, slots)
     }
 
@@ -289,11 +337,13 @@ impl Engine for Wasmi {
         results: &[u64],
         ty: &FuncType,
         slots: &mut [u64],
-        interrupt: Option<&Interrupt>,
+        control: Control<'_, Self>,
     ) -> Result<Option<Self::Suspension>, Trap> {
         let Suspension::Inside(call) = suspension else {
             // The results of the host function are those of the call.
-            slots[..ty.results.len()].copy_from_slice(&results[..ty.results.len()]);
+            for ((slot, result), ty) in slots.iter_mut().zip(results).zip(&ty.results) {
+                *slot = val_of(*ty, *result).as_ref().and_then(slot_of).ok_or_else(unsupported)?;
+            }
             return Ok(None);
         };
         let mut answer: SmallVec<[Val; INLINE_VALS]> = SmallVec::with_capacity(host_ty.results.len());
@@ -304,7 +354,7 @@ impl Engine for Wasmi {
         let begin = |cx: &mut StoreContextMut<'_, Data>, outputs: &mut [Val]| {
             call.resume(cx.as_context_mut(), &answer, outputs)
         };
-        let left = run_in_slices(cx, begin, &mut outputs, interrupt)?;
+        let left = run_in_slices(cx, begin, &mut outputs, control)?;
         left_or_done(left, &outputs, slots)
     }
 }
@@ -358,28 +408,46 @@ fn call_in_slices(
     func: &Func,
     inputs: &[Val],
     outputs: &mut [Val],
-    interrupt: Option<&Interrupt>,
+    control: Control<'_, Wasmi>,
 ) -> Result<Option<Suspension>, Trap> {
     let begin = |cx: &mut StoreContextMut<'_, Data>, outputs: &mut [Val]| {
         func.func.call_resumable(cx.as_context_mut(), inputs, outputs)
     };
-    run_in_slices(cx, begin, outputs, interrupt)
+    run_in_slices(cx, begin, outputs, control)
 }
 
-/// Runs a function, from its beginning or from where it was left, with a look at the interrupt after each slice of its work.
+/// Runs a function, from its beginning or from where it was left, with its fuel, and if it can be interrupted with a look at that after each
+/// slice of its work.
 fn run_in_slices(
     cx: &mut StoreContextMut<'_, Data>,
     begin: impl FnOnce(&mut StoreContextMut<'_, Data>, &mut [Val]) -> Result<wasmi::ResumableCall, wasmi::Error>,
     outputs: &mut [Val],
-    interrupt: Option<&Interrupt>,
+    control: Control<'_, Wasmi>,
 ) -> Result<Option<Suspension>, Trap> {
-    // Without fuel in the engine there are no slices.
-    let before = cx.get_fuel().ok();
-    let outcome = run_slices(cx, begin, outputs, interrupt, before.is_some());
-    // The guest around this call, if there is one, goes on with what it had.
-    if let Some(before) = before {
-        let _ = cx.set_fuel(before);
+    let Control { interrupt, fuel, .. } = control;
+    // An engine without fuel can neither meter nor slice.
+    let Ok(around) = cx.get_fuel() else {
+        let outcome = begin(cx, outputs).and_then(|call| run_slices(cx, call, outputs, None));
+        return suspended_or(outcome);
+    };
+    let rest_around = cx.data().rest;
+    let budget = fuel.as_deref().copied().unwrap_or(UNLIMITED_FUEL);
+    let slice = if interrupt.is_some() { budget.min(SLICE) } else { budget };
+    // There is fuel in the engine, so it can be set.
+    let _ = cx.set_fuel(slice);
+    cx.data_mut().rest = budget - slice;
+    let outcome = begin(cx, outputs).and_then(|call| run_slices(cx, call, outputs, interrupt));
+    if let Some(fuel) = fuel {
+        let is_used_up = matches!(&outcome, Err(error) if error.as_trap_code() == Some(wasmi::TrapCode::OutOfFuel));
+        *fuel = if is_used_up { 0 } else { Wasmi::fuel_left(cx, ()).unwrap_or(0) };
     }
+    // The guest around this call, if there is one, goes on with what it had.
+    let _ = cx.set_fuel(around);
+    cx.data_mut().rest = rest_around;
+    suspended_or(outcome)
+}
+
+fn suspended_or(outcome: Result<Option<Suspension>, wasmi::Error>) -> Result<Option<Suspension>, Trap> {
     match outcome {
         Err(error) if is_suspended(&error) => Ok(Some(Suspension::AtEnd)),
         outcome => outcome.map_err(translate_error),
@@ -388,15 +456,10 @@ fn run_in_slices(
 
 fn run_slices(
     cx: &mut StoreContextMut<'_, Data>,
-    begin: impl FnOnce(&mut StoreContextMut<'_, Data>, &mut [Val]) -> Result<wasmi::ResumableCall, wasmi::Error>,
+    mut call: wasmi::ResumableCall,
     outputs: &mut [Val],
     interrupt: Option<&Interrupt>,
-    has_fuel: bool,
 ) -> Result<Option<Suspension>, wasmi::Error> {
-    if has_fuel {
-        cx.set_fuel(SLICE)?;
-    }
-    let mut call = begin(cx, outputs)?;
     loop {
         call = match call {
             wasmi::ResumableCall::Finished => return Ok(None),
@@ -409,11 +472,29 @@ fn run_slices(
             }
             wasmi::ResumableCall::OutOfFuel(paused) => {
                 // One bulk instruction can need more than a slice.
-                cx.set_fuel(SLICE.max(paused.required_fuel()))?;
+                let needed = paused.required_fuel();
+                let left = Wasmi::fuel_left(cx, ()).unwrap_or(0);
+                if left < needed {
+                    return Err(wasmi::Error::from(wasmi::TrapCode::OutOfFuel));
+                }
+                let slice = left.min(SLICE.max(needed));
+                cx.set_fuel(slice)?;
+                cx.data_mut().rest = left - slice;
                 paused.resume(cx.as_context_mut(), outputs)?
             }
         };
     }
+}
+
+fn store_limits(limits: &StoreLimits) -> wasmi::StoreLimits {
+    let mut store_limits = wasmi::StoreLimitsBuilder::new();
+    if limits.memory_bytes.is_some() {
+        store_limits = store_limits.memory_size((limits.memory_pages() * PAGE_BYTES) as usize);
+    }
+    if let Some(elements) = limits.table_elements {
+        store_limits = store_limits.table_elements(elements as usize);
+    }
+    store_limits.build()
 }
 
 /// How much fuel a guest gets between two looks at its interrupt: less than a millisecond's worth, and so much that the looks
@@ -543,10 +624,10 @@ wrap!(wrap4, 4; a: A, b: B, c: C, d: D);
 
 // Memories
 
-/// Reserves what the memory may ever need, or `None` where the system cannot reserve without committing: there
+/// Reserves what the memory may ever need, `most` pages at most, or `None` where the system cannot reserve without committing: there
 /// wasmi allocates, and the memory may move when it grows.
-fn reserve(ty: MemoryType) -> std::io::Result<Option<MmapMut>> {
-    let pages = ty.maximum.unwrap_or(MAX_PAGES);
+fn reserve(ty: MemoryType, most: u64) -> std::io::Result<Option<MmapMut>> {
+    let pages = ty.maximum.unwrap_or(MAX_PAGES).min(most).max(ty.minimum);
     if pages == 0 || !cfg!(unix) {
         return Ok(None);
     }

@@ -1,13 +1,16 @@
 //! What goes between a guest's thread and the JavaScript thread while the guest calls its supervisor. Whose it is at any moment
 //! the [`Handover`] says; the unsafe of this folder is here and in [`super::lease`].
 
-use std::{cell::UnsafeCell, sync::Arc};
+use std::{
+    cell::UnsafeCell,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use smallvec::SmallVec;
 
 use super::{
     handover::{Handover, Place, Waited},
-    pool::Pool,
+    pool::{Pool, Ticket},
 };
 use crate::{engine::ImportSite, error::HostTrap, realm::HostCall};
 
@@ -17,6 +20,8 @@ pub struct Asked {
     pub site: ImportSite,
     /// Under `Version::V2` the guest's gas, to be replaced by what is left of it.
     pub gas: Option<i64>,
+    /// What the guest may still use, to be replaced by what it may use after the call.
+    pub fuel: u64,
     /// The arguments, to be replaced by the results.
     pub slots: SmallVec<[u64; 4]>,
     /// Why there are no results.
@@ -38,6 +43,8 @@ pub struct Exchange {
     handover: Handover,
     asked: UnsafeCell<Option<Asked>>,
     left: UnsafeCell<Option<Box<dyn LeftCall>>>,
+    /// What waits for a thread of the pool, or has had one.
+    ticket: Mutex<Option<Arc<Ticket>>>,
 }
 
 // SAFETY: `asked` and `left` are only accessed by whoever the handover says has the store: the guest's thread by `ask`, `wait` and
@@ -50,20 +57,21 @@ impl Exchange {
     // The guest's thread
 
     /// Puts a call where the JavaScript thread finds it. To be told to it afterwards, and then waited for.
-    pub fn ask(&self, call: &HostCall<'_>) {
+    pub fn ask(&self, call: &HostCall<'_>, fuel: u64) {
         let site = ImportSite { instance: call.instance, import: call.import };
-        let asked =
-            Asked { site, gas: call.gas.as_deref().copied(), slots: SmallVec::from_slice(call.slots), failure: None };
+        let (gas, slots) = (call.gas.as_deref().copied(), SmallVec::from_slice(call.slots));
+        let asked = Asked { site, gas, fuel, slots, failure: None };
         // SAFETY: the guest is running, so this thread has the store.
         unsafe { *self.asked.get() = Some(asked) };
         self.handover.ask();
     }
 
-    /// Waits for the answer and puts it into `call`. With `may_leave` it gives `HostTrap::Suspended` instead if that takes longer than
+    /// Waits for the answer and puts it into `call` and `fuel`. With `may_leave` it gives `HostTrap::Suspended` instead if that takes longer than
     /// `keep_looking` says.
     pub fn wait(
         &self,
         call: HostCall<'_>,
+        fuel: &mut u64,
         may_leave: bool,
         keep_looking: impl FnMut() -> bool,
     ) -> Result<(), Box<HostTrap>> {
@@ -72,6 +80,7 @@ impl Exchange {
             Waited::Answered => {
                 let asked = self.take_answer()?;
                 call.slots.copy_from_slice(&asked.slots);
+                *fuel = asked.fuel;
                 if let (Some(gas), Some(left)) = (call.gas, asked.gas) {
                     *gas = left;
                 }
@@ -98,7 +107,24 @@ impl Exchange {
         }
     }
 
+    /// Remembers what is about to wait for a thread.
+    pub fn set_ticket(&self, ticket: Arc<Ticket>) {
+        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).replace(ticket);
+    }
+
     // The JavaScript thread
+
+    /// Runs here what still waits for a thread. To be called only when the call is to stop: then no guest runs any more.
+    pub fn run_waiting(&self) {
+        if let Some(ticket) = self.take_ticket() {
+            ticket.run();
+        }
+    }
+
+    /// Forgets what waits for a thread.
+    pub fn take_ticket(&self) -> Option<Arc<Ticket>> {
+        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 
     /// Takes hold of the store. The guest must have asked, and not have been answered; there must be no other [`Held`].
     pub fn hold(self: &Arc<Self>) -> Held {

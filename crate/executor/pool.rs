@@ -17,6 +17,23 @@ use std::{
 /// Something that a thread of the pool is to do. It must not panic.
 pub type Task = Box<dyn FnOnce() + Send>;
 
+/// Something that waits for a thread, unless somebody else does it before.
+pub struct Ticket(Mutex<Option<Task>>);
+
+impl Ticket {
+    pub fn new(task: Task) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some(task))))
+    }
+
+    /// Does it, if nobody has begun it yet.
+    pub fn run(&self) {
+        let task = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            task();
+        }
+    }
+}
+
 /// No thread could be started, and there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the system gives no thread to run the guest on")]
@@ -99,6 +116,7 @@ const IDLE: Duration = Duration::from_secs(5);
 
 /// When all cores have been busy for so long, one more task may begin; the next after four times as long, then nine times.
 const PATIENCE: Duration = Duration::from_millis(10);
+const MOST_PATIENCE: Duration = Duration::from_millis(100);
 
 impl Pool {
     pub fn get() -> &'static Self {
@@ -169,7 +187,7 @@ impl Pool {
                 continue;
             };
             let beyond = (threads.computing + 1).saturating_sub(self.cores) as u32;
-            let patience = PATIENCE.saturating_mul(beyond.saturating_mul(beyond));
+            let patience = PATIENCE.saturating_mul(beyond.saturating_mul(beyond)).min(MOST_PATIENCE);
             let waited = since.elapsed();
             if waited < patience {
                 threads.idle += 1;
@@ -181,8 +199,12 @@ impl Pool {
             self.waiting.store(threads.queue.len(), Ordering::Relaxed);
             threads.computing += 1;
             // Somebody must have the patience for what still waits.
-            if !threads.queue.is_empty() && threads.idle == 0 {
-                self.start_thread(&mut threads);
+            if !threads.queue.is_empty() {
+                if threads.idle > 0 {
+                    self.changed.notify_one();
+                } else {
+                    self.start_thread(&mut threads);
+                }
             }
             drop(threads);
             if let Some((_, task)) = task {

@@ -61,7 +61,7 @@ fn compile_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome 
     // SAFETY: copied at once.
     let wasm = unsafe { arguments.bytes(scope, 2) }?.to_vec();
     let budget = budget_at(state, arguments.u32(scope, 3)?)?;
-    let compile = move || engine.compile(&wasm, cache.as_deref());
+    let compile = move || engine.engine.compile(&wasm, cache.as_deref());
     let call = state.calls.compile(state, scope, &*state.scratch()?, &budget, compile)?;
     Ok(Some(scope.number(f64::from(call))))
 }
@@ -113,9 +113,9 @@ fn has_turn(state: &State, table: &RefCell<Slab<Entry>>, scope: Scope, arguments
     Ok(Some(scope.boolean(state.calls.has_turn(arguments.u32(scope, 0)?, &group))))
 }
 
-/// `within(call | 0)`: what runs from here on must end with that call, if that has a deadline.
+/// `within(call | 0)`: what runs from here on is part of that call: it must end with it, and uses its fuel.
 fn within(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    state.deadline.replace(state.calls.deadline_of(arguments.u32(scope, 0)?));
+    state.calls.set_within(state, arguments.u32(scope, 0)?);
     Ok(None)
 }
 
@@ -143,7 +143,7 @@ fn next_event(state: &State, scope: Scope) -> Outcome {
 fn answer(state: &State, scope: Scope) -> Outcome {
     let scratch = state.scratch()?;
     let has_thrown = scratch.read_word(WORD_HAS_THROWN) != 0;
-    state.calls.answer(scope, &scratch, scratch.read_word(WORD_CALL), has_thrown);
+    state.calls.answer(state, scope, &scratch, scratch.read_word(WORD_CALL), has_thrown);
     Ok(None)
 }
 

@@ -8,8 +8,12 @@ use std::{
 };
 
 use crate::{
-    cache::{Key, ModuleCache},
-    engine::{Engine, EngineConfig, EngineId, wasmer::Wasmer, wasmi::Wasmi},
+    artifact,
+    cache::{
+        Key, ModuleCache,
+        disk::{ArtifactKey, DiskCache},
+    },
+    engine::{Engine, EngineConfig, EngineId, StoreLimits, wasmer::Wasmer, wasmi::Wasmi},
     error::{CompileError, EngineError},
     module::Module,
     realm::Realm,
@@ -19,6 +23,22 @@ use crate::{
 pub enum AnyEngine {
     Wasmi(Arc<Wasmi>),
     Wasmer(Arc<Wasmer>),
+}
+
+/// An engine, and the limits of the stores that are made with it.
+#[derive(Clone)]
+pub struct LimitedEngine {
+    pub engine: AnyEngine,
+    pub limits: StoreLimits,
+}
+
+impl LimitedEngine {
+    pub fn new_realm(&self) -> AnyRealm {
+        match &self.engine {
+            AnyEngine::Wasmi(engine) => AnyRealm::Wasmi(Realm::with_limits(engine, self.limits)),
+            AnyEngine::Wasmer(engine) => AnyRealm::Wasmer(Realm::with_limits(engine, self.limits)),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -88,24 +108,100 @@ impl AnyEngine {
         }
     }
 
-    pub fn new_realm(&self) -> AnyRealm {
+    /// Compiles, through the cache if there is one.
+    pub fn compile(&self, wasm: &[u8], cache: Option<&Cache>) -> Result<AnyModule, CompileError> {
+        let Some(Cache { modules, disk }) = cache else { return self.compile_anew(wasm) };
+        let key = Key::new(wasm, self.id());
+        modules.get_or_compile(&key, || match disk.as_ref().zip(self.identity()) {
+            Some((disk, identity)) => {
+                self.compile_by_disk(wasm, disk, &ArtifactKey::new(&[&key.wasm, identity.as_bytes()]))
+            }
+            None => self.compile_anew(wasm),
+        })
+    }
+
+    fn compile_anew(&self, wasm: &[u8]) -> Result<AnyModule, CompileError> {
         match self {
-            Self::Wasmi(engine) => AnyRealm::Wasmi(Realm::new(engine)),
-            Self::Wasmer(engine) => AnyRealm::Wasmer(Realm::new(engine)),
+            Self::Wasmi(engine) => Module::compile(&**engine, wasm).map(Arc::new).map(AnyModule::Wasmi),
+            Self::Wasmer(engine) => Module::compile(&**engine, wasm).map(Arc::new).map(AnyModule::Wasmer),
         }
     }
 
-    /// Compiles, through the cache if there is one.
-    pub fn compile(&self, wasm: &[u8], cache: Option<&ModuleCache<AnyModule>>) -> Result<AnyModule, CompileError> {
-        let compile = || match self {
-            Self::Wasmi(engine) => Module::compile(&**engine, wasm).map(Arc::new).map(AnyModule::Wasmi),
-            Self::Wasmer(engine) => Module::compile(&**engine, wasm).map(Arc::new).map(AnyModule::Wasmer),
-        };
-        match cache {
-            Some(cache) => cache.get_or_compile(&Key::new(wasm, self.id()), compile),
-            None => compile(),
+    /// Loads a module's machine code from disk, or compiles it and leaves it there.
+    fn compile_by_disk(&self, wasm: &[u8], disk: &DiskCache, key: &ArtifactKey) -> Result<AnyModule, CompileError> {
+        if let Some(machine_code) = disk.load(key) {
+            // SAFETY: the key is of the binary and of all else that machine code depends on, and whoever has chosen the folder
+            // vouches for what is in it.
+            if let Ok(module) = unsafe { self.load(wasm, &machine_code) } {
+                return Ok(module);
+            }
+        }
+        let module = self.compile_anew(wasm)?;
+        if let Ok(machine_code) = self.machine_code(&module) {
+            // Then it is compiled again the next time.
+            let _ = disk.store(key, &machine_code);
+        }
+        Ok(module)
+    }
+
+    fn identity(&self) -> Option<String> {
+        match self {
+            Self::Wasmi(engine) => engine.identity(),
+            Self::Wasmer(engine) => engine.identity(),
         }
     }
+
+    fn machine_code(&self, module: &AnyModule) -> Result<Vec<u8>, CompileError> {
+        match (self, module) {
+            (Self::Wasmi(engine), AnyModule::Wasmi(module)) => module.machine_code(engine),
+            (Self::Wasmer(engine), AnyModule::Wasmer(module)) => module.machine_code(engine),
+            _ => Err(CompileError("the module is of another backend".to_owned())),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Engine::load`].
+    unsafe fn load(&self, wasm: &[u8], machine_code: &[u8]) -> Result<AnyModule, CompileError> {
+        Ok(match self {
+            Self::Wasmi(engine) => {
+                // SAFETY: passed on to the caller.
+                AnyModule::Wasmi(Arc::new(unsafe { Module::load(&**engine, wasm, machine_code) }?))
+            }
+            Self::Wasmer(engine) => {
+                // SAFETY: passed on to the caller.
+                AnyModule::Wasmer(Arc::new(unsafe { Module::load(&**engine, wasm, machine_code) }?))
+            }
+        })
+    }
+
+    /// A module, which was compiled from `wasm`, as bytes.
+    pub fn serialize(&self, wasm: &[u8], module: &AnyModule) -> Result<Vec<u8>, CompileError> {
+        Ok(artifact::encode(&self.artifact_key()?, wasm, &self.machine_code(module)?))
+    }
+
+    /// The module of such bytes, and how many bytes its binary has.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may have changed the bytes: the machine code in them will be run.
+    pub unsafe fn deserialize(&self, bytes: &[u8]) -> Result<(AnyModule, usize), CompileError> {
+        let (wasm, machine_code) = artifact::decode(&self.artifact_key()?, bytes)?;
+        // SAFETY: the key is of all that the machine code depends on; the rest is passed on to the caller.
+        Ok((unsafe { self.load(wasm, machine_code) }?, wasm.len()))
+    }
+
+    fn artifact_key(&self) -> Result<ArtifactKey, CompileError> {
+        let identity = self.identity().ok_or_else(|| CompileError("wasmi makes no machine code".to_owned()))?;
+        Ok(ArtifactKey::new(&[identity.as_bytes()]))
+    }
+}
+
+/// Where compiled modules are kept.
+pub struct Cache {
+    pub modules: Arc<ModuleCache<AnyModule>>,
+    /// A folder that whoever has chosen it trusts with machine code.
+    pub disk: Option<DiskCache>,
 }
 
 impl AnyModule {

@@ -17,7 +17,8 @@ use std::{
 use slab::Slab;
 
 use super::{
-    backend::{AnyEngine, AnyModule, AnyRealm, with_module},
+    backend::{AnyModule, AnyRealm, LimitedEngine, with_module},
+    budget::Fuel,
     group::Group,
     linking::Linking,
     port::{Event, JsPort},
@@ -30,7 +31,7 @@ use super::{
     supervisor::Deadline,
 };
 use crate::{
-    engine::{wasmer::Wasmer, wasmi::Wasmi},
+    engine::{UNLIMITED_FUEL, wasmer::Wasmer, wasmi::Wasmi},
     error::{CompileError, HostTrap, Trap, TrapCode},
     executor::{
         Begin, Call, CallId, Context, Finished, Outcome, Patience,
@@ -56,6 +57,8 @@ pub struct Calls {
     /// When the event loop had its last turn.
     turn_began: Cell<Option<Instant>>,
     events_in_turn: Cell<u32>,
+    /// The call as a part of which code runs, whose fuel is the state's meanwhile.
+    within: Cell<CallId>,
     /// How long it pays to look for the next event, in µs.
     look_micros: Cell<u32>,
 }
@@ -64,6 +67,10 @@ pub struct Calls {
 struct Pending {
     interrupt: Arc<Interrupt>,
     deadline: Option<Instant>,
+    fuel: Fuel,
+    /// What it began with, and the call in which it was made, which pays for it.
+    begun: u64,
+    around: CallId,
     stage: Stage,
 }
 
@@ -87,7 +94,7 @@ pub struct Work {
 
 pub enum What {
     Call { group: Rc<Group>, instance: u32, export: u32 },
-    Instantiate { engine: AnyEngine, linking: Linking },
+    Instantiate { engine: LimitedEngine, linking: Linking },
 }
 
 /// The most time that this thread handles events before the event loop gets a turn.
@@ -127,6 +134,7 @@ impl Calls {
         state: &State,
         scope: Scope,
         scratch: &Scratch,
+        fuel: Fuel,
         stage: impl FnOnce(CallId, &Arc<JsPort>) -> Result<Stage, Throw>,
     ) -> Result<CallId, Throw> {
         let port = self.port(state, scope)?;
@@ -144,8 +152,62 @@ impl Calls {
         if pending.is_empty() {
             port.keep_alive(scope, true);
         }
-        pending.insert(id, Pending { interrupt, deadline, stage });
+        let (begun, around) = (fuel.left, self.within.get());
+        pending.insert(id, Pending { interrupt, deadline, fuel, begun, around, stage });
         Ok(id)
+    }
+
+    /// What a call may use that was given `own`. It is taken from the call around it at once, because several calls made in one could use
+    /// more than there is; what is left of it is given back.
+    fn take_fuel(&self, state: &State, own: Option<u64>) -> Fuel {
+        let around = state.fuel.get();
+        let fuel = Fuel::of_call(own, around);
+        if let Some(around) = around.filter(|around| around.is_limited) {
+            state.fuel.set(Some(around.after(fuel.left, 0)));
+        }
+        fuel
+    }
+
+    /// Settles what a call that is over has used with the call in which it was made, if that still runs.
+    fn settle_fuel(&self, call: &Pending, left: u64) {
+        if let Some(around) = self.pending.borrow_mut().get_mut(&call.around) {
+            let fuel = &mut around.fuel;
+            fuel.left =
+                if fuel.is_limited { fuel.left.saturating_add(left) } else { fuel.after(call.begun, left).left };
+        }
+    }
+
+    /// What runs from here on is part of that call, or of none: it must end when that must, and uses its fuel.
+    pub fn set_within(&self, state: &State, id: CallId) {
+        let mut pending = self.pending.borrow_mut();
+        let before = self.within.replace(id);
+        if let (Some(call), Some(fuel)) = (pending.get_mut(&before), state.fuel.get()) {
+            call.fuel = fuel;
+        }
+        let call = pending.get(&id);
+        state.fuel.set(call.map(|call| call.fuel));
+        let deadline = call.and_then(|call| Some(Deadline::new(call.deadline?, call.interrupt.clone())));
+        state.deadline.replace(deadline);
+    }
+
+    fn fuel_of(&self, state: &State, id: CallId) -> Option<u64> {
+        if self.within.get() == id {
+            return state.fuel.get().map(|fuel| fuel.left);
+        }
+        self.pending.borrow().get(&id).map(|call| call.fuel.left)
+    }
+
+    fn set_fuel_of(&self, id: CallId, left: u64) {
+        if let Some(call) = self.pending.borrow_mut().get_mut(&id) {
+            call.fuel.left = left;
+        }
+    }
+
+    /// Removes a call that has run no guest.
+    fn remove_unused(&self, scope: Scope, id: CallId) -> Option<Pending> {
+        let call = self.remove(scope, id)?;
+        self.settle_fuel(&call, call.fuel.left);
+        Some(call)
     }
 
     fn remove(&self, scope: Scope, id: CallId) -> Option<Pending> {
@@ -169,7 +231,9 @@ impl Calls {
         budget: &Arc<Budget>,
         compile: impl FnOnce() -> Result<AnyModule, CompileError> + Send + 'static,
     ) -> Result<CallId, Throw> {
-        self.add(state, scope, scratch, |id, port| {
+        // It runs no guest.
+        let fuel = Fuel { left: 0, is_limited: false };
+        self.add(state, scope, scratch, fuel, |id, port| {
             let port = port.clone();
             let task = move || {
                 let compiled = catch_unwind(AssertUnwindSafe(compile));
@@ -185,8 +249,9 @@ impl Calls {
 
     /// Makes a call into a group, and begins it if it is its turn.
     pub fn enter(&self, state: &State, scope: Scope, scratch: &Scratch, work: Work) -> Result<CallId, Throw> {
-        let id = self.add(state, scope, scratch, |_, _| Ok(Stage::Waiting(work)))?;
-        self.begin(state, scope, id).inspect_err(|_| drop(self.remove(scope, id)))?;
+        let fuel = self.take_fuel(state, scratch.read_fuel());
+        let id = self.add(state, scope, scratch, fuel, |_, _| Ok(Stage::Waiting(work)))?;
+        self.begin(state, scope, id).inspect_err(|_| drop(self.remove_unused(scope, id)))?;
         Ok(id)
     }
 
@@ -219,14 +284,15 @@ impl Calls {
         self.set_stage(id, Stage::Running { group: group.clone(), extra_bytes: what.extra_bytes() });
         let exchange = Arc::new(Exchange::default());
         let interrupt = self.interrupt_of(id);
+        let fuel = self.pending.borrow().get(&id).map_or(UNLIMITED_FUEL, |call| call.fuel.left);
         let context = self.context.borrow().clone().ok_or_else(|| Throw::internal("no port"))?;
         group.begin_turn(scope, id, &exchange);
         let is_begun = match begin {
             AnyBegin::Wasmi(realm, begin) => {
-                Call::new(id, context, budget, exchange, interrupt, Lease::new(realm), slots, begin).submit()
+                Call::new(id, context, budget, exchange, interrupt, Lease::new(realm), slots, fuel, begin).submit()
             }
             AnyBegin::Wasmer(realm, begin) => {
-                Call::new(id, context, budget, exchange, interrupt, Lease::new(realm), slots, begin).submit()
+                Call::new(id, context, budget, exchange, interrupt, Lease::new(realm), slots, fuel, begin).submit()
             }
         };
         is_begun.map_err(|error| {
@@ -257,13 +323,6 @@ impl Calls {
     /// Whether a call has the turn of that group.
     pub fn has_turn(&self, id: CallId, group: &Group) -> bool {
         self.pending.borrow().contains_key(&id) && group.turn_of() == Some(id)
-    }
-
-    /// When a call must end, and what ends it then; `None` if it may take as long as it likes.
-    pub fn deadline_of(&self, id: CallId) -> Option<Deadline> {
-        let pending = self.pending.borrow();
-        let pending = pending.get(&id)?;
-        Some(Deadline::new(pending.deadline?, pending.interrupt.clone()))
     }
 
     // Events
@@ -342,7 +401,7 @@ impl Calls {
             }
             Event::Compiled(id, compiled) => {
                 scratch.write_word(WORD_CALL, id);
-                self.remove(scope, id)?;
+                self.remove_unused(scope, id)?;
                 match compiled {
                     Ok(module) => {
                         scratch.write_word(WORD_FUNC, state.add_module(module));
@@ -356,7 +415,7 @@ impl Calls {
             }
             Event::Refused(id, error) => {
                 scratch.write_word(WORD_CALL, id);
-                self.remove(scope, id)?;
+                self.remove_unused(scope, id)?;
                 state.refuse(error);
                 Some(EVENT_REFUSED)
             }
@@ -367,9 +426,11 @@ impl Calls {
     fn ask(&self, scope: Scope, scratch: &Scratch, id: CallId) -> Option<u32> {
         let group = self.group_of(id)?;
         let mut is_told = false;
+        let mut fuel = None;
         group.open();
         if !self.interrupt_of(id).is_set() {
             is_told = group.with_asked(|asked| {
+                fuel = Some(asked.fuel);
                 scratch.write_word(WORD_FUNC, asked.site.import);
                 scratch.write_word(WORD_HAS_GAS, u32::from(asked.gas.is_some()));
                 scratch.write_gas(asked.gas.unwrap_or(0));
@@ -380,19 +441,25 @@ impl Calls {
             answer_with(group.close(scope), HostTrap::Interrupted);
             return None;
         }
+        if let Some(fuel) = fuel {
+            self.set_fuel_of(id, fuel);
+        }
         Some(EVENT_ASKED)
     }
 
     /// The supervisor has answered what the guest of that call asked: with the results in the scratch buffer, or by throwing.
     /// Nothing happens if that call does not wait for an answer any more.
-    pub fn answer(&self, scope: Scope, scratch: &Scratch, id: CallId, has_thrown: bool) {
+    pub fn answer(&self, state: &State, scope: Scope, scratch: &Scratch, id: CallId, has_thrown: bool) {
         let Some(group) = self.group_of(id).filter(|group| group.is_open(id)) else { return };
         let Some(mut held) = group.close(scope) else { return };
         if has_thrown {
-            return held.answer(Some(HostTrap::Parked));
+            // Whatever it has thrown, it may have been because its time was up.
+            let is_over = self.interrupt_of(id).is_set();
+            return held.answer(Some(if is_over { HostTrap::Interrupted } else { HostTrap::Parked }));
         }
         if let Some(asked) = held.asked() {
             scratch.read_slots(&mut asked.slots);
+            asked.fuel = self.fuel_of(state, id).unwrap_or(asked.fuel);
             if let Some(gas) = &mut asked.gas {
                 *gas = scratch.read_gas();
             }
@@ -418,12 +485,17 @@ impl Calls {
     /// A call's time is up, or it was stopped: a guest that is computing finds out by itself, everything else is ended here.
     fn stop_waiting(&self, state: &State, scope: Scope, scratch: &Scratch, id: CallId) -> Option<u32> {
         if let Some(group) = self.group_of(id) {
-            if group.is_open(id) && !group.is_in_use() {
+            if !group.is_open(id) {
+                // It computes, or waits for a thread.
+                group.run_waiting();
+            } else if !group.is_in_use() {
                 answer_with(group.close(scope), HostTrap::Interrupted);
             }
             return None;
         }
-        if let Stage::Waiting(Work { what, .. }) = self.remove(scope, id)?.stage {
+        let call = self.remove_unused(scope, id)?;
+        scratch.write_fuel(call.fuel.left);
+        if let Stage::Waiting(Work { what, .. }) = call.stage {
             for group in what.groups(state).unwrap_or_default() {
                 group.give_up_waiting(id);
                 release_if_last(scope, group);
@@ -435,9 +507,12 @@ impl Calls {
     }
 
     fn finish(&self, state: &State, scope: Scope, scratch: &Scratch, id: CallId, finished: Finished) -> Option<u32> {
-        let Finished { outcome, slots, lease } = finished;
+        let Finished { outcome, slots, fuel, lease } = finished;
         drop(lease);
-        let Stage::Running { group, extra_bytes } = self.remove(scope, id)?.stage else { return None };
+        let call = self.remove(scope, id)?;
+        self.settle_fuel(&call, fuel);
+        scratch.write_fuel(fuel);
+        let Stage::Running { group, extra_bytes } = call.stage else { return None };
         self.end_turn(state, scope, &group);
         let told = match outcome {
             Outcome::Returned(Ok(())) => {

@@ -1,11 +1,11 @@
 //! The native functions, each a conversion and a call. Typed and described for TypeScript in `lib/native.ts`.
 
-use std::rc::Rc;
+use std::{path::Path, rc::Rc, sync::Arc};
 
 use napi::sys;
 
 use super::{
-    backend::{AnyEngine, AnyModule, AnyRealm, with_module, with_realm},
+    backend::{AnyEngine, AnyModule, AnyRealm, Cache, LimitedEngine, with_module, with_realm},
     group::Group,
     linking::Linking,
     raw::{Arguments, Outcome, Reference, Registrar, Scope, Throw, Value, attach_state},
@@ -14,8 +14,11 @@ use super::{
     supervisor::Supervisor,
 };
 use crate::{
-    cache::ModuleCache,
-    engine::{EngineConfig, ExportType, ImportType, OptLevel},
+    cache::{ModuleCache, disk::DiskCache},
+    engine::{
+        Engine as _, EngineConfig, ExportType, ImportType, OptLevel, StoreLimits, features::Features, wasmer::Wasmer,
+        wasmi::Wasmi,
+    },
     error::{GlobalError, InstantiateError, MemoryError, Trap},
     realm::{Slots, Version},
     value::{ExternType, MemoryType, ValueType},
@@ -29,7 +32,10 @@ pub fn register(env: sys::napi_env, exports: Value) {
     let registrar = Registrar { scope, exports, state };
     registrar.function("setup", setup);
     registrar.function("engine", engine);
+    registrar.function("featureNames", feature_names);
     registrar.function("newCache", new_cache);
+    registrar.function("serializeModule", serialize_module);
+    registrar.function("deserializeModule", deserialize_module);
     registrar.function("compile", compile);
     registrar.function("describeModule", describe_module);
     registrar.function("dropModule", drop_module);
@@ -67,25 +73,85 @@ fn setup(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 
 // Engines and modules
 
-/// `engine(backend: 0 wasmi | 1 wasmer, optLevel: 0 none | 1 speed, interruptible: 0 | 1)`: the number of an engine.
+/// `engine(options)`: the number of an engine with limits for its stores. `options` are ten doubles: backend (0 wasmi, 1 wasmer), optLevel
+/// (0 none, 1 speed), interruptible, fuel, deterministic (0 or 1), the bits of the features, and recursionDepth, stackBytes, memoryBytes and
+/// tableElements, or -1 for what is not limited.
 fn engine(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let name = if arguments.u32(scope, 0)? == 0 { "wasmi" } else { "wasmer" };
-    let opt_level = if arguments.u32(scope, 1)? == 0 { OptLevel::None } else { OptLevel::Speed };
-    let interruptible = arguments.u32(scope, 2)? != 0;
-    let engine = AnyEngine::named(name, &EngineConfig { opt_level, interruptible })
+    // SAFETY: read at once.
+    let options = unsafe { arguments.bytes(scope, 0) }?;
+    let (options, rest) = options.as_chunks();
+    let &[backend, opt_level, interruptible, fuel, deterministic, features, recursion, stack, memory, table] = options
+    else {
+        return Err(Throw::internal("ten options are needed"));
+    };
+    if !rest.is_empty() {
+        return Err(Throw::internal("options must be doubles"));
+    }
+    let number = |bytes| f64::from_ne_bytes(bytes);
+    let is_set = |bytes| number(bytes) != 0.0;
+    let limit = |bytes| Some(number(bytes)).filter(|limit| *limit >= 0.0);
+    let config = EngineConfig {
+        opt_level: if is_set(opt_level) { OptLevel::Speed } else { OptLevel::None },
+        interruptible: is_set(interruptible),
+        has_fuel: is_set(fuel),
+        deterministic: is_set(deterministic),
+        features: Features::from_bits(number(features) as u32),
+        recursion_depth: limit(recursion).map(|depth| depth as u32),
+        stack_bytes: limit(stack).map(|bytes| bytes as usize),
+    };
+    let limits = StoreLimits {
+        memory_bytes: limit(memory).map(|bytes| bytes as u64),
+        table_elements: limit(table).map(|elements| elements as u32),
+    };
+    let name = if is_set(backend) { Wasmer::NAME } else { Wasmi::NAME };
+    let engine = AnyEngine::named(name, &config)
         .ok_or_else(|| Throw::internal("unknown backend"))?
         .map_err(|error| Throw::new("engine", error))?;
     let mut engines = state.engines.borrow_mut();
-    engines.push(engine);
+    engines.push(LimitedEngine { engine, limits });
     Ok(Some(scope.number((engines.len() - 1) as f64)))
 }
 
-/// `newCache(entries)`: the number of a cache. 0 is the process's own.
+/// `featureNames()`: the names of the features, in the order of their bits.
+fn feature_names(_state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
+    let names: Vec<_> = Features::names().map(|name| scope.string(name)).collect();
+    Ok(Some(scope.array(names.into_iter())))
+}
+
+/// `newCache(entries, folder)`: the number of a cache, on disk as well in that folder, whose path is UTF-8, unless it is empty. 0 is the
+/// process's own.
 fn new_cache(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let cache = ModuleCache::new(arguments.u32(scope, 0)? as usize);
+    let entries = arguments.u32(scope, 0)? as usize;
+    // SAFETY: read at once.
+    let folder = unsafe { arguments.bytes(scope, 1) }?;
+    let folder = str::from_utf8(folder).map_err(|_| Throw::internal("the folder is not UTF-8"))?;
+    let open = || DiskCache::open(Path::new(folder)).map_err(|error| Throw::new("cache-folder", error));
+    let disk = if folder.is_empty() { None } else { Some(open()?) };
     let mut caches = state.caches.borrow_mut();
-    caches.push(cache);
+    caches.push(Arc::new(Cache { modules: ModuleCache::new(entries), disk }));
     Ok(Some(scope.number((caches.len() - 1) as f64)))
+}
+
+/// `serializeModule(engine, module, wasm)`: the module, which was compiled from `wasm`, as bytes.
+fn serialize_module(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let engine = engine_at(state, arguments.u32(scope, 0)?)?.engine;
+    let module = module(state, arguments.u32(scope, 1)?)?;
+    // SAFETY: read at once.
+    let wasm = unsafe { arguments.bytes(scope, 2) }?;
+    let bytes = engine.serialize(wasm, &module).map_err(|error| Throw::new("module", error))?;
+    // SAFETY: the bytes are alive during the copy.
+    Ok(Some(unsafe { scope.copied_buffer(bytes.as_ptr(), bytes.len()) }?))
+}
+
+/// `deserializeModule(engine, bytes)`: the number of the module in such bytes; how many bytes its binary has is in `WORD_COUNT`.
+fn deserialize_module(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let engine = engine_at(state, arguments.u32(scope, 0)?)?.engine;
+    // SAFETY: no JavaScript runs meanwhile.
+    let bytes = unsafe { arguments.bytes(scope, 1) }?;
+    // SAFETY: JavaScript's `unsafeDeserialize` passes that on to its caller.
+    let (module, length) = unsafe { engine.deserialize(bytes) }.map_err(|error| Throw::new("module", error))?;
+    state.scratch()?.write_word(WORD_COUNT, u32::try_from(length).unwrap_or(u32::MAX));
+    Ok(Some(scope.number(f64::from(state.add_module(module)))))
 }
 
 /// `compile(engine, cache | NO_CACHE, wasm)`: the number of a module, the same for the same compiled module.
@@ -94,11 +160,11 @@ fn compile(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let cache = state.caches.borrow().get(arguments.u32(scope, 1)? as usize).cloned();
     // SAFETY: no JavaScript runs and no memory grows while the engine compiles.
     let wasm = unsafe { arguments.bytes(scope, 2) }?;
-    let module = engine.compile(wasm, cache.as_deref()).map_err(|error| Throw::new("module", error))?;
+    let module = engine.engine.compile(wasm, cache.as_deref()).map_err(|error| Throw::new("module", error))?;
     Ok(Some(scope.number(f64::from(state.add_module(module)))))
 }
 
-pub fn engine_at(state: &State, number: u32) -> Result<AnyEngine, Throw> {
+pub fn engine_at(state: &State, number: u32) -> Result<LimitedEngine, Throw> {
     state.engines.borrow().get(number as usize).cloned().ok_or_else(|| Throw::internal("no such engine"))
 }
 
@@ -447,7 +513,7 @@ impl From<MemoryError> for Throw {
         let kind = match &error {
             MemoryError::InitialAboveMaximum { .. } | MemoryError::TooLarge { .. } => "memory-size",
             MemoryError::Grow { .. } => "memory-grow",
-            MemoryError::Allocation(_) => "limit",
+            MemoryError::Allocation(_) | MemoryError::Limit { .. } => "limit",
             MemoryError::OutOfBounds { .. } => "out-of-bounds",
             MemoryError::Store(_) => "store",
         };
@@ -470,6 +536,7 @@ impl From<InstantiateError> for Throw {
         let kind = match &error {
             InstantiateError::Link(_) | InstantiateError::Segment(_) => "link",
             InstantiateError::CpuFeature(_) => "cpu-feature",
+            InstantiateError::Limit { .. } => "limit",
             InstantiateError::Store(_) => "store",
         };
         Self::new(kind, error)

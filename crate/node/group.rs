@@ -213,6 +213,14 @@ impl Group {
         held.and_then(Held::asked).map(|asked| look(asked)).is_some()
     }
 
+    /// Ends the call of the turn, which is to stop, if it waits for a thread.
+    pub fn run_waiting(&self) {
+        let exchange = self.turn.borrow().as_ref().map(|turn| turn.exchange.clone());
+        if let Some(exchange) = exchange {
+            exchange.run_waiting();
+        }
+    }
+
     /// The turn is nobody's.
     pub fn clear_turn(&self) {
         self.turn.replace(None);

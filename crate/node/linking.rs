@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{
-    backend::{AnyEngine, AnyModule, AnyRealm, with_module, with_realm},
+    backend::{AnyModule, AnyRealm, LimitedEngine, with_module, with_realm},
     group::Group,
     raw::{Scope, Throw},
     state::State,
@@ -59,7 +59,7 @@ impl Linking {
 
     /// The group that the instance belongs to: that of its memories, or a new one. Memories of several groups are brought
     /// into one as long as all groups but one have no instances yet.
-    pub fn common_group(&self, state: &State, scope: Scope, engine: &AnyEngine) -> Result<Rc<Group>, Throw> {
+    pub fn common_group(&self, state: &State, scope: Scope, engine: &LimitedEngine) -> Result<Rc<Group>, Throw> {
         let groups = self.groups(state)?;
         let mut used = Vec::new();
         for group in &groups {

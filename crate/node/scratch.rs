@@ -10,7 +10,7 @@ use super::raw::{Reference, Scope, Throw, Value};
 pub const SCRATCH_BYTES: usize = 16 * 1024;
 
 /// The most slots that a call can have.
-pub const MAX_SLOTS: usize = (SCRATCH_BYTES - SLOTS_AT) / 8;
+pub const MAX_SLOTS: usize = (FUEL_AT - SLOTS_AT) / 8;
 
 /// The first header words, in 32-bit units. What they mean is up to the call.
 pub const WORD_INSTANCE: usize = 0;
@@ -19,6 +19,8 @@ pub const WORD_COUNT: usize = 2;
 /// Where the status of a call comes back.
 pub const WORD_STATUS: usize = 0;
 pub const WORD_HAS_GAS: usize = 3;
+/// Whether a call that is about to run has a budget of fuel.
+pub const WORD_HAS_FUEL: usize = 3;
 
 // Of asynchronous calls:
 /// Which event.
@@ -47,6 +49,8 @@ pub const EVENT_REFUSED: u32 = 5;
 
 const GAS_AT: usize = 16;
 const SLOTS_AT: usize = 24;
+/// The last 8 bytes: the budget of a call that is about to run, and what is left of it afterwards.
+const FUEL_AT: usize = SCRATCH_BYTES - 8;
 
 /// A call came back with its results.
 pub const STATUS_DONE: u32 = 0;
@@ -89,6 +93,20 @@ impl Scratch {
     /// The timeout of a call that is about to run, in milliseconds; 0 for none. It stands where a guest's call has its gas.
     pub fn read_timeout(&self) -> f64 {
         f64::from_bits(self.read_gas() as u64)
+    }
+
+    /// The budget of a call that is about to run, if it has one.
+    pub fn read_fuel(&self) -> Option<u64> {
+        if self.read_word(WORD_HAS_FUEL) == 0 {
+            return None;
+        }
+        // SAFETY: as in `read_word`.
+        Some(unsafe { self.base.wrapping_add(FUEL_AT).cast::<u64>().read() })
+    }
+
+    pub fn write_fuel(&self, fuel: u64) {
+        // SAFETY: as in `read_word`.
+        unsafe { self.base.wrapping_add(FUEL_AT).cast::<u64>().write(fuel) }
     }
 
     pub fn read_gas(&self) -> i64 {

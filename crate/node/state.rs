@@ -16,7 +16,8 @@ use std::{
 use slab::Slab;
 
 use super::{
-    backend::{AnyEngine, AnyModule, AnyRealm},
+    backend::{AnyModule, AnyRealm, Cache, LimitedEngine},
+    budget::Fuel,
     calls::Calls,
     group::Group,
     raw::{Reference, Scope, Throw, Value},
@@ -29,7 +30,8 @@ use crate::{
 };
 
 /// The cache that all environments of the process share unless they ask for another.
-static DEFAULT_CACHE: LazyLock<Arc<ModuleCache<AnyModule>>> = LazyLock::new(|| ModuleCache::new(DEFAULT_ENTRIES));
+static DEFAULT_CACHE: LazyLock<Arc<Cache>> =
+    LazyLock::new(|| Arc::new(Cache { modules: ModuleCache::new(DEFAULT_ENTRIES), disk: None }));
 
 /// A memory or an instance: which group, which index in its realm, whose wrapper.
 pub struct Entry {
@@ -50,8 +52,8 @@ pub struct State {
     /// TypeScript's function that takes the events of asynchronous calls.
     pub drain: RefCell<Option<Reference>>,
     pub scratch: RefCell<Option<Rc<Scratch>>>,
-    pub engines: RefCell<Vec<AnyEngine>>,
-    pub caches: RefCell<Vec<Arc<ModuleCache<AnyModule>>>>,
+    pub engines: RefCell<Vec<LimitedEngine>>,
+    pub caches: RefCell<Vec<Arc<Cache>>>,
     pub modules: RefCell<Slab<AnyModule>>,
     /// The number of each module in `modules`, by its address.
     pub module_numbers: RefCell<HashMap<usize, usize>>,
@@ -64,6 +66,8 @@ pub struct State {
     pub running: Cell<u32>,
     /// The deadline of the innermost of them.
     pub deadline: RefCell<Option<Deadline>>,
+    /// What the innermost of them may use.
+    pub fuel: Cell<Option<Fuel>>,
     entries_at_next_sweep: Cell<usize>,
 }
 
@@ -87,6 +91,7 @@ impl State {
             calls: Calls::default(),
             running: Cell::new(0),
             deadline: RefCell::default(),
+            fuel: Cell::new(None),
             entries_at_next_sweep: Cell::new(MIN_SWEEP),
         }
     }

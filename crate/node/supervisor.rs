@@ -7,12 +7,14 @@ use std::{
 };
 
 use super::{
+    budget::Fuel,
     group::Group,
     raw::{Reference, RenewedScope, Scope, Value},
     scratch::{STATUS_DONE, STATUS_TRAPPED, Scratch, WORD_FUNC, WORD_HAS_GAS, WORD_STATUS},
     state::State,
 };
 use crate::{
+    engine::UNLIMITED_FUEL,
     error::{HostTrap, Trap},
     interrupt::Interrupt,
     realm::{Host, HostCall},
@@ -27,6 +29,8 @@ pub struct Supervisor<'a> {
     /// If this call has a deadline of its own, that of the call around it, if that has one.
     around: Option<Option<Deadline>>,
     interrupt: Option<Arc<Interrupt>>,
+    /// What this call began with, and what the call around it had then.
+    fuel: (u64, Option<Fuel>),
     /// The dispatch function and its receiver, once the guest has called.
     dispatch: Option<(Value, Value)>,
     handles: RenewedScope,
@@ -39,13 +43,18 @@ impl<'a> Supervisor<'a> {
         group.count_running(1);
         let around = Deadline::begin(state, scratch);
         let interrupt = state.deadline.borrow().as_ref().map(|deadline| deadline.interrupt.clone());
+        let around_fuel = state.fuel.get();
+        let fuel = Fuel::of_call(scratch.read_fuel(), around_fuel);
+        state.fuel.set(Some(fuel));
+        let fuel = (fuel.left, around_fuel);
         let handles = RenewedScope::new(scope);
-        Self { state, scope, group, scratch, around, interrupt, dispatch: None, handles, thrown: None }
+        Self { state, scope, group, scratch, around, interrupt, fuel, dispatch: None, handles, thrown: None }
     }
 
     /// Tells TypeScript how the call ended: `slots` are its results.
     pub fn finish(mut self, outcome: Result<(), Trap>, slots: &[u64]) {
         self.group.detach_stale(self.scope);
+        self.scratch.write_fuel(self.fuel());
         match outcome {
             Ok(()) => {
                 self.scratch.write_slots(slots);
@@ -126,6 +135,14 @@ impl Host for Supervisor<'_> {
         self.interrupt.clone()
     }
 
+    fn fuel(&self) -> u64 {
+        self.state.fuel.get().map_or(UNLIMITED_FUEL, |fuel| fuel.left)
+    }
+
+    fn set_fuel(&mut self, left: u64) {
+        self.state.fuel.set(self.state.fuel.get().map(|fuel| Fuel { left, ..fuel }));
+    }
+
     fn call(&mut self, call: HostCall<'_>) -> Result<(), Box<HostTrap>> {
         self.group.detach_stale(self.scope);
         let Some((receiver, dispatch)) = self.dispatch() else {
@@ -154,6 +171,8 @@ impl Drop for Supervisor<'_> {
     fn drop(&mut self) {
         self.state.running.set(self.state.running.get() - 1);
         self.group.count_running(-1);
+        let (begun, around) = self.fuel;
+        self.state.fuel.set(around.map(|around| around.after(begun, self.fuel())));
         if let Some(around) = self.around.take() {
             self.state.deadline.replace(around);
         }

@@ -17,6 +17,7 @@ use crate::guest::{Guest, compile, engine_with, imports};
 
 on_both_engines![
     endless_guests_of_every_shape_stop,
+    endless_guests_that_are_metered_stop_as_well,
     a_stopped_guest_keeps_what_it_did_and_runs_again,
     another_thread_can_stop_a_guest,
     a_guest_that_ends_before_its_deadline_is_not_stopped,
@@ -72,7 +73,7 @@ fn assert_interrupted(outcome: Result<(), Trap>) {
 }
 
 /// Each export runs for ever, or for longer than anybody waits.
-const ENDLESS: &str = r#"(module (import "e" "f" (func $f))
+pub const ENDLESS: &str = r#"(module (import "e" "f" (func $f))
     (memory (export "memory") 4)
     (type $t (func (param i32) (result i32)))
     (table 1 funcref) (elem (i32.const 0) $id)
@@ -129,6 +130,11 @@ fn endless_guests_of_every_shape_stop<E: Engine>(engine: &Arc<E>) {
         count += 1;
     }
     assert_eq!(count, 20);
+}
+
+fn endless_guests_that_are_metered_stop_as_well<E: Engine>(_: &Arc<E>) {
+    let config = EngineConfig { interruptible: true, has_fuel: true, ..EngineConfig::default() };
+    endless_guests_of_every_shape_stop(&engine_with::<E>(&config));
 }
 
 const COUNTING: &str = r#"(module (import "e" "f" (func $f)) (memory (export "memory") 1)

@@ -10,6 +10,7 @@ mod source_tree;
 
 mod memory;
 
+mod canonical_nans;
 mod exports;
 mod features;
 mod instantiate;
@@ -19,8 +20,11 @@ mod call;
 mod gas;
 mod host_call;
 
+mod executor;
 mod frames;
+mod fuel;
 mod interrupt;
+mod limits;
 mod stack;
 mod trap;
 

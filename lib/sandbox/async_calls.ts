@@ -9,7 +9,7 @@
 import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 import { BusyError, type TrapError } from '../errors';
 import { layout, native, scratchViews, translate } from '../native';
-import { AsyncContextPeer } from './async_peer';
+import { AsyncContextPeer, type Done } from './async_peer';
 import { isTraced, type SupervisorEvent, supervisorCalls } from './diagnostics';
 import {
   callByProtocol,
@@ -33,9 +33,18 @@ import type { Limits } from './options';
 import { abortedOf, reasonOf, type Signals, timeoutError } from './stop';
 
 const { words, longs, doubles } = scratchViews;
-const { WORD_CALL, WORD_EVENT, WORD_FUNC, WORD_HAS_GAS, WORD_HAS_THROWN, WORD_IS_NEW_TURN, WORD_LOOKS, GAS } =
-  layout;
-const { EVENT_TIME_OVER, EVENT_ASKED, EVENT_DONE, EVENT_TRAPPED, EVENT_REFUSED, TIMEOUT } = layout;
+const {
+  WORD_CALL,
+  WORD_EVENT,
+  WORD_FUNC,
+  WORD_HAS_FUEL,
+  WORD_HAS_GAS,
+  WORD_HAS_THROWN,
+  WORD_IS_NEW_TURN,
+  WORD_LOOKS,
+  GAS,
+} = layout;
+const { EVENT_TIME_OVER, EVENT_ASKED, EVENT_DONE, EVENT_TRAPPED, EVENT_REFUSED, TIMEOUT, FUEL } = layout;
 
 /** What becomes of the errors of an asynchronous call. */
 export interface Translations {
@@ -56,6 +65,8 @@ export interface CallParts<T> extends Translations {
   make(): number;
   /** Reads the result when the call is over, from the scratch buffer. */
   result(id: number): T;
+  /** The call is over, however; what it has left is in the scratch buffer. */
+  ended?(): void;
 }
 
 /** A call of a guest to its supervisor, until that has answered. */
@@ -121,7 +132,16 @@ export function callAsync<T>(parts: CallParts<T>): Promise<T> {
 }
 
 function begin<T>(
-  { running, limits, argument, make, result, refused, trapped = (error) => error }: CallParts<T>,
+  {
+    running,
+    limits,
+    argument,
+    make,
+    result,
+    ended: tellEnded,
+    refused,
+    trapped = (error) => error,
+  }: CallParts<T>,
   resolve: (value: T) => void,
   reject: (reason: unknown) => void,
 ): void {
@@ -141,6 +161,8 @@ function begin<T>(
     if (outside !== undefined) native.within(outside.call.id);
     try {
       doubles[TIMEOUT] = limits?.timeout ?? 0;
+      words[WORD_HAS_FUEL] = limits?.fuel === undefined ? 0 : 1;
+      if (limits?.fuel !== undefined) longs[FUEL] = limits.fuel;
       id = make();
     } finally {
       if (outside !== undefined) native.within(0);
@@ -149,13 +171,11 @@ function begin<T>(
     reject(translate(error, argument));
     return;
   }
-  const stop = (): void => native.stopCall(id);
-  for (let entry = signals; entry !== undefined; entry = entry.around)
-    entry.signal.addEventListener('abort', stop);
+  for (let entry = signals; entry !== undefined; entry = entry.around) stopBy(entry.signal, id);
   const end = (event: number): void => {
-    for (let entry = signals; entry !== undefined; entry = entry.around)
-      entry.signal.removeEventListener('abort', stop);
+    for (let entry = signals; entry !== undefined; entry = entry.around) stopNoMoreBy(entry.signal, id);
     try {
+      if (event !== EVENT_REFUSED) tellEnded?.();
       if (event === EVENT_TRAPPED) {
         reject(failureOf(call, trapped));
       } else if (event === EVENT_REFUSED) {
@@ -173,6 +193,32 @@ function begin<T>(
   const scope = new AsyncResource('SandboxCall', { requireManualDestroy: true });
   const call: AsyncCall = { id, running, signals, around, scope, turn: undefined, thrown: undefined, end };
   calls.set(id, call);
+}
+
+/** The calls that each signal stops, and its one listener: Node warns of many. */
+const stoppedBy = new WeakMap<AbortSignal, { readonly calls: Set<number>; readonly stop: () => void }>();
+
+function stopBy(signal: AbortSignal, id: number): void {
+  const known = stoppedBy.get(signal);
+  if (known !== undefined) {
+    known.calls.add(id);
+    return;
+  }
+  const calls = new Set([id]);
+  const stop = (): void => {
+    for (const call of calls) native.stopCall(call);
+  };
+  stoppedBy.set(signal, { calls, stop });
+  signal.addEventListener('abort', stop);
+}
+
+function stopNoMoreBy(signal: AbortSignal, id: number): void {
+  const known = stoppedBy.get(signal);
+  if (known === undefined) return;
+  known.calls.delete(id);
+  if (known.calls.size > 0) return;
+  signal.removeEventListener('abort', known.stop);
+  stoppedBy.delete(signal);
 }
 
 function failureOf(call: AsyncCall, trapped: (error: unknown) => unknown): unknown {
@@ -219,6 +265,7 @@ const hooks = {
     if (turn === undefined) run();
     else inContext(turn.call, undefined, run);
   },
+  running: () => openTurn()?.call.running,
 };
 
 /** Runs code with the limits of a call. */
@@ -362,7 +409,7 @@ function answerDirectly(turn: Turn, running: Running, index: number, hasGas: boo
   };
   const fn = functions[guest.functions[index]] ?? noFunction(guest.functions[index]);
   const result: unknown = fn(args, call);
-  if (typeof result !== 'object' || result === null || !isPromise(result)) {
+  if (!isPromise(result)) {
     take(result);
     return true;
   }
@@ -384,27 +431,54 @@ function answerByProtocol(
   } catch (thrown) {
     if (thrown !== PENDING || peer.pending === undefined) throw thrown;
     putOff(turn);
-    const go = (done: Parameters<typeof peer.settle>[0]): void => {
+    const go = (done: Done): void => {
       peer.settle(done);
       answerByProtocol(turn, running, peer, index, hasGas);
     };
     const failed = (reason: unknown): void => go({ thrown: reason });
-    whenSettled(turn, peer.pending, (value) => go({ value }), failed);
+    const ended = (done: Done): void => {
+      peer.abandon();
+      peer.settle(done);
+      freeByProtocol(running, peer, index, hasGas);
+    };
+    whenSettled(turn, peer.pending, (value) => go({ value }), failed, ended);
     return false;
   }
   succeed(turn);
   return true;
 }
 
-/** Goes on with a supervisor call when a Promise is settled, unless that call has been ended meanwhile: then nobody waits any more. */
+/** Takes the steps that free what the steps of a call that was ended have allocated. */
+function freeByProtocol(running: Running, peer: AsyncContextPeer, index: number, hasGas: boolean): void {
+  peer.begin();
+  try {
+    callByProtocol(running.guest, peer, index, hasGas);
+  } catch {
+    // Nobody waits for what becomes of it.
+    if (peer.pending === undefined) return;
+    const go = (done: Done): void => {
+      peer.settle(done);
+      freeByProtocol(running, peer, index, hasGas);
+    };
+    Promise.resolve(peer.pending).then(
+      (value) => go({ value }),
+      (thrown) => go({ thrown }),
+    );
+  }
+}
+
+/**
+ * Goes on with a supervisor call when a Promise is settled, unless that call has been ended meanwhile: then nobody waits any more, and
+ * `ended` may clear up.
+ */
 function whenSettled(
   turn: Turn,
   promise: PromiseLike<unknown>,
   fulfilled: (value: unknown) => void,
   rejected: (reason: unknown) => void,
+  ended: (done: Done) => void = () => {},
 ): void {
   const go = (next: (outcome: unknown) => void, outcome: unknown): void => {
-    if (!turn.isOpen) return;
     inContext(turn.call, turn.call.running, () => {
       try {
         next(outcome);
@@ -415,8 +489,8 @@ function whenSettled(
     if (!turn.isOpen) drainFromPromise();
   };
   Promise.resolve(promise).then(
-    (value) => go(fulfilled, value),
-    (reason) => go(rejected, reason),
+    (value) => (turn.isOpen ? go(fulfilled, value) : ended({ value })),
+    (thrown) => (turn.isOpen ? go(rejected, thrown) : ended({ thrown })),
   );
 }
 

@@ -8,19 +8,23 @@ import { PENDING } from './dispatch';
 import type { ImportSite } from './import_site';
 import { ContextPeer } from './peer';
 import type { AsyncSupervisorContext, SupervisorContext } from './supervisor';
+import { SupervisorTrap } from './supervisor_trap';
 
-type Done = { readonly value: unknown } | { readonly thrown: unknown };
+/** What a step came to. */
+export type Done = { readonly value: unknown } | { readonly thrown: unknown };
 
 /** The supervisor for one call of a guest. */
 export class AsyncContextPeer extends ContextPeer {
   readonly #done: Done[] = [];
   #next = 0;
   #taken: Uint8Array | undefined;
+  #isAbandoned = false;
   /** What the last run waits for. */
   pending: PromiseLike<unknown> | undefined;
 
   constructor(ctx: AsyncSupervisorContext) {
-    const step = (run: () => unknown): unknown => (this as AsyncContextPeer).#step(run);
+    const step = (run: () => unknown, isNeeded = false): unknown =>
+      (this as AsyncContextPeer).#step(run, isNeeded);
     const settled: SupervisorContext = {
       invoke: (ptr, size, funcIdx) => step(() => ctx.invoke(ptr, size, funcIdx)) as bigint,
       readMemoryInto(address, dest) {
@@ -36,7 +40,7 @@ export class AsyncContextPeer extends ContextPeer {
         : { readMemory: (address, size) => step(() => ctx.readMemory?.(address, size)) as Uint8Array }),
       writeMemory: (address, data) => step(() => ctx.writeMemory(address, data)) as undefined,
       allocateMemory: (size) => step(() => ctx.allocateMemory(size)) as number,
-      deallocateMemory: (ptr) => step(() => ctx.deallocateMemory(ptr)) as undefined,
+      deallocateMemory: (ptr) => step(() => ctx.deallocateMemory(ptr), true) as undefined,
     };
     super(settled);
   }
@@ -52,16 +56,24 @@ export class AsyncContextPeer extends ContextPeer {
     this.#done.push(done);
   }
 
+  /** The guest's call was ended. From now on the steps only free what they have allocated. */
+  abandon(): void {
+    this.#isAbandoned = true;
+  }
+
   override take(site: ImportSite, hasGas: boolean): Uint8Array {
     // The scratch buffer has the arguments in the first run only.
     this.#taken ??= super.take(site, hasGas);
     return this.#taken;
   }
 
-  #step(run: () => unknown): unknown {
+  #step(run: () => unknown, isNeeded: boolean): unknown {
     const known = this.#done[this.#next];
     this.#next += 1;
-    if (known === undefined) return this.#firstTime(run);
+    if (known === undefined) {
+      if (this.#isAbandoned && !isNeeded) throw new SupervisorTrap('the call was ended');
+      return this.#firstTime(run);
+    }
     if ('thrown' in known) throw known.thrown;
     return known.value;
   }

@@ -6,21 +6,24 @@
  */
 
 import { argumentError, type BufferSource, bytes, oneOf, uint32 } from '../arguments';
-import { InstantiationError, SandboxError } from '../errors';
-import { kindOf, layout, native, scratchViews, translate } from '../native';
-import { callAsync, refuseInsideTurnOfMemories } from './async_calls';
+import { ArgumentError, InstantiationError, SandboxError } from '../errors';
+import { kindOf, native, translate } from '../native';
+import { refuseInsideTurnOfMemories } from './async_calls';
 import { BACKENDS, type Instantiate, MEM_UNLIMITED, type SandboxBackend, VERSIONS } from './backend';
+import { type CompiledModule, compileAsync, compiledModuleInternals } from './compiled_module';
 import { debug } from './debug';
 import { instantiations, isTraced } from './diagnostics';
 import { environmentInternals, type GuestEnvironment } from './environment';
-import { compile, compileError, type GuestModule, guestModule } from './guest_module';
+import { compile, type GuestModule } from './guest_module';
 import { directOf, type InstanceParts, instanceInternals, type SandboxInstance } from './instance';
+import { refuseBeyond, refuseModule } from './limits';
 import { type Memory, memoryInternals } from './memory';
 import {
   type CheckedOptions,
   checkInvokeOptions,
   checkSandboxOptions,
   type InvokeOptions,
+  isSameCompiler,
   type Limits,
   type SandboxOptions,
 } from './options';
@@ -28,9 +31,6 @@ import type { ProtocolPeer } from './peer';
 import { isStop, throwIfAborted, throwTimeout } from './stop';
 import type { AsyncSupervisorContext, SupervisorContext, SupervisorFuncIndex } from './supervisor';
 import { messageOf } from './supervisor_trap';
-
-const { words } = scratchViews;
-const { WORD_FUNC } = layout;
 
 /**
  * Opens {@link SandboxComponents} to the other files of `lib`. What these functions give is not handed out to a user, so that its
@@ -56,19 +56,6 @@ export interface ComponentsInternals {
 /** @internal */
 export let componentsInternals: ComponentsInternals;
 
-/** The native number of each engine that this environment has asked for. */
-const engines = new Map<string, number>();
-
-function engineFor(backend: SandboxBackend, { optLevel, interruptible }: CheckedOptions): number {
-  const key = `${backend} ${optLevel} ${interruptible}`;
-  let engine = engines.get(key);
-  if (engine === undefined) {
-    engine = native.engine(BACKENDS.indexOf(backend), optLevel === 'none' ? 0 : 1, interruptible ? 1 : 0);
-    engines.set(key, engine);
-  }
-  return engine;
-}
-
 /**
  * Memories and instances of guests on one backend. `DT` is what the supervisor keeps with each instance, its dispatch
  * thunk.
@@ -92,9 +79,10 @@ export class SandboxComponents<DT = undefined> {
   /** Which engine runs the guests. */
   readonly backend: SandboxBackend;
   readonly #options: CheckedOptions;
-  readonly #engine: number;
   #memories: (Memory | null)[] = [];
+  #memoriesAlive = 0;
   #instances: ({ readonly instance: SandboxInstance; readonly dispatchThunk: DT } | null)[] = [];
+  #instancesAlive = 0;
 
   /**
    * Makes an empty store. Mirrors `SandboxComponents::new`.
@@ -103,13 +91,12 @@ export class SandboxComponents<DT = undefined> {
    */
   constructor(backend: SandboxBackend, options?: SandboxOptions) {
     this.backend = oneOf(backend, 'backend', BACKENDS);
-    this.#options = checkSandboxOptions(options);
-    this.#engine = engineFor(this.backend, this.#options);
+    this.#options = checkSandboxOptions(this.backend, options);
   }
 
   static {
     const check = (components: unknown): SandboxComponents<unknown> => {
-      if (typeof components !== 'object' || components === null || !(#engine in components)) {
+      if (typeof components !== 'object' || components === null || !(#options in components)) {
         throw argumentError('components', 'SandboxComponents', components);
       }
       return components as SandboxComponents<unknown>;
@@ -120,15 +107,16 @@ export class SandboxComponents<DT = undefined> {
       instance: (components, index) => check(components).#entry(index).instance,
       instantiateBy(components, version, wasm, env, peer, dispatchThunk) {
         const start = (instance: SandboxInstance): void => instanceInternals.startBy(instance, peer);
-        const instance = components.#instantiate(version, wasm, env, start);
-        return components.#instances.push({ instance, dispatchThunk }) - 1;
+        const source = components.#source(wasm);
+        components.#refuseInstance();
+        return components.#add(components.#instantiate(version, source, env, start), dispatchThunk);
       },
       register(components, owner, instance, dispatchThunk) {
         const checked = check(components);
         if (checked !== owner) {
           throw argumentError('components', 'the SandboxComponents that made the instance', components);
         }
-        return checked.#instances.push({ instance, dispatchThunk }) - 1;
+        return checked.#add(instance, dispatchThunk);
       },
     };
   }
@@ -144,6 +132,8 @@ export class SandboxComponents<DT = undefined> {
     const memories = this.#memories;
     this.#instances = [];
     this.#memories = [];
+    this.#instancesAlive = 0;
+    this.#memoriesAlive = 0;
     for (const entry of instances) if (entry !== null) instanceInternals.dropUnlessHeld(entry.instance);
     for (const memory of memories) if (memory !== null) memoryInternals.tearDown(memory);
   }
@@ -164,9 +154,13 @@ export class SandboxComponents<DT = undefined> {
   newMemory(initial: number, maximum: number = MEM_UNLIMITED): number {
     const pages = uint32(initial, 'initial');
     const most = uint32(maximum, 'maximum');
-    const make = (wrapper: object): number => native.newMemory(wrapper, this.#engine, pages, most);
+    const { engine, limits } = this.#options;
+    refuseBeyond(this.#memoriesAlive, limits.memories, 'memories');
+    const make = (wrapper: object): number => native.newMemory(wrapper, engine, pages, most);
     try {
-      return this.#memories.push(memoryInternals.make(this.backend, make)) - 1;
+      const index = this.#memories.push(memoryInternals.make(this.backend, make)) - 1;
+      this.#memoriesAlive += 1;
+      return index;
     } catch (error) {
       throw translate(error, pages > MOST_PAGES || pages > most ? 'initial' : 'maximum');
     }
@@ -230,6 +224,7 @@ export class SandboxComponents<DT = undefined> {
     if (memory === undefined) throw new SandboxError('Trying to teardown a non-existent sandboxed memory');
     if (memory === null) throw new SandboxError('Double teardown of a sandboxed memory');
     this.#memories[index] = null;
+    this.#memoriesAlive -= 1;
     memoryInternals.tearDown(memory);
   }
 
@@ -244,6 +239,7 @@ export class SandboxComponents<DT = undefined> {
     if (entry === undefined) throw new SandboxError('Trying to teardown a non-existent instance');
     if (entry === null) throw new SandboxError('Double teardown of an instance');
     this.#instances[index] = null;
+    this.#instancesAlive -= 1;
     instanceInternals.dropUnlessHeld(entry.instance);
   }
 
@@ -253,49 +249,74 @@ export class SandboxComponents<DT = undefined> {
    * A module is compiled once and kept, see {@link SandboxOptions.cache}.
    *
    * @param version - the convention of its supervisor calls
-   * @param wasm - the module's binary
+   * @param wasm - the module's binary, or a module that was compiled with the options of these components
    * @param env - what it imports
    * @param ctx - runs the supervisor functions that its start function calls
    * @returns the instance, to be given an index by {@link UnregisteredInstance.register}
-   * @throws InstantiationError whose `kind` says at which step it failed, and `cause` why
+   * @throws InstantiationError whose `kind` says at which step it failed, and `cause` why; `LimitError` if it would exceed one of
+   *   {@link SandboxOptions.limits}
    */
   instantiate(
     version: Instantiate,
-    wasm: BufferSource,
+    wasm: BufferSource | CompiledModule,
     env: GuestEnvironment,
     ctx: SupervisorContext,
     options?: InvokeOptions,
   ): UnregisteredInstance {
     oneOf(version, 'version', VERSIONS);
-    const binary = bytes(wasm, 'wasm');
+    const source = this.#source(wasm);
     environmentInternals.check(env, this);
     directOf(ctx);
-    const limits = limitsOfStart(checkInvokeOptions(options));
+    const { isMetered } = this.#options;
+    const limits = limitsOfStart(checkInvokeOptions(options, isMetered));
+    this.#refuseInstance();
     const start = (instance: SandboxInstance): void => instanceInternals.start(instance, ctx, limits());
-    return new UnregisteredInstance(this, this.#instantiate(version, binary, env, start));
+    return new UnregisteredInstance(this, this.#instantiate(version, source, env, start));
+  }
+
+  /** A binary that is not too long, or a compiled module. */
+  #source(wasm: unknown): Uint8Array | GuestModule {
+    const { engine, limits } = this.#options;
+    const compiled = compiledModuleInternals.moduleOf(wasm);
+    if (compiled === undefined) {
+      const binary = bytes(wasm, 'wasm');
+      refuseModule(binary, limits);
+      return binary;
+    }
+    if (!isSameCompiler(compiled.engine, engine)) {
+      throw new ArgumentError(
+        'wasm must be a module that was compiled with the options of these components',
+        {
+          argument: 'wasm',
+        },
+      );
+    }
+    refuseModule({ length: compiled.byteLength }, limits);
+    return compiled.module;
   }
 
   #instantiate(
     version: Instantiate,
-    binary: Uint8Array,
+    source: Uint8Array | GuestModule,
     env: GuestEnvironment,
     start: (instance: SandboxInstance) => void,
   ): SandboxInstance {
-    if (!isTraced(instantiations)) return this.#made(version, binary, env, start);
+    if (!isTraced(instantiations)) return this.#made(version, source, env, start);
     return instantiations.traceSync(
       // Subscribers may keep it.
-      () => instanceInternals.handOut(this.#made(version, binary, env, start)),
+      () => instanceInternals.handOut(this.#made(version, source, env, start)),
       { components: this, version, isAsync: false },
     );
   }
 
   #made(
     version: Instantiate,
-    binary: Uint8Array,
+    source: Uint8Array | GuestModule,
     env: GuestEnvironment,
     start: (instance: SandboxInstance) => void,
   ): SandboxInstance {
-    const module = compile(this.#engine, this.#options.cache, unshared(binary));
+    const { engine, cache } = this.#options;
+    const module = source instanceof Uint8Array ? compile(engine, cache, unshared(source)) : source;
     const instance = this.#link(version, module, env);
     try {
       start(instance);
@@ -315,7 +336,7 @@ export class SandboxComponents<DT = undefined> {
    */
   async instantiateAsync(
     version: Instantiate,
-    wasm: BufferSource,
+    wasm: BufferSource | CompiledModule,
     env: GuestEnvironment,
     ctx: SupervisorContext | AsyncSupervisorContext,
     options?: InvokeOptions,
@@ -330,35 +351,41 @@ export class SandboxComponents<DT = undefined> {
 
   async #madeAsync(
     version: Instantiate,
-    wasm: BufferSource,
+    wasm: BufferSource | CompiledModule,
     env: GuestEnvironment,
     ctx: SupervisorContext | AsyncSupervisorContext,
     options: InvokeOptions | undefined,
   ): Promise<SandboxInstance> {
     oneOf(version, 'version', VERSIONS);
+    this.#refuseInstance();
+    const given = this.#source(wasm);
     // A copy, because the caller may write to it meanwhile.
-    const binary = bytes(wasm, 'wasm').slice();
+    const source = given instanceof Uint8Array ? given.slice() : given;
     environmentInternals.check(env, this);
     directOf(ctx as SupervisorContext);
-    const limits = checkInvokeOptions(options);
+    const { engine, isMetered, budget } = this.#options;
+    const limits = checkInvokeOptions(options, isMetered);
     const left = limitsOfStart(limits);
-    const { cache, budget } = this.#options;
-    const module = await callAsync({
-      running: undefined,
-      limits,
-      argument: 'wasm',
-      make: () => native.compileAsync(this.#engine, cache, binary, budget.number),
-      result: () => guestModule(words[WORD_FUNC]),
-      refused: compileError,
-    });
+    const module = source instanceof Uint8Array ? await compileAsync(source, this.#options, limits) : source;
     const { parts, memories } = this.#parts(version, module, env);
     refuseInsideTurnOfMemories(
       [...new Uint32Array(memories.buffer)].filter((_, index) => module.imports[index].kind === 'memory'),
     );
     const makeCall = (): number =>
-      native.instantiateAsync(module.id, this.#engine, version, memories, budget.number);
+      native.instantiateAsync(module.id, engine, version, memories, budget.number);
     const translations = { refused: linkError, trapped: startTrapped };
     return instanceInternals.makeAsync(parts, ctx, left(), makeCall, translations);
+  }
+
+  #add(instance: SandboxInstance, dispatchThunk: DT): number {
+    // Others may have come while it was being made.
+    this.#refuseInstance();
+    this.#instancesAlive += 1;
+    return this.#instances.push({ instance, dispatchThunk }) - 1;
+  }
+
+  #refuseInstance(): void {
+    refuseBeyond(this.#instancesAlive, this.#options.limits.instances, 'instances');
   }
 
   #link(version: Instantiate, module: GuestModule, env: GuestEnvironment): SandboxInstance {
@@ -396,12 +423,12 @@ export class SandboxComponents<DT = undefined> {
       if (memory !== undefined) numbers[index] = memoryInternals.id(memory, 'env');
     }
     const bytesOfNumbers = new Uint8Array(numbers.buffer);
+    const { engine, isMetered, budget } = this.#options;
     const make = (wrapper: object): number =>
-      native.instantiate(wrapper, module.id, this.#engine, version, bytesOfNumbers);
+      native.instantiate(wrapper, module.id, engine, version, bytesOfNumbers);
     const importedMemory = memories.find((memory) => memory !== undefined);
     const { backend } = this;
-    const { budget } = this.#options;
-    const parts = { backend, module, version, functions, importedMemory, budget, make };
+    const parts = { backend, module, version, functions, importedMemory, budget, isMetered, make };
     return { parts, memories: bytesOfNumbers };
   }
 }
@@ -409,13 +436,13 @@ export class SandboxComponents<DT = undefined> {
 /** What is left of the limits when the start function runs, if there is one: compiling and linking take their part of the timeout. */
 function limitsOfStart(limits: Limits | undefined): () => Limits | undefined {
   if (limits === undefined) return () => undefined;
-  const { timeout, signal } = limits;
+  const { timeout, fuel, signal } = limits;
   throwIfAborted(signal);
   const begun = performance.now();
   return () => {
     const left = timeout - (performance.now() - begun);
     if (timeout > 0 && left <= 0) throwTimeout(undefined);
-    return { timeout: timeout > 0 ? left : 0, signal };
+    return { timeout: timeout > 0 ? left : 0, fuel, signal };
   };
 }
 

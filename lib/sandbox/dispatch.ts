@@ -29,7 +29,7 @@ import { messageOf, SupervisorTrap } from './supervisor_trap';
 const { words, ints, longs, doubles } = scratchViews;
 const packedWords = packed.words;
 const frames = framesOf;
-const { GAS, TIMEOUT, WORD_FUNC, WORD_HAS_GAS, WORD_STATUS, STATUS_DONE } = layout;
+const { GAS, TIMEOUT, FUEL, WORD_FUNC, WORD_HAS_FUEL, WORD_HAS_GAS, WORD_STATUS, STATUS_DONE } = layout;
 
 /** What a supervisor function of a `JsSupervisor` returns. */
 export type SupervisorResult =
@@ -87,7 +87,7 @@ export function run(call: Running, enter: () => void, argument: string, limits: 
 }
 
 function runLimited(call: Running, enter: () => void, argument: string, limits: Limits | undefined): void {
-  if (limits === undefined && signals === undefined) runWithin(0, call, enter, argument);
+  if (limits === undefined && signals === undefined) runWithin(0, undefined, call, enter, argument);
   else runWithSignals(call, enter, argument, limits);
 }
 
@@ -95,6 +95,8 @@ function runLimited(call: Running, enter: () => void, argument: string, limits: 
 export interface AsyncHooks {
   /** Runs a call with the limits of the asynchronous call that the running code belongs to, if it belongs to one. */
   within(run: () => void): void;
+  /** The guest of that call. */
+  running(): Running | undefined;
 }
 
 let asyncHooks: AsyncHooks | undefined;
@@ -126,11 +128,23 @@ export function inCall<T>(call: Running | undefined, around: Signals | undefined
   }
 }
 
-function runWithin(timeout: number, call: Running, enter: () => void, argument: string): void {
+function runWithin(
+  timeout: number,
+  fuel: bigint | undefined,
+  call: Running,
+  enter: () => void,
+  argument: string,
+): void {
   const before = running;
   const top = frames.top;
   running = call;
   doubles[TIMEOUT] = timeout;
+  if (fuel === undefined) {
+    words[WORD_HAS_FUEL] = 0;
+  } else {
+    words[WORD_HAS_FUEL] = 1;
+    longs[FUEL] = fuel;
+  }
   try {
     enter();
   } catch (error) {
@@ -153,7 +167,8 @@ function runWithSignals(
   if (limits?.signal !== undefined) signals = { signal: limits.signal, around };
   let failed: { readonly error: unknown } | undefined;
   try {
-    if (abortedOf(signals) === undefined) runWithin(limits?.timeout ?? 0, call, enter, argument);
+    if (abortedOf(signals) === undefined)
+      runWithin(limits?.timeout ?? 0, limits?.fuel, call, enter, argument);
   } catch (error) {
     failed = { error };
   }
@@ -211,14 +226,25 @@ export class GuestCall implements SupervisorCall {
   }
 }
 
+/** The innermost running guest, also for code that runs after an `await` in one of its supervisor calls. */
+function innermost(): Running | undefined {
+  return running ?? asyncHooks?.running();
+}
+
+/** Whether the running code is part of a supervisor call that may answer with a Promise. */
+export function canWait(): boolean {
+  const asynchronous = asyncHooks?.running();
+  return asynchronous !== undefined && innermost() === asynchronous;
+}
+
 /** The version of the innermost running guest, for a `JsSupervisor` that is called through the protocol. */
 export function runningVersion(): Instantiate {
-  return running?.guest.version ?? Instantiate.Version1;
+  return innermost()?.guest.version ?? Instantiate.Version1;
 }
 
 /** A call object for the innermost running guest, likewise. */
 export function runningCall(gas: bigint | undefined): GuestCall {
-  return new GuestCall(running?.guest ?? NO_GUEST, gas);
+  return new GuestCall(innermost()?.guest ?? NO_GUEST, gas);
 }
 
 const NO_GUEST: RunningGuest = {
@@ -298,10 +324,12 @@ function callDirectlyWithGas(
   const call = new GuestCall(guest, gas);
   let result: SupervisorResult;
   try {
-    result = callFunction(functions, guest.functions[index], args, call);
+    const fn = functions[guest.functions[index]] ?? noFunction(guest.functions[index]);
+    result = fn(args, call) as SupervisorResult;
   } finally {
     call.expire();
   }
+  refusePromise(result);
   if (isGasResult(result)) {
     const left = checkedGas(result.gas, site.name);
     site.writeResult(result.value);
@@ -312,25 +340,12 @@ function callDirectlyWithGas(
   }
 }
 
-/** Calls the function with that index; a Promise, which nobody here can wait for, traps. */
-export function callFunction(
-  functions: readonly SupervisorFunction[],
-  funcIdx: number,
-  args: Value[],
-  call: SupervisorCall,
-): SupervisorResult {
-  const fn = functions[funcIdx] ?? noFunction(funcIdx);
-  const result = fn(args, call) as SupervisorResult;
-  refusePromise(result);
-  return result;
-}
-
 export function noFunction(funcIdx: number): never {
   throw new SupervisorTrap(`the supervisor has no function with the index ${funcIdx}`);
 }
 
-function refusePromise(result: unknown): void {
-  if (typeof result === 'object' && result !== null && isPromise(result)) {
+export function refusePromise(result: unknown): void {
+  if (isPromise(result)) {
     throw new SupervisorTrap(
       'a supervisor function returned a Promise, which only asynchronous calls can wait for',
     );
@@ -350,8 +365,10 @@ export function checkedGas(gas: unknown, name: string): bigint {
   );
 }
 
-export function isPromise(result: object): boolean {
-  return !('type' in result) && typeof (result as { then?: unknown }).then === 'function';
+/** Whether `await` would wait for it. */
+export function isPromise(result: unknown): result is PromiseLike<unknown> {
+  const isObject = (typeof result === 'object' && result !== null) || typeof result === 'function';
+  return isObject && typeof (result as { then?: unknown }).then === 'function';
 }
 
 /**

@@ -123,8 +123,24 @@ export function guestModule(id: number): GuestModule {
 
 function forgetOldest(): void {
   for (const id of known.keys()) {
+    if (pins.has(id)) continue;
     known.delete(id);
     native.dropModule(id);
     return;
   }
+}
+
+/** How many objects need each module that is not to be forgotten. */
+const pins = new Map<number, number>();
+
+const unpinned = new FinalizationRegistry<number>((id) => {
+  const count = (pins.get(id) ?? 1) - 1;
+  if (count === 0) pins.delete(id);
+  else pins.set(id, count);
+});
+
+/** Keeps a module for as long as an object lives. */
+export function pin(module: GuestModule, holder: object): void {
+  pins.set(module.id, (pins.get(module.id) ?? 0) + 1);
+  unpinned.register(holder, module.id);
 }

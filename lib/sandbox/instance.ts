@@ -28,8 +28,8 @@ import {
 } from './supervisor';
 import type { ThreadBudget } from './thread_budget';
 
-const { words } = scratchViews;
-const { WORD_INSTANCE, WORD_FUNC, WORD_COUNT } = layout;
+const { words, longs } = scratchViews;
+const { WORD_INSTANCE, WORD_FUNC, WORD_COUNT, FUEL } = layout;
 const { invoke: nativeInvoke } = native;
 const run = runGuest;
 const readSlot = readSlotOf;
@@ -45,6 +45,7 @@ export interface InstanceParts {
   /** Memory 0 if it is imported. */
   readonly importedMemory: Memory | undefined;
   readonly budget: ThreadBudget;
+  readonly isMetered: boolean;
   readonly make: (wrapper: object) => number;
 }
 
@@ -104,6 +105,8 @@ export class SandboxInstance {
   readonly #memories = new Map<string, Memory>();
   readonly #importedMemory: Memory | undefined;
   readonly #budget: ThreadBudget;
+  readonly #isMetered: boolean;
+  #fuel: bigint | undefined;
   #running: Running | undefined;
   #lastName = '';
   #lastFunction: ExportedFunction | undefined;
@@ -111,9 +114,11 @@ export class SandboxInstance {
   #isHeld = false;
   #isStarted = false;
 
-  private constructor({ backend, module, version, functions, importedMemory, budget }: InstanceParts) {
+  private constructor(parts: InstanceParts) {
+    const { backend, module, version, functions, importedMemory, budget, isMetered } = parts;
     this.#backend = backend;
     this.#budget = budget;
+    this.#isMetered = isMetered;
     this.#module = module;
     this.#guest = {
       version,
@@ -141,7 +146,16 @@ export class SandboxInstance {
           return instance;
         };
         const running = instance.#asyncRunningFor(ctx);
-        return callAsync({ running, limits, argument: 'wasm', make: makeCall, result, ...translations });
+        const ended = (): void => instance.#keepFuel();
+        return callAsync({
+          running,
+          limits,
+          argument: 'wasm',
+          make: makeCall,
+          result,
+          ended,
+          ...translations,
+        });
       },
       start: (instance, ctx, limits) => instance.#start(instance.#runningFor(ctx), limits),
       startBy: (instance, peer) => instance.#start(instance.#runningBy(peer), undefined),
@@ -203,17 +217,28 @@ export class SandboxInstance {
     const fn = last ?? this.#function(exportName);
     const payloads = checkArguments(fn, args);
     const call = this.#runningFor(ctx);
-    const limits = options === undefined ? undefined : checkInvokeOptions(options);
+    const limits = options === undefined ? undefined : checkInvokeOptions(options, this.#isMetered);
     words[WORD_INSTANCE] = this.#id;
     words[WORD_FUNC] = fn.index;
     words[WORD_COUNT] = fn.slots;
     for (let index = 0; index < payloads.length; index += 1)
       writeSlot(fn.parameters[index], index, payloads[index]);
-    run(call, nativeInvoke, 'exportName', limits);
+    if (this.#isMetered) this.#runMetered(call, nativeInvoke, 'exportName', limits);
+    else run(call, nativeInvoke, 'exportName', limits);
     const results = fn.results;
     if (results.length === 0) return undefined;
     if (results.length === 1) return readSlot(results[0], 0);
     return results.map(readSlot);
+  }
+
+  /** Runs the guest and keeps what it has left, whatever becomes of it. */
+  #runMetered(call: Running, enter: () => void, argument: string, limits: Limits | undefined): void {
+    longs[FUEL] = NOT_RUN;
+    try {
+      run(call, enter, argument, limits);
+    } finally {
+      this.#keepFuel();
+    }
   }
 
   #invokeTraced(
@@ -266,7 +291,7 @@ export class SandboxInstance {
   ): Promise<Value | Value[] | undefined> {
     const fn = this.#function(exportName);
     const payloads = checkArguments(fn, args);
-    const limits = checkInvokeOptions(options);
+    const limits = checkInvokeOptions(options, this.#isMetered);
     const running = this.#asyncRunningFor(ctx);
     refuseInsideTurnOf(this.#id);
     const make = (): number => {
@@ -283,7 +308,21 @@ export class SandboxInstance {
       return values.length > 1 ? values : values[0];
     };
     const refused = (error: unknown): unknown => translate(error, 'exportName');
-    return callAsync({ running, limits, argument: 'exportName', make, result, refused });
+    const ended = (): void => this.#keepFuel();
+    return callAsync({ running, limits, argument: 'exportName', make, result, refused, ended });
+  }
+
+  /**
+   * What the last call of this guest that has ended left of its fuel, see {@link InvokeOptions.fuel}; undefined before the first one and without
+   * {@link SandboxOptions.fuel}. 0n if it was out of fuel. A call without a budget counts down from 2^63 - 1.
+   */
+  get fuel(): bigint | undefined {
+    return this.#fuel;
+  }
+
+  /** Keeps what a call has left. */
+  #keepFuel(): void {
+    if (this.#isMetered && longs[FUEL] !== NOT_RUN) this.#fuel = longs[FUEL];
   }
 
   /**
@@ -404,7 +443,8 @@ export class SandboxInstance {
   #start(call: Running, limits: Limits | undefined): void {
     if (this.#module.hasStart) {
       words[WORD_INSTANCE] = this.#id;
-      run(call, native.start, 'wasm', limits);
+      if (this.#isMetered) this.#runMetered(call, native.start, 'wasm', limits);
+      else run(call, native.start, 'wasm', limits);
     }
     this.#isStarted = true;
   }
@@ -445,6 +485,9 @@ export class SandboxInstance {
     throw new NoExportError(message, { exportName: name });
   }
 }
+
+/** Where nothing has written what is left. */
+const NOT_RUN = -1n;
 
 const NO_PAYLOADS: readonly (number | bigint)[] = [];
 

@@ -6,12 +6,17 @@ import { decodeValues, encodeDispatchResult, encodeDispatchResultV2 } from '../s
 import type { Value } from '../values';
 import { Instantiate } from './backend';
 import {
-  callFunction,
+  canWait,
   checkedGas,
+  type GuestCall,
   isGasResult,
+  isPromise,
+  noFunction,
+  refusePromise,
   runningCall,
   runningVersion,
   type SupervisorFunction,
+  type SupervisorResult,
 } from './dispatch';
 import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
 
@@ -73,40 +78,30 @@ export class JsSupervisor implements SupervisorContext {
     const address = uint32(invokeArgsPtr, 'invokeArgsPtr');
     const args = decodeValues(this.readMemory(address, uint32(invokeArgsLen, 'invokeArgsLen')));
     uint32(funcIdx, 'funcIdx');
-    const result =
-      runningVersion() === Instantiate.Version2
-        ? this.#invokeV2(args, funcIdx)
-        : this.#invokeV1(args, funcIdx);
-    const ptr = this.allocateMemory(result.length);
-    this.writeMemory(ptr, result);
-    return (BigInt(ptr) << 32n) | BigInt(result.length);
-  }
-
-  #invokeV1(args: Value[], funcIdx: SupervisorFuncIndex): Uint8Array {
-    const call = runningCall(undefined);
+    const isV2 = runningVersion() === Instantiate.Version2;
+    const gas = isV2 ? gasOf(args.shift()) : undefined;
+    const call = runningCall(gas);
+    const answer = (result: SupervisorResult): bigint => {
+      const encoded =
+        gas === undefined
+          ? encodeDispatchResult({ ok: true, value: result as Value | undefined })
+          : encodeDispatchResultV2({ ok: true, ...withGas(result, gas, funcIdx) });
+      const ptr = this.allocateMemory(encoded.length);
+      this.writeMemory(ptr, encoded);
+      return (BigInt(ptr) << 32n) | BigInt(encoded.length);
+    };
     try {
-      const value = callFunction(this.#functions, funcIdx, args, call) as Value | undefined;
-      return encodeDispatchResult({ ok: true, value });
-    } finally {
+      const fn = this.#functions[funcIdx] ?? noFunction(funcIdx);
+      const result: unknown = fn(args, call);
+      // Only in an asynchronous call, whose steps may be Promises.
+      if (isPromise(result) && canWait()) return later(result, call, answer) as unknown as bigint;
+      refusePromise(result);
+      const answered = answer(result as SupervisorResult);
       call.expire();
-    }
-  }
-
-  #invokeV2(args: Value[], funcIdx: SupervisorFuncIndex): Uint8Array {
-    const gas = args.shift();
-    if (gas?.type !== 'i64') throw new SandboxError('the first argument must be the gas, an i64');
-    const call = runningCall(gas.value);
-    try {
-      const result = callFunction(this.#functions, funcIdx, args, call);
-      if (!isGasResult(result))
-        return encodeDispatchResultV2({ ok: true, gas: gas.value, value: result as Value | undefined });
-      return encodeDispatchResultV2({
-        ok: true,
-        gas: checkedGas(result.gas, `index ${funcIdx}`),
-        value: result.value,
-      });
-    } finally {
+      return answered;
+    } catch (thrown) {
       call.expire();
+      throw thrown;
     }
   }
 
@@ -154,6 +149,33 @@ export class JsSupervisor implements SupervisorContext {
     }
     throw new SandboxError(`${size} bytes at ${address} are not allocated`);
   }
+}
+
+async function later(
+  result: PromiseLike<unknown>,
+  call: GuestCall,
+  answer: (result: SupervisorResult) => bigint,
+): Promise<bigint> {
+  try {
+    return answer((await result) as SupervisorResult);
+  } finally {
+    call.expire();
+  }
+}
+
+function gasOf(first: Value | undefined): bigint {
+  if (first?.type === 'i64') return first.value;
+  throw new SandboxError('the first argument must be the gas, an i64');
+}
+
+/** A result with what is left of the gas. */
+function withGas(
+  result: SupervisorResult,
+  gas: bigint,
+  funcIdx: number,
+): { gas: bigint; value: Value | undefined } {
+  if (!isGasResult(result)) return { gas, value: result as Value | undefined };
+  return { gas: checkedGas(result.gas, `index ${funcIdx}`), value: result.value };
 }
 
 /** Not 0, which is nobody's address. */

@@ -1,13 +1,33 @@
 /** What a caller may ask for when components are made or a guest is called, and the checks of it. */
 
-import { argumentError, boolean, object, oneOf, uint32 } from '../arguments';
+import { argumentError, boolean, oneOf, uint32 } from '../arguments';
 import { ArgumentError } from '../errors';
 import { DEFAULT_CACHE, NO_CACHE, native } from '../native';
+import { BACKENDS, type SandboxBackend } from './backend';
+import { featureBits, type SandboxFeatures } from './features';
+import { knownOptions } from './known_options';
+import { type CheckedLimits, checkLimits, type SandboxLimits } from './limits';
+import { cacheId, type ModuleCache } from './module_cache';
 import { isSignal } from './stop';
 import { ThreadBudget } from './thread_budget';
 
 /** How {@link SandboxComponents} run their guests. */
 export interface SandboxOptions {
+  /**
+   * Whether guests are metered: {@link InvokeOptions.fuel} bounds what a call may do, and {@link SandboxInstance.fuel} tells what it has left. About
+   * one unit for each instruction, one for each 64 bytes that a bulk operation moves, and 1,024 for each page that a memory grows; the same on every run and machine for one version of
+   * this package, and as a rule on both backends. It costs something, see ARCHITECTURE.md. Default false.
+   */
+  readonly fuel?: boolean;
+  /**
+   * Whether results are the same on every machine: NaNs are canonical (their bits are otherwise the processor's), relaxed SIMD is off, and calls are counted
+   * (see {@link SandboxLimits.recursionDepth}). Default false.
+   */
+  readonly deterministic?: boolean;
+  /** How much guests may take. */
+  readonly limits?: SandboxLimits;
+  /** Which proposals of WebAssembly they may use. */
+  readonly features?: SandboxFeatures;
   /**
    * Whether {@link InvokeOptions.timeout} stops a guest while it computes, endless loops too. It costs a little, see ARCHITECTURE.md.
    * Without it a call is only stopped when the guest calls its supervisor. Default true.
@@ -36,6 +56,13 @@ export interface SandboxOptions {
  * ```
  */
 export interface InvokeOptions {
+  /**
+   * The most fuel that the call may use, 0 to 2^63 - 1; it needs {@link SandboxOptions.fuel}. When it is used up the guest traps with `'out-of-fuel'`.
+   * Without it a call may use as much as it likes, and is counted from 2^63 - 1. Calls inside a supervisor call draw on the fuel of the call
+   * around them; their own may only be tighter. An asynchronous call that is made there takes its part at once and gives back what it has
+   * left when it is over.
+   */
+  readonly fuel?: bigint | undefined;
   /** The most wall time in ms that the call may take, above 0. When it is over the call throws `ERR_SANDBOX_TIMEOUT`. */
   readonly timeout?: number | undefined;
   /**
@@ -45,68 +72,36 @@ export interface InvokeOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Opens a {@link ModuleCache} to this file. */
-let cacheId: (cache: unknown) => number;
-
-/**
- * Compiled modules in memory, for components that should not share the process's own cache. Threads that share nothing else
- * share modules only by the process's own cache.
- *
- * @example
- * ```ts
- * const components = new SandboxComponents('wasmer', { cache: new ModuleCache({ entries: 16 }) });
- * ```
- */
-export class ModuleCache {
-  readonly #id: number;
-
-  /**
-   * @param options - `entries`: the most modules that are kept, 1 to 65,536, default 256
-   * @throws ArgumentError
-   */
-  constructor(options: { readonly entries?: number } = {}) {
-    const { entries = DEFAULT_ENTRIES } = knownOptions(options, 'options', ['entries']);
-    const count = uint32(entries, 'options.entries');
-    if (count < 1 || count > MOST_ENTRIES) {
-      throw argumentError('options.entries', `an integer from 1 to ${MOST_ENTRIES}`, entries);
-    }
-    this.#id = native.newCache(count);
-  }
-
-  static {
-    cacheId = (cache) => {
-      if (typeof cache !== 'object' || cache === null || !(#id in cache)) {
-        throw argumentError('options.cache', 'a ModuleCache or false', cache);
-      }
-      return (cache as ModuleCache).#id;
-    };
-  }
-}
-
-const DEFAULT_ENTRIES = 256;
-const MOST_ENTRIES = 65_536;
-
 const DEFAULT_THREADS = 1024;
 const MOST_THREADS = 4096;
 
-/** The native numbers that options come to. */
+/** Options as native code and this package want them. */
 export interface CheckedOptions {
-  readonly optLevel: 'none' | 'speed';
-  readonly interruptible: boolean;
+  /** The native number of the engine that runs the guests, with the limits of their stores. */
+  readonly engine: number;
+  readonly isMetered: boolean;
   readonly cache: number;
   readonly budget: ThreadBudget;
+  readonly limits: CheckedLimits;
 }
 
 /** Checks the options of components. */
-export function checkSandboxOptions(options: SandboxOptions | undefined): CheckedOptions {
+export function checkSandboxOptions(
+  backend: SandboxBackend,
+  options: SandboxOptions | undefined,
+): CheckedOptions {
   const given = knownOptions(options, 'options', [
-    'optLevel',
+    'fuel',
     'interruptible',
+    'deterministic',
+    'limits',
+    'features',
+    'optLevel',
     'compiler',
     'cache',
     'threads',
   ]);
-  const { optLevel = 'speed', interruptible = true, compiler = 'cranelift', cache } = given;
+  const { optLevel = 'speed', compiler = 'cranelift', cache } = given;
   const threads = uint32(given.threads ?? DEFAULT_THREADS, 'options.threads');
   if (threads < 1 || threads > MOST_THREADS) {
     throw argumentError('options.threads', `an integer from 1 to ${MOST_THREADS}`, threads);
@@ -116,47 +111,94 @@ export function checkSandboxOptions(options: SandboxOptions | undefined): Checke
       argument: 'options.compiler',
     });
   }
+  const isMetered = boolean(given.fuel ?? false, 'options.fuel');
+  const isDeterministic = boolean(given.deterministic ?? false, 'options.deterministic');
+  const limits = checkLimits(given.limits);
+  const orIfDeterministic = (limit: number, ifDeterministic: number): number =>
+    limit < 0 && isDeterministic ? ifDeterministic : limit;
+  const engine = engineFor([
+    BACKENDS.indexOf(backend),
+    oneOf(optLevel, 'options.optLevel', ['none', 'speed']) === 'none' ? 0 : 1,
+    boolean(given.interruptible ?? true, 'options.interruptible') ? 1 : 0,
+    isMetered ? 1 : 0,
+    isDeterministic ? 1 : 0,
+    featureBits(given.features, backend, isDeterministic),
+    orIfDeterministic(limits.recursionDepth, DETERMINISTIC_DEPTH),
+    orIfDeterministic(limits.stackBytes, DETERMINISTIC_STACK_BYTES),
+    limits.memoryBytes,
+    limits.tableElements,
+  ]);
   return {
-    optLevel: oneOf(optLevel, 'options.optLevel', ['none', 'speed']),
-    interruptible: boolean(interruptible, 'options.interruptible'),
+    engine,
+    isMetered,
     cache: cache === undefined ? DEFAULT_CACHE : cache === false ? NO_CACHE : cacheId(cache),
     budget: new ThreadBudget(threads),
+    limits,
   };
+}
+
+/** The depth that the reference crate gives wasmi. */
+const DETERMINISTIC_DEPTH = 10_240;
+/** So much that calls that deep do not exhaust it, unless their frames are larger than compilers make them. */
+const DETERMINISTIC_STACK_BYTES = 16 * 1024 * 1024;
+
+/** The native number of each engine that this environment has asked for. */
+const engines = new Map<string, number>();
+/** And of each what its modules depend on: the options without the limits of memories and tables. */
+const compilers = new Map<number, string>();
+
+/** Whether modules of one engine run on another. */
+export function isSameCompiler(a: number, b: number): boolean {
+  return compilers.get(a) === compilers.get(b);
+}
+
+const COMPILER_OPTIONS = 8;
+
+function engineFor(options: readonly number[]): number {
+  const key = options.join();
+  let engine = engines.get(key);
+  if (engine === undefined) {
+    engine = native.engine(new Uint8Array(new Float64Array(options).buffer));
+    engines.set(key, engine);
+    compilers.set(engine, options.slice(0, COMPILER_OPTIONS).join());
+  }
+  return engine;
 }
 
 /** What stops a call. */
 export interface Limits {
   /** In ms; 0 for none. */
   readonly timeout: number;
+  readonly fuel: bigint | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
 /** Checks the options of a call; undefined if nothing stops it. */
-export function checkInvokeOptions(options: InvokeOptions | undefined): Limits | undefined {
+export function checkInvokeOptions(
+  options: InvokeOptions | undefined,
+  isMetered: boolean,
+): Limits | undefined {
   if (options === undefined) return undefined;
-  const { timeout, signal } = knownOptions(options, 'options', ['timeout', 'signal']);
+  const { fuel, timeout, signal } = knownOptions(options, 'options', ['fuel', 'timeout', 'signal']);
+  if (fuel !== undefined) checkFuel(fuel, isMetered);
   if (timeout !== undefined && !(typeof timeout === 'number' && timeout > 0 && timeout < Infinity)) {
     throw argumentError('options.timeout', 'a number of milliseconds above 0', timeout);
   }
   if (signal !== undefined && !isSignal(signal)) {
     throw argumentError('options.signal', 'an AbortSignal', signal);
   }
-  if (timeout === undefined && signal === undefined) return undefined;
-  return { timeout: timeout ?? 0, signal };
+  if (fuel === undefined && timeout === undefined && signal === undefined) return undefined;
+  return { timeout: timeout ?? 0, fuel: fuel as bigint | undefined, signal };
 }
 
-/** The options given, each read once; one that is unknown and not undefined is an error. */
-function knownOptions(options: unknown, name: string, known: readonly string[]): Record<string, unknown> {
-  if (options === undefined) return {};
-  const given: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(object(options, name))) {
-    if (value === undefined) continue;
-    if (!known.includes(key)) {
-      throw new ArgumentError(`${name}.${key} is no option here; known are: ${known.join(', ') || 'none'}`, {
-        argument: `${name}.${key}`,
-      });
-    }
-    given[key] = value;
+function checkFuel(fuel: unknown, isMetered: boolean): void {
+  if (typeof fuel !== 'bigint' || fuel < 0n || fuel > MOST_FUEL) {
+    throw argumentError('options.fuel', 'a bigint from 0n to 2n ** 63n - 1n', fuel);
   }
-  return given;
+  if (isMetered) return;
+  throw new ArgumentError('options.fuel must not be given: these components were made without `fuel: true`', {
+    argument: 'options.fuel',
+  });
 }
+
+const MOST_FUEL = 2n ** 63n - 1n;

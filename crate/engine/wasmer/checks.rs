@@ -1,102 +1,408 @@
-//! Makes compiled guests look, at each loop head and at each function's entry, whether they are to stop. A part of `engine/wasmer.rs`, and
-//! nobody else's business.
+//! What compiled guests do besides their own work: they look whether they are to stop, pay for what they run, and count how deep their
+//! calls are. A part of `engine/wasmer.rs`, and nobody else's business.
 //!
-//! The flag is a global that the module gets in addition, exported under a name that it does not use. Before each look there is a
-//! store to another such global: without it the compiler would keep the flag in a register, as nothing in the loop can change
-//! it that the compiler knows of.
+//! All of it is in globals that the module gets in addition, exported under names that it does not use. A guest looks at them at
+//! each loop head and at each function's entry, and ends in `unreachable`; the host finds out why. What is paid where is wasmi's
+//! rule, so that both engines count alike: a function, the body of a loop and each arm of an `if` are paid for when they are entered, with
+//! everything that stands in them, but not what stands in further ones of these.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+};
 
 use wasmer::sys::{FunctionMiddleware, MiddlewareError, MiddlewareReaderState, ModuleMiddleware, wasmparser};
 use wasmer_types::{
     ExportIndex, GlobalIndex, GlobalInit, GlobalType, LocalFunctionIndex, ModuleInfo, Mutability, Type,
 };
-use wasmparser::{BlockType, Operator};
+use wasmparser::{BlockType, FunctionBody, Operator, Parser, Payload};
+
+/// What is to be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckOptions {
+    pub interruptible: bool,
+    pub has_fuel: bool,
+    /// The most guest calls inside one another.
+    pub recursion_depth: Option<u32>,
+}
+
+/// The version of what is compiled into guests: code of another must not be loaded. To be raised with each change here.
+pub const VERSION: u32 = 2;
+
+impl CheckOptions {
+    fn any(self) -> bool {
+        self.interruptible || self.has_fuel || self.recursion_depth.is_some()
+    }
+
+    /// What the added exports of a module are called.
+    pub fn names_in(self, wasm: &[u8]) -> Names {
+        let exports = exports_of(wasm);
+        let free = |wanted: bool, name: &str| {
+            let mut name = name.to_owned();
+            while exports.contains(name.as_str()) {
+                name.push('\'');
+            }
+            wanted.then_some(name)
+        };
+        Names {
+            stop: free(self.interruptible, "stop"),
+            fuel: free(self.has_fuel, "fuel"),
+            depth: free(self.recursion_depth.is_some(), "depth"),
+            most_depth: self.recursion_depth.unwrap_or(u32::MAX),
+        }
+    }
+}
 
 /// The checks of one module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Checks {
+    options: CheckOptions,
+    /// Of each function, what entering it and each of its loops and arms costs, in the order of the binary.
+    costs: Vec<Box<[u32]>>,
+    /// Of each function the local that its fuel is in.
+    locals: Vec<Option<u32>>,
+    /// What the added exports are called.
+    pub names: Arc<Names>,
     globals: OnceLock<Globals>,
 }
 
-/// What the module got.
-#[derive(Debug)]
-struct Globals {
+/// The names under which the globals are exported that the host reads or writes.
+#[derive(Debug, Default)]
+pub struct Names {
     /// Not 0 when the guest is to stop.
-    flag: GlobalIndex,
-    /// Nobody reads it.
-    written: GlobalIndex,
-    /// What the flag is exported as.
-    name: String,
+    pub stop: Option<String>,
+    /// What is left of the fuel; below 0 if it was too little.
+    pub fuel: Option<String>,
+    /// How deep the calls are.
+    pub depth: Option<String>,
+    /// How deep they may be.
+    pub most_depth: u32,
+}
+
+impl Names {
+    /// Whether that export was added.
+    pub fn has(&self, name: &str) -> bool {
+        [&self.stop, &self.fuel, &self.depth].into_iter().flatten().any(|added| added == name)
+    }
+}
+
+/// What the module got.
+#[derive(Debug, Default)]
+struct Globals {
+    /// An i32, or an i64 if there is fuel: larger than any fuel when the guest is to stop.
+    stop: Option<u32>,
+    /// Nobody reads it. Without a store to a global before each look the compiler would keep what it has once loaded in a register, as
+    /// nothing in the loop can change it that the compiler knows of.
+    written: Option<u32>,
+    fuel: Option<u32>,
+    /// Where the length of a bulk operation stands while it is paid for.
+    length: Option<u32>,
+    depth: Option<u32>,
 }
 
 impl Checks {
-    pub fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    /// The name under which the flag is exported, once the module is compiled.
-    pub fn flag_name(&self) -> Option<&str> {
-        self.globals.get().map(|globals| globals.name.as_str())
+    /// The checks for a module, if there are any. `locals` are of each function the local that its fuel can be in.
+    pub fn of(wasm: &[u8], options: CheckOptions, locals: Vec<Option<u32>>) -> Option<Arc<Self>> {
+        if !options.any() {
+            return None;
+        }
+        let costs = if options.has_fuel { costs_of(wasm) } else { Vec::new() };
+        let names = Arc::new(options.names_in(wasm));
+        Some(Arc::new(Self { options, costs, locals, names, globals: OnceLock::new() }))
     }
 }
 
 impl ModuleMiddleware for Checks {
-    fn generate_function_middleware<'a>(&self, _: LocalFunctionIndex) -> Box<dyn FunctionMiddleware<'a> + 'a> {
-        let globals = self.globals.get().map(|globals| (globals.flag.as_u32(), globals.written.as_u32()));
-        Box::new(FunctionChecks { globals, is_entered: false })
+    fn generate_function_middleware<'a>(&self, function: LocalFunctionIndex) -> Box<dyn FunctionMiddleware<'a> + 'a> {
+        let globals = self.globals.get();
+        let global = |of: fn(&Globals) -> Option<u32>| globals.and_then(of);
+        let costs = self.costs.get(function.as_u32() as usize).cloned().unwrap_or_default();
+        Box::new(FunctionChecks {
+            stop: global(|globals| globals.stop),
+            written: global(|globals| globals.written),
+            fuel: global(|globals| globals.fuel),
+            local: self.locals.get(function.as_u32() as usize).copied().flatten(),
+            length: global(|globals| globals.length),
+            depth: global(|globals| globals.depth).zip(self.options.recursion_depth),
+            costs: costs.into_vec().into_iter(),
+            is_entered: false,
+        })
     }
 
     fn transform_module_info(&self, info: &mut ModuleInfo) -> Result<(), MiddlewareError> {
-        let mut add = || {
-            info.global_initializers.push(GlobalInit::I32Const(0));
-            info.globals.push(GlobalType::new(Type::I32, Mutability::Var))
+        let CheckOptions { interruptible, has_fuel, .. } = self.options;
+        let Names { stop, fuel, depth, .. } = &*self.names;
+        let stop_type = if has_fuel { Type::I64 } else { Type::I32 };
+        let globals = Globals {
+            stop: stop.as_ref().map(|name| add_exported(info, stop_type, name)),
+            written: (interruptible && !has_fuel).then(|| add(info, Type::I32).as_u32()),
+            fuel: fuel.as_ref().map(|name| add_exported(info, Type::I64, name)),
+            length: has_fuel.then(|| add(info, Type::I32).as_u32()),
+            depth: depth.as_ref().map(|name| add_exported(info, Type::I32, name)),
         };
-        let (flag, written) = (add(), add());
-        let mut name = "interrupt".to_owned();
-        while info.exports.contains_key(&name) {
-            name.push('\'');
-        }
-        info.exports.insert(name.clone(), ExportIndex::Global(flag));
-        self.globals
-            .set(Globals { flag, written, name })
-            .map_err(|_| MiddlewareError::new("checks", "one object checks one module"))
+        self.globals.set(globals).map_err(|_| MiddlewareError::new("checks", "one object checks one module"))
     }
 }
 
-/// The checks of one function.
+fn add(info: &mut ModuleInfo, ty: Type) -> GlobalIndex {
+    info.global_initializers.push(if ty == Type::I64 { GlobalInit::I64Const(0) } else { GlobalInit::I32Const(0) });
+    info.globals.push(GlobalType::new(ty, Mutability::Var))
+}
+
+fn add_exported(info: &mut ModuleInfo, ty: Type, name: &str) -> u32 {
+    let global = add(info, ty);
+    info.exports.insert(name.to_owned(), ExportIndex::Global(global));
+    global.as_u32()
+}
+
+/// The checks of one function. Its globals by their numbers.
 #[derive(Debug)]
 struct FunctionChecks {
-    globals: Option<(u32, u32)>,
+    stop: Option<u32>,
+    written: Option<u32>,
+    fuel: Option<u32>,
+    /// A local with the same in it from the function's entry on.
+    local: Option<u32>,
+    length: Option<u32>,
+    /// And the most.
+    depth: Option<(u32, u32)>,
+    costs: std::vec::IntoIter<u32>,
     is_entered: bool,
 }
 
 impl FunctionChecks {
-    fn check<'a>(&self, state: &mut MiddlewareReaderState<'a>) {
-        let Some((flag, written)) = self.globals else { return };
+    /// Pays for what begins here.
+    fn pay<'a>(&mut self, state: &mut MiddlewareReaderState<'a>) {
+        let Some(fuel) = self.fuel else { return };
+        let cost = self.costs.next().unwrap_or(1);
+        state.extend([self.left(fuel), Operator::I64Const { value: i64::from(cost) }, Operator::I64Sub]);
+        self.set_left(fuel, state);
+    }
+
+    /// What is left of the fuel.
+    fn left<'a>(&self, fuel: u32) -> Operator<'a> {
+        match self.local {
+            Some(local_index) => Operator::LocalGet { local_index },
+            None => Operator::GlobalGet { global_index: fuel },
+        }
+    }
+
+    fn set_left<'a>(&self, fuel: u32, state: &mut MiddlewareReaderState<'a>) {
+        state.extend(self.local.map(|local_index| Operator::LocalTee { local_index }));
+        state.push_operator(Operator::GlobalSet { global_index: fuel });
+    }
+
+    /// At the beginning of a function and after each call the local knows nothing, or nothing new.
+    fn refresh<'a>(&self, state: &mut MiddlewareReaderState<'a>) {
+        if let (Some(global_index), Some(local_index)) = (self.fuel, self.local) {
+            state.extend([Operator::GlobalGet { global_index }, Operator::LocalSet { local_index }]);
+        }
+    }
+
+    /// Ends the guest if it is to stop or has used up its fuel.
+    fn look<'a>(&self, state: &mut MiddlewareReaderState<'a>) {
+        match (self.fuel, self.stop) {
+            (Some(fuel), stop) => state.extend([
+                self.left(fuel),
+                match stop {
+                    Some(stop) => Operator::GlobalGet { global_index: stop },
+                    None => Operator::I64Const { value: 0 },
+                },
+                Operator::I64LtS,
+            ]),
+            (None, Some(stop)) => {
+                if let Some(written) = self.written {
+                    state.extend([Operator::I32Const { value: 0 }, Operator::GlobalSet { global_index: written }]);
+                }
+                state.push_operator(Operator::GlobalGet { global_index: stop });
+            }
+            (None, None) => return,
+        }
+        state.extend([Operator::If { blockty: BlockType::Empty }, Operator::Unreachable, Operator::End]);
+    }
+
+    /// Counts a call that has begun.
+    fn descend<'a>(&self, state: &mut MiddlewareReaderState<'a>) {
+        let Some((depth, most)) = self.depth else { return };
         state.extend([
-            Operator::I32Const { value: 0 },
-            Operator::GlobalSet { global_index: written },
-            Operator::GlobalGet { global_index: flag },
+            Operator::GlobalGet { global_index: depth },
+            Operator::I32Const { value: 1 },
+            Operator::I32Add,
+            Operator::GlobalSet { global_index: depth },
+            Operator::GlobalGet { global_index: depth },
+            Operator::I32Const { value: most as i32 },
+            Operator::I32GtU,
             Operator::If { blockty: BlockType::Empty },
             Operator::Unreachable,
             Operator::End,
         ]);
     }
+
+    /// Counts a call that is over. The caller does it, because a function can be left in many ways.
+    fn ascend<'a>(&self, state: &mut MiddlewareReaderState<'a>) {
+        let Some((depth, _)) = self.depth else { return };
+        state.extend([
+            Operator::GlobalGet { global_index: depth },
+            Operator::I32Const { value: 1 },
+            Operator::I32Sub,
+            Operator::GlobalSet { global_index: depth },
+        ]);
+    }
+
+    /// Pays for an operation that takes as long as the number on the stack says, of which `shift` gives how many units cost 1, and looks.
+    fn pay_by_length<'a>(&self, scale: Scale, state: &mut MiddlewareReaderState<'a>) {
+        let (Some(fuel), Some(length)) = (self.fuel, self.length) else { return };
+        state.extend([
+            Operator::GlobalSet { global_index: length },
+            self.left(fuel),
+            Operator::GlobalGet { global_index: length },
+            Operator::I64ExtendI32U,
+            Operator::I64Const { value: scale.bits() },
+            if scale == Scale::Pages { Operator::I64Shl } else { Operator::I64ShrU },
+            Operator::I64Sub,
+        ]);
+        self.set_left(fuel, state);
+        self.look(state);
+        state.push_operator(Operator::GlobalGet { global_index: length });
+    }
+
+    /// What a function does when it is called.
+    fn enter<'a>(&mut self, state: &mut MiddlewareReaderState<'a>) {
+        self.descend(state);
+        self.refresh(state);
+        self.pay(state);
+        self.look(state);
+    }
+}
+
+/// How much of a bulk operation costs one unit of fuel: 64 bytes, as in wasmi.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scale {
+    Bytes,
+    /// Of a table, which take 4 bytes in wasmi.
+    Elements,
+    Pages,
+}
+
+impl Scale {
+    fn of(operator: &Operator<'_>) -> Option<Self> {
+        match operator {
+            Operator::MemoryCopy { .. } | Operator::MemoryFill { .. } | Operator::MemoryInit { .. } => {
+                Some(Self::Bytes)
+            }
+            Operator::TableCopy { .. }
+            | Operator::TableFill { .. }
+            | Operator::TableInit { .. }
+            | Operator::TableGrow { .. } => Some(Self::Elements),
+            Operator::MemoryGrow { .. } => Some(Self::Pages),
+            _ => None,
+        }
+    }
+
+    /// Of a unit of it, to the power of two, how many cost 1; of pages, how much one costs.
+    fn bits(self) -> i64 {
+        match self {
+            Self::Bytes => 6,
+            Self::Elements => 4,
+            Self::Pages => 10,
+        }
+    }
 }
 
 impl<'a> FunctionMiddleware<'a> for FunctionChecks {
     fn feed(&mut self, operator: Operator<'a>, state: &mut MiddlewareReaderState<'a>) -> Result<(), MiddlewareError> {
-        // The check of the entry comes after the first operator, because what comes before an operator shifts the offset that wasmer
-        // tells for it when it traps. Whatever runs for long still meets a check in each function: no first operator leads past it
-        // but by leaving the function.
+        // What comes before an operator shifts the offset that wasmer tells for it when it traps, so everything that can comes after
+        // one. Without fuel and depth that is also so for the look at the entry: whatever runs for long still meets a look in each
+        // function, because no first operator leads past it but by leaving the function.
         let is_first = !std::mem::replace(&mut self.is_entered, true);
+        let counts = self.fuel.is_some() || self.depth.is_some();
+        if is_first && counts {
+            self.enter(state);
+        }
+        if let Some(scale) = Scale::of(&operator) {
+            self.pay_by_length(scale, state);
+        }
         let is_loop = matches!(operator, Operator::Loop { .. });
+        let is_arm = matches!(operator, Operator::If { .. } | Operator::Else);
+        let is_call = matches!(operator, Operator::Call { .. } | Operator::CallIndirect { .. });
         let is_end = matches!(operator, Operator::End);
         state.push_operator(operator);
-        if is_loop || (is_first && !is_end) {
-            self.check(state);
+        if is_loop {
+            self.pay(state);
+            self.look(state);
+        } else if is_arm {
+            self.pay(state);
+        } else if is_call {
+            self.ascend(state);
+            self.refresh(state);
+        }
+        if is_first && !counts && !is_loop && !is_end {
+            self.enter(state);
         }
         Ok(())
+    }
+}
+
+/// The names of the exports of a module. Whatever is wrong with it the compiler will say.
+fn exports_of(wasm: &[u8]) -> HashSet<&str> {
+    let section = |payload| match payload {
+        Ok(Payload::ExportSection(exports)) => Some(exports),
+        _ => None,
+    };
+    let exports = Parser::new(0).parse_all(wasm).find_map(section);
+    exports.into_iter().flatten().flatten().map(|export| export.name).collect()
+}
+
+// Costs
+
+/// The costs of each function of a module. Whatever is wrong with it the compiler will say.
+fn costs_of(wasm: &[u8]) -> Vec<Box<[u32]>> {
+    let body = |payload| match payload {
+        Ok(Payload::CodeSectionEntry(body)) => Some(body),
+        _ => None,
+    };
+    Parser::new(0).parse_all(wasm).filter_map(body).map(|body| costs_of_function(&body)).collect()
+}
+
+fn costs_of_function(body: &FunctionBody<'_>) -> Box<[u32]> {
+    let mut costs = vec![1_u32];
+    // For each open block, whose cost it adds to.
+    let mut open = vec![0];
+    let Ok(operators) = body.get_operators_reader() else { return costs.into() };
+    for operator in operators.into_iter().map_while(Result::ok) {
+        let here = open.last().copied().unwrap_or(0);
+        costs[here] = costs[here].saturating_add(cost_of(&operator));
+        let begins = match operator {
+            Operator::Block { .. } => Some(here),
+            Operator::Loop { .. } | Operator::If { .. } | Operator::Else => {
+                if matches!(operator, Operator::Else) {
+                    open.pop();
+                }
+                costs.push(1);
+                Some(costs.len() - 1)
+            }
+            Operator::End => {
+                open.pop();
+                None
+            }
+            _ => None,
+        };
+        open.extend(begins);
+    }
+    costs.into()
+}
+
+/// What wasmi asks for an operator.
+fn cost_of(operator: &Operator<'_>) -> u32 {
+    match operator {
+        Operator::Nop
+        | Operator::Drop
+        | Operator::Block { .. }
+        | Operator::Loop { .. }
+        | Operator::Unreachable
+        | Operator::Return
+        | Operator::Else
+        | Operator::End => 0,
+        _ => 1,
     }
 }

@@ -1,0 +1,83 @@
+//! Memories and tables that grow no further than the limits of their store. A part of `engine/wasmer.rs`.
+
+use std::ptr::NonNull;
+
+use wasmer::sys::{
+    BaseTunables, Tunables,
+    vm::{self, MemoryError, MemoryStyle, TableStyle, VMConfig, VMMemory, VMTable},
+};
+use wasmer_types::{MemoryType, Pages, TableType};
+
+use super::super::StoreLimits;
+
+/// Makes them with the lower of the two maxima, which is all that a guest can find out.
+pub struct Limited {
+    base: BaseTunables,
+    limits: StoreLimits,
+}
+
+impl Limited {
+    pub fn new(limits: StoreLimits) -> Self {
+        Self { base: BaseTunables::new(), limits }
+    }
+
+    fn memory(&self, ty: &MemoryType) -> Result<MemoryType, MemoryError> {
+        let most = u32::try_from(self.limits.memory_pages()).unwrap_or(u32::MAX);
+        if ty.minimum.0 > most {
+            let (min_requested, max_allowed) = (ty.minimum, Pages(most));
+            return Err(MemoryError::MinimumMemoryTooLarge { min_requested, max_allowed });
+        }
+        let maximum = ty.maximum.map_or(most, |maximum| maximum.0.min(most));
+        Ok(MemoryType { maximum: Some(Pages(maximum)), ..*ty })
+    }
+
+    fn table(&self, ty: &TableType) -> Result<TableType, String> {
+        let Some(most) = self.limits.table_elements else { return Ok(*ty) };
+        if ty.minimum > most {
+            return Err(format!("a table of {} elements exceeds the limit of {most}", ty.minimum));
+        }
+        Ok(TableType { maximum: Some(ty.maximum.map_or(most, |maximum| maximum.min(most))), ..*ty })
+    }
+}
+
+impl Tunables for Limited {
+    fn memory_style(&self, memory: &MemoryType) -> MemoryStyle {
+        self.base.memory_style(memory)
+    }
+
+    fn table_style(&self, table: &TableType) -> TableStyle {
+        self.base.table_style(table)
+    }
+
+    fn create_host_memory(&self, ty: &MemoryType, style: &MemoryStyle) -> Result<VMMemory, MemoryError> {
+        self.base.create_host_memory(&self.memory(ty)?, style)
+    }
+
+    unsafe fn create_vm_memory(
+        &self,
+        ty: &MemoryType,
+        style: &MemoryStyle,
+        definition: NonNull<vm::VMMemoryDefinition>,
+    ) -> Result<VMMemory, MemoryError> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.base.create_vm_memory(&self.memory(ty)?, style, definition) }
+    }
+
+    fn create_host_table(&self, ty: &TableType, style: &TableStyle) -> Result<VMTable, String> {
+        self.base.create_host_table(&self.table(ty)?, style)
+    }
+
+    unsafe fn create_vm_table(
+        &self,
+        ty: &TableType,
+        style: &TableStyle,
+        definition: NonNull<vm::VMTableDefinition>,
+    ) -> Result<VMTable, String> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.base.create_vm_table(&self.table(ty)?, style, definition) }
+    }
+
+    fn vmconfig(&self) -> &VMConfig {
+        self.base.vmconfig()
+    }
+}

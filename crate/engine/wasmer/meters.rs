@@ -1,0 +1,110 @@
+//! The numbers that an instance of a checked module keeps for the host, see [`super::checks`]: where they are, and how a call sets them.
+//! A part of `engine/wasmer.rs`.
+
+use std::ptr::NonNull;
+
+use super::super::UNLIMITED_FUEL;
+
+/// Where an instance keeps its numbers: in globals of its own, which lie in the instance and are as old as its store.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Meters {
+    fuel: Option<Number<i64>>,
+    depth: Option<Number<u32>>,
+    most_depth: u32,
+}
+
+/// A number in an instance.
+#[derive(Debug)]
+struct Number<T>(NonNull<T>);
+
+impl<T> Clone for Number<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Number<T> {}
+
+impl<T: Copy> Number<T> {
+    fn get(self) -> T {
+        // SAFETY: valid and aligned, see `Meters::new`, and nobody else is using the store: whoever asks has its context, or runs a
+        // host function of it.
+        unsafe { self.0.read() }
+    }
+
+    fn set(self, value: T) {
+        // SAFETY: as in `get`.
+        unsafe { self.0.write(value) }
+    }
+}
+
+/// What the call around this one had.
+#[derive(Debug, Clone, Copy)]
+pub struct Around {
+    fuel: Option<i64>,
+    depth: Option<u32>,
+}
+
+impl Meters {
+    /// # Safety
+    ///
+    /// The pointers must be to globals of one instance, of those types, and the result must only be used by whoever has that instance's store
+    /// to itself.
+    pub unsafe fn new(fuel: Option<NonNull<i64>>, depth: Option<NonNull<u32>>, most_depth: u32) -> Self {
+        Self { fuel: fuel.map(Number), depth: depth.map(Number), most_depth }
+    }
+
+    /// Begins a call.
+    pub fn begin(self, fuel: Option<u64>) -> Around {
+        let around = Around { fuel: self.fuel.map(Number::get), depth: self.depth.map(Number::get) };
+        self.set_fuel(fuel.unwrap_or(UNLIMITED_FUEL));
+        if let Some(depth) = self.depth {
+            depth.set(0);
+        }
+        around
+    }
+
+    /// Ends a call, and says what its fuel has come to.
+    pub fn end(self, around: Around) -> Ended {
+        let depth = self.depth.map(Number::get);
+        let ended = Ended { fuel: self.fuel_left(), is_too_deep: depth.is_some_and(|depth| depth > self.most_depth) };
+        if let (Some(fuel), Some(around)) = (self.fuel, around.fuel) {
+            fuel.set(around);
+        }
+        if let (Some(depth), Some(around)) = (self.depth, around.depth) {
+            depth.set(around);
+        }
+        ended
+    }
+
+    /// What is left; `None` if it was too little. Without a meter there is always enough.
+    pub fn fuel_left(self) -> Option<u64> {
+        match self.fuel {
+            Some(fuel) => u64::try_from(fuel.get()).ok(),
+            None => Some(UNLIMITED_FUEL),
+        }
+    }
+
+    pub fn set_fuel(self, left: u64) {
+        if let Some(fuel) = self.fuel {
+            // No budget is more than that.
+            fuel.set(left.min(UNLIMITED_FUEL) as i64);
+        }
+    }
+
+    /// A host function is about to return to the guest, which counts each call that is over, but has not counted this one.
+    pub fn count_host_call(self) {
+        if let Some(depth) = self.depth {
+            depth.set(depth.get().wrapping_add(1));
+        }
+    }
+}
+
+/// How a call has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// What is left; `None` if it was too little.
+    pub fuel: Option<u64>,
+    /// Whether it was as deep as it may be.
+    pub is_too_deep: bool,
+}

@@ -1,0 +1,234 @@
+//! Limits, exact at the boundary: memories, tables, the depth of calls.
+
+use std::{rc::Rc, sync::Arc};
+
+use sandbox_host::{
+    engine::{Engine, EngineConfig, StoreLimits, features::Features, wasmer::Wasmer, wasmi::Wasmi},
+    error::{InstantiateError, MemoryError, TrapCode},
+    module::Module,
+    realm::{Realm, Version},
+    value::PAGE_BYTES,
+};
+
+use crate::guest::{Guest, compile, engine_with, imports, pages, wasm};
+
+on_both_engines![
+    a_memory_begins_and_grows_within_the_limit_only,
+    a_guests_own_memory_is_limited_alike,
+    a_limit_between_two_pages_counts_whole_pages,
+    a_table_begins_and_grows_within_the_limit_only,
+    calls_are_as_deep_as_they_may_be,
+    host_calls_do_not_count_as_depth,
+    a_nested_call_counts_from_the_beginning,
+    a_feature_that_is_off_is_refused,
+];
+
+fn limited<E: Engine>(engine: &Arc<E>, memory_bytes: u64, table_elements: u32) -> Rc<Realm<E>> {
+    let limits = StoreLimits { memory_bytes: Some(memory_bytes), table_elements: Some(table_elements) };
+    Realm::with_limits(engine, limits)
+}
+
+fn a_memory_begins_and_grows_within_the_limit_only<E: Engine>(engine: &Arc<E>) {
+    let realm = limited(engine, 3 * PAGE_BYTES, 0);
+    let error = realm.new_memory(pages(4, None)).expect_err("one page too many");
+    assert!(matches!(error, MemoryError::Limit { bytes, limit } if (bytes, limit) == (4 * PAGE_BYTES, 3 * PAGE_BYTES)));
+    realm.new_memory(pages(3, None)).expect("just as much");
+    for maximum in [None, Some(2), Some(3), Some(100)] {
+        let memory = realm.new_memory(pages(1, maximum)).expect("a small one");
+        let most = maximum.unwrap_or(u64::MAX).min(3);
+        assert_eq!(realm.memory_grow(memory, most - 1).expect("up to the limit"), 1);
+        let error = realm.memory_grow(memory, 1).expect_err("one more").to_string();
+        assert!(maximum == Some(2) || error.contains("196608"), "{error}");
+        assert_eq!(realm.memory_grow(memory, 0).expect("none"), most);
+        let guest = Guest::linked(
+            &realm,
+            Version::V1,
+            r#"(module (import "e" "m" (memory 1))
+                (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0))))"#,
+            &[realm.new_memory(pages(1, maximum)).expect("a small one")],
+        );
+        assert_eq!(guest.call("grow", &[most]).expect("no trap"), [u64::from(u32::MAX)], "{maximum:?}");
+        assert_eq!(guest.call("grow", &[most - 1]).expect("no trap"), [1]);
+        assert_eq!(guest.call("grow", &[1]).expect("no trap"), [u64::from(u32::MAX)]);
+        assert_eq!(guest.call("grow", &[0]).expect("no trap"), [most]);
+    }
+}
+
+fn a_guests_own_memory_is_limited_alike<E: Engine>(engine: &Arc<E>) {
+    let realm = limited(engine, 3 * PAGE_BYTES, 0);
+    let own = |declared: &str| {
+        format!(
+            r#"(module (memory (export "m") {declared})
+                (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0))))"#
+        )
+    };
+    for declared in ["1", "1 100", "3"] {
+        let guest = Guest::linked(&realm, Version::V1, &own(declared), &[]);
+        let begins = guest.call("grow", &[0]).expect("no trap")[0];
+        assert_eq!(guest.call("grow", &[4 - begins]).expect("no trap"), [u64::from(u32::MAX)]);
+        assert_eq!(guest.call("grow", &[3 - begins]).expect("no trap"), [begins]);
+        assert_eq!(guest.call("grow", &[1]).expect("no trap"), [u64::from(u32::MAX)]);
+        assert!(realm.memory_grow(guest.memory("m"), 1).is_err(), "nor may the host");
+    }
+    let module = compile(&**engine, &own("4"));
+    let error = realm.instantiate(&module, Version::V1, &[]).expect_err("too large from the start");
+    assert!(matches!(error, InstantiateError::Limit { .. }), "{error}");
+    assert_eq!(error.to_string(), "a memory of 262144 bytes exceeds the limit of 196608");
+}
+
+fn a_limit_between_two_pages_counts_whole_pages<E: Engine>(engine: &Arc<E>) {
+    let realm = limited(engine, 2 * PAGE_BYTES - 1, 0);
+    let memory = realm.new_memory(pages(1, None)).expect("one page");
+    assert!(realm.memory_grow(memory, 1).is_err());
+    assert!(realm.new_memory(pages(2, None)).is_err());
+    assert!(limited(engine, 0, 0).new_memory(pages(0, None)).is_ok());
+}
+
+fn a_table_begins_and_grows_within_the_limit_only<E: Engine>(engine: &Arc<E>) {
+    let realm = limited(engine, 0, 10);
+    let with_table = |declared: &str| {
+        format!(
+            r#"(module (table {declared} funcref)
+                (func (export "grow") (param i32) (result i32) (table.grow 0 (ref.null func) (local.get 0)))
+                (func (export "size") (result i32) (table.size 0)))"#
+        )
+    };
+    for declared in ["4", "4 1000", "10"] {
+        let guest = Guest::linked(&realm, Version::V1, &with_table(declared), &[]);
+        let begins = guest.call("size", &[]).expect("no trap")[0];
+        assert_eq!(guest.call("grow", &[11 - begins]).expect("no trap"), [u64::from(u32::MAX)]);
+        assert_eq!(guest.call("grow", &[10 - begins]).expect("no trap"), [begins]);
+        assert_eq!(guest.call("grow", &[1]).expect("no trap"), [u64::from(u32::MAX)]);
+        assert_eq!(guest.call("size", &[]).expect("no trap"), [10]);
+    }
+    let module = compile(&**engine, &with_table("11"));
+    let error = realm.instantiate(&module, Version::V1, &[]).expect_err("too large from the start");
+    assert_eq!(error.to_string(), "a table of 11 elements exceeds the limit of 10");
+}
+
+const DEEP: &str = r#"(module (import "e" "f" (func $f))
+    (type $t (func (param i32) (result i32)))
+    (table 2 funcref) (elem (i32.const 0) $indirect $f)
+    (func $direct (export "direct") (param i32) (result i32)
+        (if (result i32) (local.get 0)
+            (then (call $direct (i32.sub (local.get 0) (i32.const 1))))
+            (else (i32.const 7))))
+    (func $indirect (export "indirect") (param i32) (result i32)
+        (if (result i32) (local.get 0)
+            (then (call_indirect (type $t) (i32.sub (local.get 0) (i32.const 1)) (i32.const 0)))
+            (else (i32.const 7))))
+    (func $early (export "early") (param i32) (result i32)
+        (if (i32.eqz (local.get 0)) (then (return (i32.const 7))))
+        (br 0 (call $early (i32.sub (local.get 0) (i32.const 1)))))
+    (func $many (export "many") (param i32) (result i32)
+        (loop $l (drop (call $direct (i32.const 3)))
+            (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+        (i32.const 7))
+    (func (export "hosts") (param i32) (result i32)
+        (loop $l (call $f) (call_indirect (i32.const 1)) (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+        (call $direct (i32.const 98))))"#;
+
+fn with_depth<E: Engine>(depth: u32) -> Arc<E> {
+    engine_with(&EngineConfig { interruptible: true, recursion_depth: Some(depth), ..EngineConfig::default() })
+}
+
+fn calls_are_as_deep_as_they_may_be<E: Engine>(_: &Arc<E>) {
+    for has_fuel in [false, true] {
+        for depth in [1, 2, 100, 5000] {
+            let recursion_depth = Some(depth);
+            let engine = engine_with::<E>(&EngineConfig { has_fuel, recursion_depth, ..EngineConfig::default() });
+            let guest = Guest::new(&engine, DEEP);
+            for name in ["direct", "indirect", "early"] {
+                let deepest = u64::from(depth) - 1;
+                for _ in 0..2 {
+                    assert_eq!(guest.call(name, &[deepest]).expect(name), [7], "{name} {depth}");
+                    assert_eq!(guest.trap(name, &[deepest + 1]), TrapCode::StackOverflow, "{name} {depth}");
+                }
+            }
+            if depth >= 100 {
+                assert_eq!(guest.call("many", &[10_000]).expect("they end before the next begins"), [7]);
+            }
+        }
+    }
+}
+
+fn host_calls_do_not_count_as_depth<E: Engine>(_: &Arc<E>) {
+    let guest = Guest::new(&with_depth::<E>(100), DEEP);
+    assert_eq!(guest.call_with("hosts", &[1000], |_| Ok(())).expect("deep, not too deep"), [7]);
+}
+
+fn a_nested_call_counts_from_the_beginning<E: Engine>(_: &Arc<E>) {
+    let guest = Guest::new(&with_depth::<E>(100), DEEP);
+    let nested = guest.clone();
+    let outcome = guest.call_with("hosts", &[3], |_| {
+        assert_eq!(nested.call("direct", &[99]).expect("it is the first of its call"), [7]);
+        assert_eq!(nested.trap("direct", &[100]), TrapCode::StackOverflow);
+        Ok(())
+    });
+    assert_eq!(outcome.expect("the call around it still knows how deep it is"), [7]);
+}
+
+fn a_feature_that_is_off_is_refused<E: Engine>(_: &Arc<E>) {
+    let modules = [
+        ("simd", "(module (func (result v128) (i32x4.splat (i32.const 1))))"),
+        (
+            "relaxedSimd",
+            "(module (func (param v128 v128) (result v128) (i8x16.relaxed_swizzle (local.get 0) (local.get 1))))",
+        ),
+        ("multiMemory", "(module (memory 1) (memory 1))"),
+        ("multiValue", "(module (func (result i32 i64) (i32.const 0) (i64.const 0)))"),
+        ("bulkMemory", "(module (memory 1) (func (memory.fill (i32.const 0) (i32.const 0) (i32.const 0))))"),
+        ("signExtension", "(module (func (param i32) (result i32) (i32.extend8_s (local.get 0))))"),
+        ("floats", "(module (func (param f32)))"),
+        ("mutableGlobals", r#"(module (global (export "g") (mut i32) (i32.const 0)))"#),
+        ("extendedConst", "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))"),
+        ("saturatingFloatToInt", "(module (func (param f32) (result i32) (i32.trunc_sat_f32_s (local.get 0))))"),
+    ];
+    for (name, wat) in modules {
+        let features = Features::default().without(name);
+        assert!(!features.is_default(), "{name}");
+        let without = engine_with::<E>(&EngineConfig { features, ..EngineConfig::default() });
+        assert!(Module::compile(&*without, &wasm(wat)).is_err(), "{name}");
+        for (other, wat) in modules.iter().filter(|(other, _)| *other != name) {
+            // What is about the one is about the other, too.
+            if ![("simd", "relaxedSimd"), ("floats", "saturatingFloatToInt")].contains(&(name, other)) {
+                let compiled = Module::compile(&*without, &wasm(wat));
+                assert!(compiled.is_ok(), "{other} without {name}: {:?}", compiled.err());
+            }
+        }
+    }
+}
+
+#[test]
+fn both_engines_trap_at_the_same_depth_with_the_same_fuel() {
+    fn left<E: Engine>() -> Vec<(u64, bool)> {
+        let config = EngineConfig { has_fuel: true, recursion_depth: Some(50), ..EngineConfig::default() };
+        let guest = Guest::new(&engine_with::<E>(&config), DEEP);
+        (45..55).map(|depth| (depth, guest.call("direct", &[depth]).is_ok())).collect()
+    }
+    assert_eq!(left::<Wasmi>(), left::<Wasmer>());
+}
+
+#[test]
+fn machine_code_runs_only_with_the_options_that_it_was_made_with() {
+    let plain = engine_with::<Wasmer>(&EngineConfig::default());
+    let same = engine_with::<Wasmer>(&EngineConfig::default());
+    let metered = engine_with::<Wasmer>(&EngineConfig { has_fuel: true, ..EngineConfig::default() });
+    assert_eq!(plain.identity(), same.identity());
+    assert_ne!(plain.identity(), metered.identity());
+    for engine in [plain, metered] {
+        let binary = wasm(DEEP);
+        let module = Module::compile(&*engine, &binary).expect("a good module");
+        let code = module.machine_code(&engine).expect("wasmer makes it");
+        // SAFETY: it was just made, by this engine, of this binary.
+        let loaded = Arc::new(unsafe { Module::load(&*engine, &binary, &code) }.expect("it is not damaged"));
+        let names =
+            |module: &Module<Wasmer>| module.exports.iter().map(|export| export.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&loaded), names(&module));
+        let realm = Realm::new(&engine);
+        let guest = Guest::of(&realm, &loaded, Version::V1, &[]);
+        assert_eq!(guest.call("direct", &[10]).expect("it runs"), [7]);
+        let _ = imports(&loaded, &[]);
+    }
+    assert_eq!(engine_with::<Wasmi>(&EngineConfig::default()).identity(), None);
+}

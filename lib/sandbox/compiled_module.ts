@@ -1,0 +1,185 @@
+/** A module that was compiled before it is instantiated: off the JavaScript thread, or in another process. */
+
+import { argumentError, type BufferSource, bytes, object, oneOf } from '../arguments';
+import { ArgumentError } from '../errors';
+import { layout, native, scratchViews } from '../native';
+import { callAsync } from './async_calls';
+import { BACKENDS, type SandboxBackend } from './backend';
+import { compileError, type GuestModule, guestModule, pin } from './guest_module';
+import { refuseModule } from './limits';
+import {
+  type CheckedOptions,
+  checkInvokeOptions,
+  checkSandboxOptions,
+  type InvokeOptions,
+  type Limits,
+  type SandboxOptions,
+} from './options';
+
+const { words } = scratchViews;
+const { WORD_FUNC, WORD_COUNT } = layout;
+
+/**
+ * How a module is compiled: {@link SandboxOptions} as the components have them in which it is to run, and what ends the waiting. The compiler itself
+ * cannot be stopped: it goes on in its thread, and what it makes is thrown away.
+ */
+export interface CompileOptions extends SandboxOptions {
+  /** The most wall time in ms, above 0. */
+  readonly timeout?: number | undefined;
+  /** Ends the waiting with the signal's `reason`. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Opens a {@link CompiledModule} to `components.ts`. */
+export interface CompiledModuleInternals {
+  /** Its module, or undefined for anything else. */
+  moduleOf(value: unknown): { module: GuestModule; engine: number; byteLength: number } | undefined;
+}
+
+/** @internal */
+export let compiledModuleInternals: CompiledModuleInternals;
+
+/**
+ * A compiled module: give it to `instantiate` in place of the binary, as often as you like.
+ *
+ * @example
+ * ```ts
+ * const module = await CompiledModule.compile('wasmer', wasm, { signal: AbortSignal.timeout(5000) });
+ * components.instantiate(Instantiate.Version1, module, env, supervisor);
+ * await writeFile('guest.cwasm', module.serialize());
+ * ```
+ */
+export class CompiledModule {
+  /** Whose code it is. */
+  readonly backend: SandboxBackend;
+  readonly #module: GuestModule;
+  readonly #engine: number;
+  readonly #byteLength: number;
+  readonly #serialize: () => ArrayBuffer;
+
+  private constructor(
+    backend: SandboxBackend,
+    engine: number,
+    module: GuestModule,
+    byteLength: number,
+    serialize: () => ArrayBuffer,
+  ) {
+    this.backend = backend;
+    this.#engine = engine;
+    this.#module = module;
+    this.#byteLength = byteLength;
+    this.#serialize = serialize;
+    pin(module, this);
+  }
+
+  static {
+    compiledModuleInternals = {
+      moduleOf(value) {
+        if (typeof value !== 'object' || value === null || !(#module in value)) return undefined;
+        return { module: value.#module, engine: value.#engine, byteLength: value.#byteLength };
+      },
+    };
+  }
+
+  /**
+   * Compiles a module on a native thread, through the cache that `options` name.
+   *
+   * @param backend - whose code it is to be
+   * @param wasm - the module's binary
+   * @param options - those of the components in which it is to run
+   * @returns never throws; rejects with an `InstantiationError` if the module is refused, a `LimitError` if it is too large, an `ArgumentError` for
+   *   wrong arguments
+   */
+  static async compile(
+    backend: SandboxBackend,
+    wasm: BufferSource,
+    options?: CompileOptions,
+  ): Promise<CompiledModule> {
+    const { checked, waiting } = checkCompileOptions(backend, options);
+    const { engine, limits } = checked;
+    const given = bytes(wasm, 'wasm');
+    refuseModule(given, limits);
+    // A copy, because the caller may write to it meanwhile.
+    const binary = given.slice();
+    const module = await compileAsync(binary, checked, waiting);
+    const serialize = (): ArrayBuffer => native.serializeModule(engine, module.id, binary);
+    return new CompiledModule(backend, engine, module, binary.length, serialize);
+  }
+
+  /**
+   * The module as bytes, for {@link CompiledModule.unsafeDeserialize}: its binary and its machine code.
+   *
+   * @throws ArgumentError on wasmi, which makes no machine code: keep the binary, it compiles in no time
+   */
+  serialize(): Uint8Array {
+    if (this.backend !== 'wasmer') {
+      throw new ArgumentError('this must be a module of wasmer: wasmi makes no machine code', {
+        argument: 'this',
+      });
+    }
+    try {
+      return new Uint8Array(this.#serialize());
+    } catch (error) {
+      throw compileError(error);
+    }
+  }
+
+  /**
+   * Loads a module that {@link CompiledModule.serialize} gave, in milliseconds. **The machine code in it is run as it is**: whoever can change the bytes can
+   * run any code in your process. Damage is found, forgery is not.
+   *
+   * @param backend - `'wasmer'`
+   * @param serialized - the bytes
+   * @param options - the same as when it was compiled
+   * @throws InstantiationError for bytes that are damaged, or were made by another version, with other options or for another kind of processor:
+   *   compile the binary again then
+   */
+  static unsafeDeserialize(
+    backend: SandboxBackend,
+    serialized: BufferSource,
+    options?: SandboxOptions,
+  ): CompiledModule {
+    oneOf(backend, 'backend', BACKENDS);
+    if (backend !== 'wasmer')
+      throw argumentError('backend', "'wasmer', as wasmi makes no machine code", backend);
+    const { engine, limits } = checkSandboxOptions(backend, options);
+    // A copy, because what is checked must be what is run, and because it is asked for again.
+    const copy = bytes(serialized, 'serialized').slice();
+    let module: GuestModule;
+    try {
+      module = guestModule(native.deserializeModule(engine, copy));
+    } catch (error) {
+      throw compileError(error);
+    }
+    const length = words[WORD_COUNT];
+    refuseModule({ length }, limits);
+    return new CompiledModule(backend, engine, module, length, () => copy.slice().buffer);
+  }
+}
+
+function checkCompileOptions(
+  backend: SandboxBackend,
+  options: CompileOptions | undefined,
+): { checked: CheckedOptions; waiting: Limits | undefined } {
+  oneOf(backend, 'backend', BACKENDS);
+  const { timeout, signal, ...sandbox } = options === undefined ? {} : object(options, 'options');
+  const checked = checkSandboxOptions(backend, sandbox as SandboxOptions);
+  const waiting = checkInvokeOptions({ timeout, signal } as InvokeOptions, false);
+  return { checked, waiting };
+}
+
+/** Compiles a binary, which nobody writes to, on a native thread. */
+export function compileAsync(
+  binary: Uint8Array,
+  { engine, cache, budget }: CheckedOptions,
+  limits: Limits | undefined,
+): Promise<GuestModule> {
+  return callAsync({
+    running: undefined,
+    limits,
+    argument: 'wasm',
+    make: () => native.compileAsync(engine, cache, binary, budget.number),
+    result: () => guestModule(words[WORD_FUNC]),
+    refused: compileError,
+  });
+}

@@ -1,0 +1,76 @@
+import { argumentError, uint32, wellFormedString } from '../arguments';
+import { ArgumentError } from '../errors';
+import { kindOf, native, translate } from '../native';
+import { knownOptions } from './known_options';
+
+/** Opens a {@link ModuleCache} to `options.ts`. */
+export let cacheId: (cache: unknown) => number;
+
+/** What a {@link ModuleCache} is made with. */
+export interface ModuleCacheOptions {
+  /** The most modules that are kept in memory, 1 to 65,536. Default 256. */
+  readonly entries?: number;
+  /**
+   * A folder in which the machine code of wasmer's modules is kept as well, for other processes and the next start; any number of them may use it at
+   * once. It is made if it is missing. **Whoever can write to it can run any code in your process**: give it one that nobody but you writes
+   * to. On Unix it must belong to you or root and must not be writable by everyone.
+   *
+   * Files are written atomically and checked when they are read; a damaged one costs a compile. Nothing in the folder is ever evicted; any file
+   * may be deleted at any time.
+   */
+  readonly unsafeDirectory?: string;
+}
+
+/**
+ * Compiled modules in memory, for components that should not share the process's own cache, and on disk if you name a folder. Threads
+ * that share nothing else share modules only by the process's own cache.
+ *
+ * @example
+ * ```ts
+ * const cache = new ModuleCache({ entries: 16, unsafeDirectory: '/var/cache/my-node/modules' });
+ * const components = new SandboxComponents('wasmer', { cache });
+ * ```
+ */
+export class ModuleCache {
+  readonly #id: number;
+
+  /**
+   * @throws ArgumentError for a wrong or unknown option, and for a folder that cannot be used
+   */
+  constructor(options: ModuleCacheOptions = {}) {
+    const given = knownOptions(options, 'options', ['entries', 'unsafeDirectory']);
+    const { entries = DEFAULT_ENTRIES, unsafeDirectory } = given;
+    const count = uint32(entries, 'options.entries');
+    if (count < 1 || count > MOST_ENTRIES) {
+      throw argumentError('options.entries', `an integer from 1 to ${MOST_ENTRIES}`, entries);
+    }
+    const folder = unsafeDirectory === undefined ? '' : folderName(unsafeDirectory);
+    try {
+      this.#id = native.newCache(count, new TextEncoder().encode(folder));
+    } catch (error) {
+      if (kindOf(error) !== 'cache-folder') throw translate(error, 'options.unsafeDirectory');
+      throw new ArgumentError(`options.unsafeDirectory: ${(error as Error).message}`, {
+        argument: 'options.unsafeDirectory',
+        cause: error,
+      });
+    }
+  }
+
+  static {
+    cacheId = (cache) => {
+      if (typeof cache !== 'object' || cache === null || !(#id in cache)) {
+        throw argumentError('options.cache', 'a ModuleCache or false', cache);
+      }
+      return (cache as ModuleCache).#id;
+    };
+  }
+}
+
+function folderName(value: unknown): string {
+  const name = wellFormedString(value, 'options.unsafeDirectory');
+  if (name !== '' && !name.includes('\0')) return name;
+  throw argumentError('options.unsafeDirectory', 'the path of a folder', value);
+}
+
+const DEFAULT_ENTRIES = 256;
+const MOST_ENTRIES = 65_536;
