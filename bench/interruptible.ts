@@ -3,21 +3,7 @@
 import { Instantiate, JsSupervisor, type SandboxBackend, Value } from '../index';
 import { ENGINES, instantiate, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
-
-const GUEST = `(module
-  (memory 1)
-  (func $fib (export "calls") (param i32) (result i32)
-    (if (result i32) (i32.lt_u (local.get 0) (i32.const 2))
-      (then (local.get 0))
-      (else (i32.add
-        (call $fib (i32.sub (local.get 0) (i32.const 1)))
-        (call $fib (i32.sub (local.get 0) (i32.const 2)))))))
-  (func (export "loops") (param $times i32) (result i32)
-    (local $sum i32)
-    (loop $again
-      (local.set $sum (i32.add (local.get $sum) (i32.xor (local.get $times) (i32.const 0x5555))))
-      (br_if $again (local.tee $times (i32.sub (local.get $times) (i32.const 1)))))
-    (local.get $sum)))`;
+import { WORKING_GUEST } from './support/working_guest';
 
 /** The exports, with an argument that takes them about a millisecond in the interpreter, and the most that stopping may cost. */
 const WORK: readonly (readonly [what: string, name: string, argument: number, target: number])[] = [
@@ -26,7 +12,7 @@ const WORK: readonly (readonly [what: string, name: string, argument: number, ta
 ];
 
 export async function comparisons(): Promise<Comparison[]> {
-  const wasm = await wat(GUEST);
+  const wasm = await wat(WORKING_GUEST);
   return ENGINES.flatMap((backend) =>
     WORK.map(([what, name, argument, target]) => {
       const plain = operation(backend, wasm, name, argument, false);

@@ -103,7 +103,7 @@ function npm(args, options, started) {
 const NATIVE = join(ROOT, 'native');
 const SOURCES = ['Cargo.toml', 'Cargo.lock', 'build.rs', 'crate'];
 /** Folders of `crate/` that are not part of the addon. */
-const TESTS = ['tests', 'scale-vectors', 'gear-supervisor'].map((name) => join(ROOT, 'crate', name));
+const TESTS = ['tests', 'scale-vectors', 'gear-supervisor', 'smith'].map((name) => join(ROOT, 'crate', name));
 
 function addons() {
   if (!existsSync(NATIVE)) return [];

@@ -3,12 +3,15 @@
 //! Functions are validated when the module is compiled and translated when they are first called. Memories that a
 //! supervisor makes lie in a reserved mapping, so they do not move when they grow and an untouched page costs nothing.
 
+mod table_grow;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{MmapMut, MmapOptions};
 use smallvec::SmallVec;
 use wasmi::{AsContextMut as _, Caller, F32, F64, StoreContextMut, Val};
 
+use self::table_grow::with_growing_functions;
 use super::{
     Control, Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
     MAX_RECURSION_DEPTH, MemoryRegion, RealmPtr, StoreLimits, UNLIMITED_FUEL, store_slot::Lend,
@@ -110,7 +113,11 @@ impl Engine for Wasmi {
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
-        wasmi::Module::new(&self.engine, wasm).map_err(|error| CompileError(error.to_string()))
+        let has_fuel = self.config.interruptible || self.config.has_fuel;
+        // What is wrong with it wasmi will say.
+        let rewritten = if has_fuel { with_growing_functions(wasm).ok().flatten() } else { None };
+        let binary = rewritten.as_deref().unwrap_or(wasm);
+        wasmi::Module::new(&self.engine, binary).map_err(|error| CompileError(error.to_string()))
     }
 
     fn identity(&self) -> Option<String> {
@@ -471,13 +478,13 @@ fn run_slices(
                 return Err(wasmi::Error::host(HostTrap::Interrupted));
             }
             wasmi::ResumableCall::OutOfFuel(paused) => {
-                // One bulk instruction can need more than a slice.
+                // One bulk instruction can need more than a slice; the rest is for `table_grow`, which begins again.
                 let needed = paused.required_fuel();
                 let left = Wasmi::fuel_left(cx, ()).unwrap_or(0);
                 if left < needed {
                     return Err(wasmi::Error::from(wasmi::TrapCode::OutOfFuel));
                 }
-                let slice = left.min(SLICE.max(needed));
+                let slice = left.min(needed.saturating_add(SLICE));
                 cx.set_fuel(slice)?;
                 cx.data_mut().rest = left - slice;
                 paused.resume(cx.as_context_mut(), outputs)?

@@ -29,6 +29,7 @@ on_both_engines![
     a_nested_call_in_another_realm_stops_with_the_call_around_it,
     an_interrupt_meets_a_guest_that_runs_inside_itself,
     a_call_that_is_to_stop_does_not_begin,
+    a_guest_that_grows_tables_does_everything_once_between_looks,
     a_trap_of_the_guest_is_still_that_trap,
     the_exports_show_nothing_of_it,
     a_guest_may_export_any_name,
@@ -135,6 +136,32 @@ fn endless_guests_of_every_shape_stop<E: Engine>(engine: &Arc<E>) {
 fn endless_guests_that_are_metered_stop_as_well<E: Engine>(_: &Arc<E>) {
     let config = EngineConfig { interruptible: true, has_fuel: true, ..EngineConfig::default() };
     endless_guests_of_every_shape_stop(&engine_with::<E>(&config));
+}
+
+/// wasmi loses its place when a slice ends in `table.grow`.
+fn a_guest_that_grows_tables_does_everything_once_between_looks<E: Engine>(engine: &Arc<E>) {
+    let guest = Guest::new(
+        engine,
+        r#"(module (table 0 funcref) (global $n (export "n") (mut i32) (i32.const 0))
+            (func (export "grow") (param i32) (result i32) (local $f f64) (local.set $f (f64.const 1))
+                (loop $l
+                    (global.set $n (i32.add (global.get $n) (i32.const 1)))
+                    (local.set $f (f64.add (local.get $f) (f64.const 1)))
+                    (drop (table.grow 0 (ref.null func) (i32.const 1600)))
+                    (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+                (i32.trunc_f64_s (local.get $f)))
+            (func (export "size") (result i32) (table.size 0))
+            (func (export "much") (result i32) (table.grow 0 (ref.null func) (i32.const 3_000_000))))"#,
+    );
+    let far = Interrupt::at(Instant::now() + Duration::from_secs(1000));
+    let mut slots = [3000];
+    let host = &mut Stopping(far.clone(), |_: HostCall<'_>| Ok(()));
+    guest.realm.call(guest.index, guest.export("grow"), &mut slots, host).expect("no trap");
+    assert_eq!((slots, guest.global("n")), ([3001], 3000));
+    assert_eq!(guest.call("size", &[]).expect("no trap"), [3000 * 1600]);
+    // More than a slice at once.
+    guest.realm.call(guest.index, guest.export("much"), &mut slots, host).expect("no trap");
+    assert_eq!(slots, [3000 * 1600]);
 }
 
 const COUNTING: &str = r#"(module (import "e" "f" (func $f)) (memory (export "memory") 1)

@@ -29,5 +29,6 @@ mod stack;
 mod trap;
 
 mod damage;
+mod fuzz;
 mod hostile;
 mod lifetime;

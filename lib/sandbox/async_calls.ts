@@ -7,6 +7,7 @@
  */
 
 import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
+import { argumentError } from '../arguments';
 import { BusyError, type TrapError } from '../errors';
 import { layout, native, scratchViews, translate } from '../native';
 import { AsyncContextPeer, type Done } from './async_peer';
@@ -30,7 +31,7 @@ import {
   trapError,
 } from './dispatch';
 import type { Limits } from './options';
-import { abortedOf, reasonOf, type Signals, timeoutError } from './stop';
+import { abortedOf, listen, listenNoMore, reasonOf, type Signals, timeoutError } from './stop';
 
 const { words, longs, doubles } = scratchViews;
 const {
@@ -171,11 +172,12 @@ function begin<T>(
     reject(translate(error, argument));
     return;
   }
-  for (let entry = signals; entry !== undefined; entry = entry.around) stopBy(entry.signal, id);
+  let isRefused = false;
   const end = (event: number): void => {
     for (let entry = signals; entry !== undefined; entry = entry.around) stopNoMoreBy(entry.signal, id);
     try {
       if (event !== EVENT_REFUSED) tellEnded?.();
+      if (isRefused) throw argumentError('options.signal', 'an AbortSignal', limits?.signal);
       if (event === EVENT_TRAPPED) {
         reject(failureOf(call, trapped));
       } else if (event === EVENT_REFUSED) {
@@ -193,6 +195,13 @@ function begin<T>(
   const scope = new AsyncResource('SandboxCall', { requireManualDestroy: true });
   const call: AsyncCall = { id, running, signals, around, scope, turn: undefined, thrown: undefined, end };
   calls.set(id, call);
+  try {
+    for (let entry = signals; entry !== undefined; entry = entry.around) stopBy(entry.signal, id);
+  } catch {
+    // It looked like a signal, but nobody can stop the call by it.
+    isRefused = true;
+    native.stopCall(id);
+  }
 }
 
 /** The calls that each signal stops, and its one listener: Node warns of many. */
@@ -208,8 +217,8 @@ function stopBy(signal: AbortSignal, id: number): void {
   const stop = (): void => {
     for (const call of calls) native.stopCall(call);
   };
+  listen(signal, stop);
   stoppedBy.set(signal, { calls, stop });
-  signal.addEventListener('abort', stop);
 }
 
 function stopNoMoreBy(signal: AbortSignal, id: number): void {
@@ -217,7 +226,7 @@ function stopNoMoreBy(signal: AbortSignal, id: number): void {
   if (known === undefined) return;
   known.calls.delete(id);
   if (known.calls.size > 0) return;
-  signal.removeEventListener('abort', known.stop);
+  listenNoMore(signal, known.stop);
   stoppedBy.delete(signal);
 }
 

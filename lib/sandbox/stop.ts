@@ -16,6 +16,18 @@ const isAborted = getterOf<boolean>('aborted');
 /** Why a signal was aborted. */
 export const reasonOf = getterOf<unknown>('reason');
 
+// Likewise.
+const { addEventListener, removeEventListener } = EventTarget.prototype;
+
+/** Has `stop` called when a signal is aborted. */
+export function listen(signal: AbortSignal, stop: () => void): void {
+  addEventListener.call(signal, 'abort', stop);
+}
+
+export function listenNoMore(signal: AbortSignal, stop: () => void): void {
+  removeEventListener.call(signal, 'abort', stop);
+}
+
 function getterOf<T>(key: keyof AbortSignal): (signal: AbortSignal) => T {
   const getter = Object.getOwnPropertyDescriptor(AbortSignal.prototype, key)?.get as () => T;
   return (signal) => getter.call(signal);

@@ -1,0 +1,55 @@
+// `npm run memcheck [FILTER…]`: the Rust tests of the core under valgrind, which finds reads of freed, foreign and uninitialised memory
+// in unsafe code and in what it calls. Without a filter those that stay in the minutes; tests that measure memory, exhaust stacks or
+// time out are not for it. Needs valgrind.
+
+import { execFileSync } from 'node:child_process';
+import { fail, run, StepError } from './ensure-built.mjs';
+
+/** What is looked at unless something else is named: one engine at a time, because a name may say which. */
+const FILTERS = [
+  'memory::on_',
+  'call::on_',
+  'host_call::on_',
+  'globals',
+  'start::on_',
+  'gas::on_',
+  'limits::on_',
+  'canonical_nans::',
+];
+const SKIPPED = ['alone_on_', 'deep', 'depth', 'stack', 'endless'];
+
+try {
+  const filters = process.argv.slice(2);
+  const program = testProgram();
+  process.exitCode = await run('valgrind', [
+    '--quiet',
+    '--leak-check=no',
+    // wasmer's guests are code that was data before.
+    '--smc-check=all-non-file',
+    '--suppressions=scripts/valgrind.supp',
+    '--error-exitcode=9',
+    program,
+    '--test-threads=1',
+    ...(filters.length === 0 ? FILTERS : filters),
+    ...SKIPPED.flatMap((name) => ['--skip', name]),
+  ]);
+} catch (error) {
+  fail(error);
+}
+
+/** Builds the tests and gives the path of their program. */
+function testProgram() {
+  const host = /^host: (\S+)$/m.exec(execFileSync('rustc', ['-vV'], { encoding: 'utf8' }))?.[1] ?? '';
+  const args = ['test', '--release', '--no-default-features', '--target', host, '--test', 'core', '--no-run'];
+  const output = execFileSync('cargo', [...args, '--message-format=json-render-diagnostics'], {
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const messages = output.split('\n').filter((line) => line.startsWith('{'));
+  const executable = messages
+    .map((line) => JSON.parse(line).executable)
+    .findLast((path) => typeof path === 'string');
+  if (executable === undefined) throw new StepError('cargo has built no test program');
+  return executable;
+}
