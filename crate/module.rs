@@ -70,11 +70,12 @@ impl<E: Engine> Module<E> {
     ) -> Result<Self, CompileError> {
         let layout = Layout::parse(wasm);
         let features = engine.config().features;
+        // A binary that is rewritten may be valid that was not before: a local that did not exist is then another's.
+        let is_rewritten = layout.start.is_some() || engine.config().has_fuel;
         if !features.is_default() {
             let mut validator = Validator::new_with_features(features.for_validation());
             validator.validate_all(wasm).map_err(|error| CompileError(error.to_string()))?;
-        } else if layout.start.is_some() {
-            // Without its start section a module may be valid that is not valid with it.
+        } else if is_rewritten {
             let mut validator = Validator::new_with_features(WasmFeatures::all());
             validator.validate_all(wasm).map_err(|error| CompileError(error.to_string()))?;
         }

@@ -3,15 +3,22 @@
 //! Functions are validated when the module is compiled and translated when they are first called. Memories that a
 //! supervisor makes lie in a reserved mapping, so they do not move when they grow and an untouched page costs nothing.
 
-mod table_grow;
+mod growth;
+mod rewrite;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use memmap2::{MmapMut, MmapOptions};
 use smallvec::SmallVec;
 use wasmi::{AsContextMut as _, Caller, F32, F64, StoreContextMut, Val};
 
-use self::table_grow::with_growing_functions;
+use self::{
+    growth::add_host_functions,
+    rewrite::{Growth, for_wasmi},
+};
 use super::{
     Control, Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
     MAX_RECURSION_DEPTH, MemoryRegion, RealmPtr, StoreLimits, UNLIMITED_FUEL, store_slot::Lend,
@@ -41,6 +48,8 @@ pub struct Store {
 pub struct Data {
     mappings: Arc<Mappings>,
     limits: wasmi::StoreLimits,
+    /// For an instance that is being made: what it begins with has been checked, and it has one table more than its author knows of.
+    no_limits: Option<wasmi::StoreLimits>,
     memory_pages: u64,
     /// What the running call may use beyond the slice that the store has.
     rest: u64,
@@ -71,8 +80,15 @@ impl Lend for Store {
     }
 }
 
+/// A module, and what it needs to grow its memories and tables.
+#[derive(Clone)]
+pub struct Module {
+    module: wasmi::Module,
+    growth: Option<Arc<Growth>>,
+}
+
 impl Engine for Wasmi {
-    type Module = wasmi::Module;
+    type Module = Module;
     type Store = Store;
     type Context<'a> = StoreContextMut<'a, Data>;
     type Memory = wasmi::Memory;
@@ -113,11 +129,13 @@ impl Engine for Wasmi {
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
-        let has_fuel = self.config.interruptible || self.config.has_fuel;
-        // What is wrong with it wasmi will say.
-        let rewritten = if has_fuel { with_growing_functions(wasm).ok().flatten() } else { None };
-        let binary = rewritten.as_deref().unwrap_or(wasm);
-        wasmi::Module::new(&self.engine, binary).map_err(|error| CompileError(error.to_string()))
+        let rewritten = for_wasmi(wasm).map_err(|error| CompileError(error.to_string()))?;
+        let (binary, growth) = match rewritten {
+            Some(rewritten) => (Cow::Owned(rewritten.wasm), rewritten.growth.map(Arc::new)),
+            None => (Cow::Borrowed(wasm), None),
+        };
+        let module = wasmi::Module::new(&self.engine, &binary).map_err(|error| CompileError(error.to_string()))?;
+        Ok(Module { module, growth })
     }
 
     fn identity(&self) -> Option<String> {
@@ -134,6 +152,7 @@ impl Engine for Wasmi {
 
     fn imports(module: &Self::Module) -> Vec<ImportType> {
         module
+            .module
             .imports()
             .map(|import| ImportType {
                 module: import.module().to_owned(),
@@ -145,7 +164,9 @@ impl Engine for Wasmi {
 
     fn exports(module: &Self::Module) -> Vec<ExportType> {
         module
+            .module
             .exports()
+            .filter(|export| module.growth.as_ref().is_none_or(|growth| !growth.has_added(export.name())))
             .map(|export| ExportType { name: export.name().to_owned(), ty: extern_type(export.ty()) })
             .collect()
     }
@@ -155,12 +176,13 @@ impl Engine for Wasmi {
         let data = Data {
             mappings: mappings.clone(),
             limits: store_limits(limits),
+            no_limits: None,
             memory_pages: limits.memory_pages(),
             rest: 0,
         };
         let mut store = wasmi::Store::new(&engine.engine, data);
         if *limits != StoreLimits::default() {
-            store.limiter(|data| &mut data.limits);
+            store.limiter(|data| data.no_limits.as_mut().unwrap_or(&mut data.limits));
         }
         // For calls that nobody meters or wants to stop: more than can be used up. Without fuel in the engine there is none to set.
         let _ = store.set_fuel(u64::MAX);
@@ -274,8 +296,13 @@ impl Engine for Wasmi {
                 Extern::Other => Err(InstantiateError::Link("an import has no handle".to_owned())),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let instance =
-            wasmi::Instance::new(cx.as_context_mut(), module, &externs).map_err(|error| instantiate_error(&error))?;
+        cx.data_mut().no_limits = Some(store_limits(&StoreLimits::default()));
+        let instance = wasmi::Instance::new(cx.as_context_mut(), &module.module, &externs);
+        cx.data_mut().no_limits = None;
+        let instance = instance.map_err(|error| instantiate_error(&error))?;
+        if let Some(growth) = &module.growth {
+            add_host_functions(cx, &instance, growth).map_err(|error| InstantiateError::Link(error.to_string()))?;
+        }
         let exports = exports
             .iter()
             .map(|name| match instance.get_export(&*cx, name) {
@@ -478,7 +505,7 @@ fn run_slices(
                 return Err(wasmi::Error::host(HostTrap::Interrupted));
             }
             wasmi::ResumableCall::OutOfFuel(paused) => {
-                // One bulk instruction can need more than a slice; the rest is for `table_grow`, which begins again.
+                // One bulk instruction can need more than a slice.
                 let needed = paused.required_fuel();
                 let left = Wasmi::fuel_left(cx, ()).unwrap_or(0);
                 if left < needed {
@@ -494,14 +521,16 @@ fn run_slices(
 }
 
 fn store_limits(limits: &StoreLimits) -> wasmi::StoreLimits {
-    let mut store_limits = wasmi::StoreLimitsBuilder::new();
-    if limits.memory_bytes.is_some() {
-        store_limits = store_limits.memory_size((limits.memory_pages() * PAGE_BYTES) as usize);
+    let any_number = wasmi::StoreLimitsBuilder::new().instances(usize::MAX).tables(usize::MAX).memories(usize::MAX);
+    let store_limits = match limits.memory_bytes {
+        Some(_) => any_number.memory_size((limits.memory_pages() * PAGE_BYTES) as usize),
+        None => any_number,
+    };
+    match limits.table_elements {
+        Some(elements) => store_limits.table_elements(elements as usize),
+        None => store_limits,
     }
-    if let Some(elements) = limits.table_elements {
-        store_limits = store_limits.table_elements(elements as usize);
-    }
-    store_limits.build()
+    .build()
 }
 
 /// How much fuel a guest gets between two looks at its interrupt: less than a millisecond's worth, and so much that the looks

@@ -6,6 +6,7 @@ use sandbox_host::{
     engine::{Engine, EngineConfig, UNLIMITED_FUEL, wasmer::Wasmer, wasmi::Wasmi},
     error::{HostTrap, Trap, TrapCode},
     interrupt::Interrupt,
+    module::Module,
     realm::{Host, HostCall},
 };
 
@@ -21,6 +22,7 @@ on_both_engines![
     a_nested_call_of_the_same_guest_has_its_own_count,
     bulk_operations_are_paid_for_by_their_length,
     a_guest_without_meter_has_no_budget,
+    a_module_cannot_reach_what_metering_adds,
 ];
 
 /// A host with a budget, and maybe something that stops the guest.
@@ -125,10 +127,10 @@ const CALLS: &[(&str, &[u64])] = &[
     ("call first", &[0]),
     ("fill", &[0, 1, 63, 64, 65_536]),
     ("copy", &[0, 1, 63, 64, 65_536]),
-    ("grow", &[0, 1, 2]),
+    ("grow", &[0, 1, 2, 65_535, 100_000_000]),
     ("table.copy", &[0, 1, 15, 16, 1000]),
     ("table.fill", &[0, 1, 15, 16, 1000]),
-    ("table.grow", &[0, 1, 100]),
+    ("table.grow", &[0, 1, 100, 0xffff_ffff]),
 ];
 
 #[test]
@@ -275,6 +277,15 @@ fn a_guest_without_meter_has_no_budget<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, WORK);
     let (outcome, left) = spend(&guest, "fib", 12, 1);
     assert_eq!((outcome.expect("nobody counts"), left), (144, 1));
+}
+
+/// Its only local would be the one that its fuel is in.
+fn a_module_cannot_reach_what_metering_adds<E: Engine>(_: &Arc<E>) {
+    let wasm = b"\0asm\x01\0\0\0\x01\x05\x01\x60\x01\x7f\0\x03\x02\x01\0\x07\x05\x01\x01f\0\0\x0a\x15\x01\x13\0\x42\xff\xff\xff\xff\xff\xff\xff\xff\x3f\x21\x01\x03\x40\x0c\0\x0b\x0b";
+    for interruptible in [false, true] {
+        let error = Module::compile(&*metered::<E>(interruptible), wasm).err().expect("it has no such local");
+        assert!(error.0.contains("unknown local"), "{error}");
+    }
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod stack;
 mod trap;
 
 mod damage;
+mod engine_faults;
 mod fuzz;
 mod hostile;
 mod lifetime;
