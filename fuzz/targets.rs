@@ -483,9 +483,6 @@ impl Walk {
     }
 
     fn step(&mut self, operator: &Operator<'_>, quirks: &mut BTreeSet<&'static str>) {
-        if matches!(operator, Operator::MemoryGrow { .. } | Operator::TableGrow { .. }) {
-            quirks.insert("a memory or a table grows");
-        }
         if matches!(operator, Operator::If { .. } | Operator::BrIf { .. } | Operator::BrTable { .. }) && self.pop() {
             quirks.insert("a condition may be constant");
         }

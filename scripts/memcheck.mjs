@@ -40,7 +40,8 @@ try {
 /** Builds the tests and gives the path of their program. */
 function testProgram() {
   const host = /^host: (\S+)$/m.exec(execFileSync('rustc', ['-vV'], { encoding: 'utf8' }))?.[1] ?? '';
-  const args = ['test', '--release', '--no-default-features', '--target', host, '--test', 'core', '--no-run'];
+  // All of the tests, as `npm test` builds them: for some of them cargo would build the engines anew.
+  const args = ['test', '--release', '--no-default-features', '--target', host, '--no-run'];
   const output = execFileSync('cargo', [...args, '--message-format=json-render-diagnostics'], {
     encoding: 'utf8',
     maxBuffer: 2 ** 28,
@@ -48,8 +49,8 @@ function testProgram() {
   });
   const messages = output.split('\n').filter((line) => line.startsWith('{'));
   const executable = messages
-    .map((line) => JSON.parse(line).executable)
-    .findLast((path) => typeof path === 'string');
+    .map((line) => JSON.parse(line))
+    .findLast(({ executable, target }) => typeof executable === 'string' && target.name === 'core')?.executable;
   if (executable === undefined) throw new StepError('cargo has built no test program');
   return executable;
 }
