@@ -16,6 +16,8 @@ export type BufferSource = ArrayBufferLike | ArrayBufferView;
 
 const UINT32_MAX = 0xffff_ffff;
 const MOST_CHARACTERS = 60;
+/** So many bytes are copied quicker one by one. */
+const FEW_BYTES = 32;
 /** Turning an enormous bigint into decimal digits would take minutes. */
 const BIGINT_SHOWN = 1n << 128n;
 
@@ -74,10 +76,18 @@ export function object(value: unknown, name: string): Readonly<Record<string, un
   throw argumentError(name, 'an object', value);
 }
 
-/** An array. Its elements are unknown yet. */
+/** An array. Its elements are unknown yet, and its length too if it is a proxy: see {@link list}. */
 export function array(value: unknown, name: string): readonly unknown[] {
   if (isArray(value)) return value;
   throw argumentError(name, 'an array', value);
+}
+
+/** An array to be read to its end, which there must be: a proxy may say anything of its length. */
+export function list(value: unknown, name: string): readonly unknown[] {
+  const elements = array(value, name);
+  const { length } = elements;
+  if (typeof length === 'number' && length >>> 0 === length) return elements;
+  throw argumentError(`${name}.length`, `an integer from 0 to ${UINT32_MAX}`, length);
 }
 
 /** A function. */
@@ -97,13 +107,45 @@ export function oneOf<const T extends string | number | boolean>(
 }
 
 /**
- * The bytes of an `ArrayBuffer`, a `SharedArrayBuffer` or any view of one, as a plain `Uint8Array` over the
- * same memory: nothing is copied, and it is no subclass such as `Buffer`, whose `slice` means something else.
- * A detached buffer is refused, because its length of 0 would pass as "no bytes".
+ * The bytes of an `ArrayBuffer`, a `SharedArrayBuffer` or any view of one, as a `Uint8Array` over the same
+ * memory: nothing is copied, and it is no subclass such as `Buffer`, whose `slice` means something else. It may
+ * be the caller's very array, with properties of its own, so use {@link lengthOf}, {@link copyOf} and
+ * {@link copyInto} on it instead of its properties. A detached buffer is refused, because its length of 0 would
+ * pass as "no bytes".
  */
 export function bytes(value: unknown, name: string): Uint8Array {
   if (isBufferSource(value) && !isDetached(value)) return viewOf(value);
   throw argumentError(name, 'a buffer or a view of one, not detached', value);
+}
+
+/** How many bytes an array has, whatever it says of itself. */
+export function lengthOf(view: Uint8Array): number {
+  // Not by `getterOf`, whose functions are one to V8, so that it inlines none of them.
+  return lengthGetter.call(view);
+}
+
+/** A copy of an array, with nothing of its own. */
+export function copyOf(view: Uint8Array): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(view);
+}
+
+/** The same for an array that is mostly short. */
+export function copyOfFew(view: Uint8Array): Uint8Array<ArrayBuffer> {
+  const length = lengthOf(view);
+  if (length > FEW_BYTES) return copyOf(view);
+  const copy = new Uint8Array(length);
+  for (let index = 0; index < length; index += 1) copy[index] = view[index];
+  return copy;
+}
+
+/** Copies all of an array to the beginning of another, which must have room for it. */
+export function copyInto(dest: Uint8Array, source: Uint8Array): void {
+  typedArraySet.call(dest, source);
+}
+
+/** Whether an array is a view of memory that other threads may write to. */
+export function isShared(view: Uint8Array): boolean {
+  return types.isSharedArrayBuffer(typedArrayBuffer(view));
 }
 
 /** The error for an argument that is not what it must be; `expected` completes "must be …". */
@@ -148,7 +190,7 @@ function describeObject(value: object): string {
     const article = /^[AI]/.test(className) ? 'an' : 'a';
     return isDetached(value)
       ? `a detached ${className}`
-      : `${article} ${className} of ${viewOf(value).length} bytes`;
+      : `${article} ${className} of ${lengthOf(viewOf(value))} bytes`;
   }
   const className = classNameOf(value);
   return className === undefined || className === 'Object' ? 'an object' : `an instance of ${cut(className)}`;
@@ -186,6 +228,8 @@ const typedArrayClass = getterOf<string | undefined>(typedArrayPrototype, Symbol
 const typedArrayBuffer = getterOf<ArrayBufferLike>(typedArrayPrototype, 'buffer');
 const typedArrayOffset = getterOf<number>(typedArrayPrototype, 'byteOffset');
 const typedArrayLength = getterOf<number>(typedArrayPrototype, 'byteLength');
+const typedArraySet = Uint8Array.prototype.set;
+const lengthGetter = Object.getOwnPropertyDescriptor(typedArrayPrototype, 'length')?.get as () => number;
 const dataViewBuffer = getterOf<ArrayBufferLike>(DataView.prototype, 'buffer');
 const dataViewOffset = getterOf<number>(DataView.prototype, 'byteOffset');
 const dataViewLength = getterOf<number>(DataView.prototype, 'byteLength');
@@ -202,10 +246,12 @@ function isBufferSource(value: unknown): value is BufferSource {
 /** Gives a view over the whole of a source that is not detached. */
 function viewOf(source: BufferSource): Uint8Array {
   if (!ArrayBuffer.isView(source)) return new Uint8Array(source);
-  if (typedArrayClass(source) === undefined) {
+  const className = typedArrayClass(source);
+  if (className === undefined) {
     return new Uint8Array(dataViewBuffer(source), dataViewOffset(source), dataViewLength(source));
   }
-  if (Object.getPrototypeOf(source) === Uint8Array.prototype) return source as Uint8Array;
+  const isPlain = className === 'Uint8Array' && Object.getPrototypeOf(source) === Uint8Array.prototype;
+  if (isPlain) return source as Uint8Array;
   return new Uint8Array(typedArrayBuffer(source), typedArrayOffset(source), typedArrayLength(source));
 }
 

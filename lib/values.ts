@@ -5,7 +5,7 @@
  * `scale/`.
  */
 
-import { argumentError, array, describe } from './arguments';
+import { argumentError, describe, list } from './arguments';
 
 /** The type of a {@link Value}. */
 export type ValueType = 'i32' | 'i64' | 'f32' | 'f64';
@@ -220,7 +220,7 @@ export function toValue(value: unknown, name: string, index?: number): Value {
  * @internal
  */
 export function toValues(values: unknown, name: string): Value[] {
-  const source = array(values, name);
+  const source = list(values, name);
   const checked: Value[] = [];
   // By index, since an iterator would pass over holes or be the caller's own.
   for (let index = 0; index < source.length; index += 1) checked.push(toValue(source[index], name, index));

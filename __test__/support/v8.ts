@@ -2,6 +2,7 @@
 import type { SupervisorMemoryObject, SupervisorTableObject } from '../../index';
 
 interface V8WebAssembly {
+  validate(wasm: Uint8Array): boolean;
   readonly Module: {
     new (wasm: Uint8Array): object;
     imports(module: object): { readonly module: string; readonly name: string; readonly kind: string }[];

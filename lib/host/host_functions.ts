@@ -5,6 +5,7 @@
  * An i64 parameter packs an address and a length in bytes, `length << 32 | address`.
  */
 
+import { types } from 'node:util';
 import { ArgumentError, BusyError, InstantiationError, SandboxError } from '../errors';
 import { Instantiate } from '../sandbox/backend';
 import { componentsInternals, type SandboxComponents } from '../sandbox/components';
@@ -202,7 +203,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
    * running it, or that this thread's stack is used up.
    */
   function fail(what: string, error: unknown, result: number): number {
-    if (!(error instanceof SandboxError) || error instanceof BusyError) throw error;
+    if (!isOurs(error) || error instanceof BusyError) throw error;
     debug('%s: %s', what, error.message);
     failed(error);
     return result;
@@ -226,7 +227,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
       const supervisor = supervisorFor(thunk, state);
       return componentsInternals.instantiateBy(components, version, binary, env, supervisor, thunk);
     } catch (error) {
-      const isStart = error instanceof InstantiationError && error.kind === 'StartTrapped';
+      const isStart = isOurs(error) && error instanceof InstantiationError && error.kind === 'StartTrapped';
       return fail('instantiate', error, isStart ? code.EXECUTION : code.MODULE);
     }
   }
@@ -236,10 +237,11 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
       components.newMemory(initial >>> 0, maximum >>> 0),
 
     ext_sandbox_memory_get_version_1(memoryIdx, offset, bufPtr, bufLen) {
-      const guest = componentsInternals.memory(components, memoryIdx >>> 0);
       const address = bufPtr >>> 0;
       const size = bufLen >>> 0;
+      // Before the guest's memory is looked up: to give the supervisor's may have run anything.
       const dest = memory.find(address, size);
+      const guest = componentsInternals.memory(components, memoryIdx >>> 0);
       if (dest === undefined) return code.OUT_OF_BOUNDS;
       return copyOut(guest, offset >>> 0, dest, address, size) ? code.OK : code.OUT_OF_BOUNDS;
     },
@@ -336,6 +338,11 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
       throw new SandboxError(`${what} can't allocate memory in supervisor: ${messageOf(cause)}`, { cause });
     }
   }
+}
+
+/** Whether an error is one of this package. Why a call was aborted may be a proxy, whose code `instanceof` would run. */
+function isOurs(error: unknown): error is SandboxError {
+  return !types.isProxy(error) && error instanceof SandboxError;
 }
 
 function outOfBounds(address: number, size: number, name: string): never {

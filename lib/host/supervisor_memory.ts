@@ -44,10 +44,8 @@ export class SupervisorMemory {
     // A detached view has no length. One of shared memory keeps its length when the memory grows. To look at `memory.buffer`
     // each time would take longer than most host functions.
     if (memory === this.#memory && bytes.length !== 0 && bytes.length >= end) return bytes;
-    const buffer: unknown = memory.buffer;
-    if (!types.isAnyArrayBuffer(buffer)) throw noMemory(memory);
+    this.#bytes = bytesOf(memory);
     this.#memory = memory;
-    this.#bytes = new Uint8Array(buffer);
     return this.#bytes;
   }
 
@@ -68,12 +66,25 @@ export class SupervisorMemory {
   }
 }
 
+/** All bytes of a memory. */
+function bytesOf(memory: SupervisorMemoryObject): Uint8Array {
+  try {
+    const buffer: unknown = memory.buffer;
+    if (types.isAnyArrayBuffer(buffer)) return new Uint8Array(buffer);
+  } catch (cause) {
+    // The buffer of a real memory can always be read, and is never detached.
+    throw noMemory(memory, { cause });
+  }
+  throw noMemory(memory);
+}
+
 function outOfBounds(address: number, size: number): never {
   throw new RangeError(`${size} bytes at ${address} are out of bounds of the supervisor's memory`);
 }
 
-function noMemory(given: unknown): SandboxError {
+function noMemory(given: unknown, options: { cause?: unknown } = {}): SandboxError {
   return new SandboxError(
     `options.memory() must give the supervisor's WebAssembly.Memory, gave ${describe(given)}`,
+    options,
   );
 }

@@ -4,6 +4,8 @@
  * gives what it came to then.
  */
 
+import { types } from 'node:util';
+import { copyOf } from '../arguments';
 import { PENDING } from './dispatch';
 import type { ImportSite } from './import_site';
 import { ContextPeer } from './peer';
@@ -37,7 +39,13 @@ export class AsyncContextPeer extends ContextPeer {
       },
       ...(ctx.readMemory === undefined
         ? {}
-        : { readMemory: (address, size) => step(() => ctx.readMemory?.(address, size)) as Uint8Array }),
+        : {
+            readMemory: (address, size) =>
+              step(() => {
+                const bytes: unknown = ctx.readMemory?.(address, size);
+                return isThenable(bytes) ? Promise.resolve(bytes).then(kept) : kept(bytes);
+              }) as Uint8Array,
+          }),
       writeMemory: (address, data) => step(() => ctx.writeMemory(address, data)) as undefined,
       allocateMemory: (size) => step(() => ctx.allocateMemory(size)) as number,
       deallocateMemory: (ptr) => step(() => ctx.deallocateMemory(ptr), true) as undefined,
@@ -93,6 +101,11 @@ export class AsyncContextPeer extends ContextPeer {
     this.#done.push({ value });
     return value;
   }
+}
+
+/** A copy of what was read, because it may be a view of memory that will have been freed when the steps run again. */
+function kept(bytes: unknown): unknown {
+  return types.isUint8Array(bytes) ? copyOf(bytes) : bytes;
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

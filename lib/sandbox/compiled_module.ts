@@ -1,12 +1,13 @@
 /** A module that was compiled before it is instantiated: off the JavaScript thread, or in another process. */
 
-import { argumentError, type BufferSource, bytes, object, oneOf } from '../arguments';
+import { argumentError, type BufferSource, bytes, copyOf, lengthOf, object, oneOf } from '../arguments';
 import { ArgumentError } from '../errors';
 import { layout, native, scratchViews } from '../native';
 import { callAsync } from './async_calls';
 import { BACKENDS, type SandboxBackend } from './backend';
 import { compileError, type GuestModule, guestModule, pin } from './guest_module';
 import { refuseModule } from './limits';
+import { MADE_HERE, refuseUsers } from './made_here';
 import {
   type CheckedOptions,
   checkInvokeOptions,
@@ -58,12 +59,14 @@ export class CompiledModule {
   readonly #serialize: () => ArrayBuffer;
 
   private constructor(
+    key: typeof MADE_HERE,
     backend: SandboxBackend,
     engine: number,
     module: GuestModule,
     byteLength: number,
     serialize: () => ArrayBuffer,
   ) {
+    refuseUsers(key, 'CompiledModule.compile');
     this.backend = backend;
     this.#engine = engine;
     this.#module = module;
@@ -98,12 +101,12 @@ export class CompiledModule {
     const { checked, waiting } = checkCompileOptions(backend, options);
     const { engine, limits } = checked;
     const given = bytes(wasm, 'wasm');
-    refuseModule(given, limits);
+    refuseModule(lengthOf(given), limits);
     // A copy, because the caller may write to it meanwhile.
-    const binary = given.slice();
+    const binary = copyOf(given);
     const module = await compileAsync(binary, checked, waiting);
     const serialize = (): ArrayBuffer => native.serializeModule(engine, module.id, binary);
-    return new CompiledModule(backend, engine, module, binary.length, serialize);
+    return new CompiledModule(MADE_HERE, backend, engine, module, binary.length, serialize);
   }
 
   /**
@@ -144,7 +147,7 @@ export class CompiledModule {
       throw argumentError('backend', "'wasmer', as wasmi makes no machine code", backend);
     const { engine, limits } = checkSandboxOptions(backend, options);
     // A copy, because what is checked must be what is run, and because it is asked for again.
-    const copy = bytes(serialized, 'serialized').slice();
+    const copy = copyOf(bytes(serialized, 'serialized'));
     let module: GuestModule;
     try {
       module = guestModule(native.deserializeModule(engine, copy));
@@ -152,8 +155,8 @@ export class CompiledModule {
       throw compileError(error);
     }
     const length = words[WORD_COUNT];
-    refuseModule({ length }, limits);
-    return new CompiledModule(backend, engine, module, length, () => copy.slice().buffer);
+    refuseModule(length, limits);
+    return new CompiledModule(MADE_HERE, backend, engine, module, length, () => copyOf(copy).buffer);
   }
 }
 
@@ -162,7 +165,9 @@ function checkCompileOptions(
   options: CompileOptions | undefined,
 ): { checked: CheckedOptions; waiting: Limits | undefined } {
   oneOf(backend, 'backend', BACKENDS);
-  const { timeout, signal, ...sandbox } = options === undefined ? {} : object(options, 'options');
+  // A copy has only its own properties, as with the options of everything else.
+  const given: CompileOptions = options === undefined ? {} : { ...object(options, 'options') };
+  const { timeout, signal, ...sandbox } = given;
   const checked = checkSandboxOptions(backend, sandbox as SandboxOptions);
   const waiting = checkInvokeOptions({ timeout, signal } as InvokeOptions, false);
   return { checked, waiting };

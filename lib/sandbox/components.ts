@@ -5,7 +5,16 @@
  * one, which goes when the last handle to any of them is gone.
  */
 
-import { argumentError, type BufferSource, bytes, oneOf, uint32 } from '../arguments';
+import {
+  argumentError,
+  type BufferSource,
+  bytes,
+  copyOf,
+  isShared,
+  lengthOf,
+  oneOf,
+  uint32,
+} from '../arguments';
 import { ArgumentError, InstantiationError, SandboxError } from '../errors';
 import { kindOf, native, translate } from '../native';
 import { refuseInsideTurnOfMemories } from './async_calls';
@@ -17,6 +26,7 @@ import { environmentInternals, type GuestEnvironment } from './environment';
 import { compile, type GuestModule } from './guest_module';
 import { directOf, type InstanceParts, instanceInternals, type SandboxInstance } from './instance';
 import { refuseBeyond, refuseModule } from './limits';
+import { MADE_HERE, refuseUsers } from './made_here';
 import { type Memory, memoryInternals } from './memory';
 import {
   type CheckedOptions,
@@ -264,14 +274,15 @@ export class SandboxComponents<DT = undefined> {
     options?: InvokeOptions,
   ): UnregisteredInstance {
     oneOf(version, 'version', VERSIONS);
-    const source = this.#source(wasm);
     environmentInternals.check(env, this);
     directOf(ctx);
     const { isMetered } = this.#options;
     const limits = limitsOfStart(checkInvokeOptions(options, isMetered));
+    // After the getters of the other arguments, which may do anything to a buffer.
+    const source = this.#source(wasm);
     this.#refuseInstance();
     const start = (instance: SandboxInstance): void => instanceInternals.start(instance, ctx, limits());
-    return new UnregisteredInstance(this, this.#instantiate(version, source, env, start));
+    return new UnregisteredInstance(MADE_HERE, this, this.#instantiate(version, source, env, start));
   }
 
   /** A binary that is not too long, or a compiled module. */
@@ -280,7 +291,7 @@ export class SandboxComponents<DT = undefined> {
     const compiled = compiledModuleInternals.moduleOf(wasm);
     if (compiled === undefined) {
       const binary = bytes(wasm, 'wasm');
-      refuseModule(binary, limits);
+      refuseModule(lengthOf(binary), limits);
       return binary;
     }
     if (!isSameCompiler(compiled.engine, engine)) {
@@ -291,7 +302,7 @@ export class SandboxComponents<DT = undefined> {
         },
       );
     }
-    refuseModule({ length: compiled.byteLength }, limits);
+    refuseModule(compiled.byteLength, limits);
     return compiled.module;
   }
 
@@ -342,11 +353,11 @@ export class SandboxComponents<DT = undefined> {
     options?: InvokeOptions,
   ): Promise<UnregisteredInstance> {
     const make = (): Promise<SandboxInstance> => this.#madeAsync(version, wasm, env, ctx, options);
-    if (!isTraced(instantiations)) return new UnregisteredInstance(this, await make());
+    if (!isTraced(instantiations)) return new UnregisteredInstance(MADE_HERE, this, await make());
     const event = { components: this, version, isAsync: true };
     // Subscribers may keep it.
     const traced = async (): Promise<SandboxInstance> => instanceInternals.handOut(await make());
-    return new UnregisteredInstance(this, await instantiations.tracePromise(traced, event));
+    return new UnregisteredInstance(MADE_HERE, this, await instantiations.tracePromise(traced, event));
   }
 
   async #madeAsync(
@@ -360,7 +371,7 @@ export class SandboxComponents<DT = undefined> {
     this.#refuseInstance();
     const given = this.#source(wasm);
     // A copy, because the caller may write to it meanwhile.
-    const source = given instanceof Uint8Array ? given.slice() : given;
+    const source = given instanceof Uint8Array ? copyOf(given) : given;
     environmentInternals.check(env, this);
     directOf(ctx as SupervisorContext);
     const { engine, isMetered, budget } = this.#options;
@@ -448,7 +459,7 @@ function limitsOfStart(limits: Limits | undefined): () => Limits | undefined {
 
 /** A copy of shared memory, which another thread could change between the engine's check and its use. */
 function unshared(binary: Uint8Array): Uint8Array {
-  return binary.buffer instanceof SharedArrayBuffer ? binary.slice() : binary;
+  return isShared(binary) ? copyOf(binary) : binary;
 }
 
 const MOST_PAGES = 65_536;
@@ -492,7 +503,8 @@ export class UnregisteredInstance {
   #instance: SandboxInstance | undefined;
 
   /** @internal */
-  constructor(components: object, instance: SandboxInstance) {
+  constructor(key: typeof MADE_HERE, components: object, instance: SandboxInstance) {
+    refuseUsers(key, 'SandboxComponents.instantiate');
     this.#components = components;
     this.#instance = instance;
   }

@@ -411,9 +411,7 @@ export function callByProtocol(
   } catch (thrown) {
     passPending(thrown);
     deallocate(peer, args, 'Failed deallocation after invoke');
-    throw thrown instanceof SupervisorTrap
-      ? thrown
-      : new SupervisorTrap(messageOf(thrown), { value: thrown });
+    throw SupervisorTrap.is(thrown) ? thrown : new SupervisorTrap(messageOf(thrown), { value: thrown });
   }
   const answerSize = packedWords[0];
   const answerPtr = packedWords[1];
@@ -499,7 +497,7 @@ export function trapError(
   const wasmStack: readonly WasmFrame[] = frames;
   if (parked === undefined) return new TrapError(message, { trap: kind, wasmStack });
   const thrown = parked.thrown;
-  if (!(thrown instanceof SupervisorTrap)) {
+  if (!SupervisorTrap.is(thrown)) {
     return new TrapError(messageOf(thrown), { trap: kind, wasmStack, cause: thrown });
   }
   if (thrown.thrown === undefined) return new TrapError(thrown.message, { trap: kind, wasmStack });

@@ -4,7 +4,8 @@ import { argumentError, type BufferSource, bytes } from '../arguments';
 import { InstantiationError } from '../errors';
 import { decodeEnvironmentDefinition } from '../scale';
 import { componentsInternals, type SandboxComponents } from './components';
-import type { Memory } from './memory';
+import { MADE_HERE, refuseUsers } from './made_here';
+import { type Memory, memoryInternals } from './memory';
 import type { SupervisorFuncIndex } from './supervisor';
 import { messageOf } from './supervisor_trap';
 
@@ -36,7 +37,8 @@ export class GuestEnvironment {
   readonly #functions = new Map<string, SupervisorFuncIndex>();
   readonly #memories = new Map<string, Memory>();
 
-  private constructor(components: object) {
+  private constructor(key: typeof MADE_HERE, components: object) {
+    refuseUsers(key, 'GuestEnvironment.decode');
     this.#components = components;
   }
 
@@ -70,7 +72,7 @@ export class GuestEnvironment {
   static decode<DT>(components: SandboxComponents<DT>, rawEnvDef: BufferSource): GuestEnvironment {
     componentsInternals.check(components);
     return GuestEnvironment.#decode(components, bytes(rawEnvDef, 'rawEnvDef'), (index) =>
-      components.memory(index),
+      memoryInternals.handOut(componentsInternals.memory(components, index)),
     );
   }
 
@@ -79,7 +81,7 @@ export class GuestEnvironment {
     rawEnvDef: Uint8Array,
     memoryAt: (index: number) => Memory,
   ): GuestEnvironment {
-    const env = new GuestEnvironment(components);
+    const env = new GuestEnvironment(MADE_HERE, components);
     const { entries } = decodeDefinition(rawEnvDef);
     for (const { moduleName, fieldName, entity } of entries) {
       const key = keyOf(moduleName, fieldName);

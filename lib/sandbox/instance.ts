@@ -1,6 +1,6 @@
 /** A guest: an instance of a module in the sandbox. Mirrors `gear_sandbox_host::sandbox::SandboxInstance`. */
 
-import { argumentError, array, string } from '../arguments';
+import { argumentError, array, describe, string } from '../arguments';
 import { ArgumentError, NoExportError } from '../errors';
 import { layout, native, scratchViews, sweepAfter, translate } from '../native';
 import { toValue, type Value } from '../values';
@@ -17,6 +17,7 @@ import {
   writeSlot as writeSlotOf,
 } from './import_site';
 import { directFunctions } from './js_supervisor';
+import { MADE_HERE, refuseUsers } from './made_here';
 import { type Memory, memoryInternals } from './memory';
 import { checkInvokeOptions, type InvokeOptions, type Limits } from './options';
 import { ContextPeer, type ProtocolPeer } from './peer';
@@ -114,7 +115,8 @@ export class SandboxInstance {
   #isHeld = false;
   #isStarted = false;
 
-  private constructor(parts: InstanceParts) {
+  private constructor(key: typeof MADE_HERE, parts: InstanceParts) {
+    refuseUsers(key, 'SandboxComponents.instance');
     const { backend, module, version, functions, importedMemory, budget, isMetered } = parts;
     this.#backend = backend;
     this.#budget = budget;
@@ -134,12 +136,12 @@ export class SandboxInstance {
   static {
     instanceInternals = {
       make(parts) {
-        const instance = new SandboxInstance(parts);
+        const instance = new SandboxInstance(MADE_HERE, parts);
         instance.#adopt(parts.make);
         return instance;
       },
       async makeAsync(parts, ctx, limits, makeCall, translations) {
-        const instance = new SandboxInstance(parts);
+        const instance = new SandboxInstance(MADE_HERE, parts);
         const result = (call: number): SandboxInstance => {
           instance.#adopt((wrapper) => native.adoptInstance(wrapper, call));
           instance.#isStarted = true;
@@ -278,9 +280,14 @@ export class SandboxInstance {
     ctx: SupervisorContext | AsyncSupervisorContext,
     options?: InvokeOptions,
   ): Promise<Value | Value[] | undefined> {
-    if (!isTraced(invocations)) return this.#invokeAsync(exportName, args, ctx, options);
-    const event = { instance: this, exportName, args, isAsync: true };
-    return invocations.tracePromise(() => this.#invokeAsync(exportName, args, ctx, options), event);
+    try {
+      if (!isTraced(invocations)) return this.#invokeAsync(exportName, args, ctx, options);
+      const event = { instance: this, exportName, args, isAsync: true };
+      return invocations.tracePromise(() => this.#invokeAsync(exportName, args, ctx, options), event);
+    } catch (error) {
+      // This is no instance, or a subscriber's doing.
+      return Promise.reject(error);
+    }
   }
 
   async #invokeAsync(
@@ -505,7 +512,7 @@ function checkArguments(fn: ExportedFunction, args: readonly Value[]): readonly 
   const given = array(args, 'args');
   if (given.length !== parameters.length) {
     throw new ArgumentError(
-      `args must have ${parameters.length} values, as the function has parameters, got ${given.length}`,
+      `args must have ${parameters.length} values, as the function has parameters, got ${describe(given.length)}`,
       {
         argument: 'args',
       },

@@ -1,6 +1,6 @@
 /** A supervisor made of plain JavaScript functions, for those who have no linear memory of their own to be one. */
 
-import { argumentError, bytes, fn as fnArgument, uint32 } from '../arguments';
+import { argumentError, bytes, copyInto, fn as fnArgument, lengthOf, uint32 } from '../arguments';
 import { SandboxError } from '../errors';
 import { decodeValues, encodeDispatchResult, encodeDispatchResultV2 } from '../scale';
 import type { Value } from '../values';
@@ -108,7 +108,7 @@ export class JsSupervisor implements SupervisorContext {
   /** See {@link SupervisorContext.readMemoryInto}. */
   readMemoryInto(address: number, dest: Uint8Array): void {
     const target = bytes(dest, 'dest');
-    target.set(this.#room(address, target.length));
+    copyInto(target, this.#room(address, lengthOf(target)));
   }
 
   /** See {@link SupervisorContext.readMemory}. */
@@ -119,7 +119,7 @@ export class JsSupervisor implements SupervisorContext {
   /** See {@link SupervisorContext.writeMemory}. */
   writeMemory(address: number, data: Uint8Array): void {
     const source = bytes(data, 'data');
-    this.#room(address, source.length).set(source);
+    this.#room(address, lengthOf(source)).set(source);
   }
 
   /** See {@link SupervisorContext.allocateMemory}. */
@@ -128,8 +128,8 @@ export class JsSupervisor implements SupervisorContext {
     if (this.#allocations.size === 0) this.#top = FIRST_ADDRESS;
     const ptr = this.#top;
     const top = ptr + Math.max(ALIGNMENT, Math.ceil(length / ALIGNMENT) * ALIGNMENT);
-    if (top > 0xffff_ffff) throw new SandboxError(`no room for ${length} bytes`);
-    this.#allocations.set(ptr, new Uint8Array(length));
+    if (top > 0xffff_ffff) throw noRoom(length);
+    this.#allocations.set(ptr, allocated(length));
     this.#top = top;
     return ptr;
   }
@@ -149,6 +149,18 @@ export class JsSupervisor implements SupervisorContext {
     }
     throw new SandboxError(`${size} bytes at ${address} are not allocated`);
   }
+}
+
+function allocated(length: number): Uint8Array {
+  try {
+    return new Uint8Array(length);
+  } catch (cause) {
+    throw noRoom(length, cause);
+  }
+}
+
+function noRoom(length: number, cause?: unknown): SandboxError {
+  return new SandboxError(`no room for ${length} bytes`, cause === undefined ? {} : { cause });
 }
 
 async function later(

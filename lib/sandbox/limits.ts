@@ -70,7 +70,7 @@ export function checkLimits(limits: unknown): CheckedLimits {
 }
 
 /** Refuses a module whose binary is too long. */
-export function refuseModule({ length }: { readonly length: number }, { moduleBytes }: CheckedLimits): void {
+export function refuseModule(length: number, { moduleBytes }: CheckedLimits): void {
   if (length > moduleBytes) {
     throw new LimitError(`wasm has ${length} bytes, and the limit is ${moduleBytes}`);
   }

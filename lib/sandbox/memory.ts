@@ -3,10 +3,20 @@
  * `MemoryTransfer`.
  */
 
-import { argumentError, type BufferSource, bytes, uint32 } from '../arguments';
+import {
+  argumentError,
+  type BufferSource,
+  bytes,
+  copyInto,
+  lengthOf as lengthOfArgument,
+  uint32,
+} from '../arguments';
 import { ArgumentError } from '../errors';
 import { kindOf, native, sweepAfter, translate } from '../native';
 import { SandboxBackend } from './backend';
+import { MADE_HERE, refuseUsers } from './made_here';
+
+const lengthOf = lengthOfArgument;
 
 /** How a memory's number comes about: a native call that is given the wrapper. */
 type Make = (wrapper: object) => number;
@@ -66,14 +76,15 @@ export class Memory {
   /** How many instances lead here. */
   #instances = 0;
 
-  private constructor(backend: SandboxBackend) {
+  private constructor(key: typeof MADE_HERE, backend: SandboxBackend) {
+    refuseUsers(key, 'SandboxComponents.memory or SandboxInstance.getMemory');
     this.backend = backend;
   }
 
   static {
     memoryInternals = {
       make(backend, make) {
-        const memory = new Memory(backend);
+        const memory = new Memory(MADE_HERE, backend);
         memory.#id = make(memory);
         sweepAfter(memory);
         return memory;
@@ -175,7 +186,7 @@ export class Memory {
   writeFrom(addr: number, src: BufferSource): void {
     const address = uint32(addr, 'addr');
     const source = bytes(src, 'src');
-    const view = this.#viewForCopy(address + source.length);
+    const view = this.#viewForCopy(address + lengthOf(source));
     if (view !== undefined) {
       // `set` minds an overlap.
       view.set(source, address);
@@ -227,12 +238,16 @@ export class Memory {
 
   /** This memory if it belongs to wasmi. Mirrors `Memory::as_wasmi`. */
   asWasmi(): Memory | undefined {
-    return this.backend === SandboxBackend.Wasmi ? this : undefined;
+    return this.#ifOf(SandboxBackend.Wasmi);
   }
 
   /** This memory if it belongs to wasmer. Mirrors `Memory::as_wasmer`. */
   asWasmer(): Memory | undefined {
-    return this.backend === SandboxBackend.Wasmer ? this : undefined;
+    return this.#ifOf(SandboxBackend.Wasmer);
+  }
+
+  #ifOf(backend: SandboxBackend): Memory | undefined {
+    return this.backend === backend ? this : undefined;
   }
 
   /**
@@ -256,7 +271,8 @@ export class Memory {
   #newView(): Uint8Array | undefined {
     try {
       const buffer = native.memoryView(this.#id);
-      return buffer === undefined ? undefined : new Uint8Array(buffer);
+      // Without a length if somebody has taken it away, as the readers of byte streams do.
+      return buffer === undefined || buffer.byteLength === 0 ? undefined : new Uint8Array(buffer);
     } catch (error) {
       throw translate(error, 'memory');
     }
@@ -277,9 +293,10 @@ export class Memory {
   }
 
   #readInto(address: number, dest: Uint8Array): void {
-    const view = this.#viewForCopy(address + dest.length);
+    const length = lengthOf(dest);
+    const view = this.#viewForCopy(address + length);
     if (view !== undefined) {
-      dest.set(view.subarray(address, address + dest.length));
+      copyInto(dest, view.subarray(address, address + length));
       return;
     }
     try {

@@ -101,8 +101,15 @@ export function checkSandboxOptions(
     'cache',
     'threads',
   ]);
-  const { optLevel = 'speed', compiler = 'cranelift', cache } = given;
-  const threads = uint32(given.threads ?? DEFAULT_THREADS, 'options.threads');
+  const {
+    fuel = false,
+    interruptible = true,
+    deterministic = false,
+    optLevel = 'speed',
+    compiler = 'cranelift',
+    cache,
+  } = given;
+  const threads = uint32(given.threads === undefined ? DEFAULT_THREADS : given.threads, 'options.threads');
   if (threads < 1 || threads > MOST_THREADS) {
     throw argumentError('options.threads', `an integer from 1 to ${MOST_THREADS}`, threads);
   }
@@ -111,15 +118,15 @@ export function checkSandboxOptions(
       argument: 'options.compiler',
     });
   }
-  const isMetered = boolean(given.fuel ?? false, 'options.fuel');
-  const isDeterministic = boolean(given.deterministic ?? false, 'options.deterministic');
+  const isMetered = boolean(fuel, 'options.fuel');
+  const isDeterministic = boolean(deterministic, 'options.deterministic');
   const limits = checkLimits(given.limits);
   const orIfDeterministic = (limit: number, ifDeterministic: number): number =>
     limit < 0 && isDeterministic ? ifDeterministic : limit;
   const engine = engineFor([
     BACKENDS.indexOf(backend),
     oneOf(optLevel, 'options.optLevel', ['none', 'speed']) === 'none' ? 0 : 1,
-    boolean(given.interruptible ?? true, 'options.interruptible') ? 1 : 0,
+    boolean(interruptible, 'options.interruptible') ? 1 : 0,
     isMetered ? 1 : 0,
     isDeterministic ? 1 : 0,
     featureBits(given.features, backend, isDeterministic),

@@ -4,7 +4,8 @@
  * do more cheaply because its memory is within reach.
  */
 
-import { describe } from '../arguments';
+import { types } from 'node:util';
+import { copyOfFew, describe } from '../arguments';
 import type { ImportSite } from './import_site';
 import { packed } from './packed';
 import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
@@ -82,8 +83,9 @@ export class ContextPeer implements ProtocolPeer<Uint8Array> {
 // Functions of their own, so that V8 has room to inline what runs each time.
 
 function readBy(ctx: SupervisorContext, address: number, size: number): Uint8Array {
-  const bytes = ctx.readMemory?.(address, size);
-  if (bytes instanceof Uint8Array) return bytes;
+  const bytes: unknown = ctx.readMemory?.(address, size);
+  // A copy, because it may be a view of memory that is about to be freed.
+  if (types.isUint8Array(bytes)) return copyOfFew(bytes);
   throw new TypeError(`ctx.readMemory must return a Uint8Array, got ${describe(bytes)}`);
 }
 

@@ -3,6 +3,7 @@
  * that are on the stack count, because a nested call ends with the call around it.
  */
 
+import { types } from 'node:util';
 import { SandboxError, type TrapError } from '../errors';
 
 /** The signals of the running calls, the innermost first. */
@@ -33,10 +34,13 @@ function getterOf<T>(key: keyof AbortSignal): (signal: AbortSignal) => T {
   return (signal) => getter.call(signal);
 }
 
-/** Whether this is a signal, so that the getters above work on it: an object can have the prototype without being one. */
+/**
+ * Whether this is a signal, so that the getters above work on it: an object can have the prototype without being one, and a proxy can
+ * pass for one to them, but cannot be listened to.
+ */
 export function isSignal(value: unknown): value is AbortSignal {
   try {
-    return typeof isAborted(value as AbortSignal) === 'boolean';
+    return typeof isAborted(value as AbortSignal) === 'boolean' && !types.isProxy(value);
   } catch {
     return false;
   }

@@ -7,12 +7,19 @@ import { SandboxError } from '../errors';
  * Users see it only if they call the methods of a `JsSupervisor` themselves.
  */
 export class SupervisorTrap extends SandboxError {
+  /** Told by this, because `instanceof` runs code of a proxy. */
+  readonly #isTrap = true;
   /** Wrapped, because undefined can be thrown too. */
   readonly thrown: { readonly value: unknown } | undefined;
 
   constructor(message: string, thrown?: { readonly value: unknown }) {
     super(message, { code: 'ERR_SANDBOX_TRAP', ...(thrown === undefined ? {} : { cause: thrown.value }) });
     this.thrown = thrown;
+  }
+
+  /** Whether something thrown is one. */
+  static is(thrown: unknown): thrown is SupervisorTrap {
+    return typeof thrown === 'object' && thrown !== null && #isTrap in thrown;
   }
 }
 

@@ -4,7 +4,7 @@
  * guest is instantiated.
  */
 
-import { array, type BufferSource, object, oneOf, uint32, wellFormedString } from '../arguments';
+import { type BufferSource, list, object, oneOf, uint32, wellFormedString } from '../arguments';
 import { Reader } from './reader';
 import { sizeOfLength, sizeOfString, Writer } from './writer';
 
@@ -108,7 +108,7 @@ interface Utf8Entry {
 }
 
 function toUtf8Entries(value: unknown, name: string): Utf8Entry[] {
-  const source = array(value, name);
+  const source = list(value, name);
   const entries: Utf8Entry[] = [];
   // By index, since an iterator would pass over holes or be the caller's own.
   for (let index = 0; index < source.length; index += 1) {

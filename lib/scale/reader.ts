@@ -5,18 +5,21 @@
  */
 
 import { isUtf8 } from 'node:buffer';
-import { bytes as bytesArgument } from '../arguments';
+import { bytes as bytesArgument, lengthOf } from '../arguments';
 import { CodecError } from '../errors';
 import { getInt64, getUint64 } from './int64';
 
 /** A position in bytes that moves on with each read. After an error it is good for nothing more. */
 export class Reader {
+  /** Perhaps the caller's own array: only its elements are to be trusted. */
   readonly #bytes: Uint8Array;
+  readonly #length: number;
   #offset = 0;
 
   /** @param bytes - a `BufferSource`; anything else throws an `ArgumentError` */
   constructor(bytes: unknown) {
     this.#bytes = bytesArgument(bytes, 'bytes');
+    this.#length = lengthOf(this.#bytes);
   }
 
   /** How many bytes have been read. */
@@ -55,7 +58,7 @@ export class Reader {
     const length = this.#compact(what);
     const size = length * itemBytes;
     const start = this.#offset;
-    const left = this.#bytes.length - start;
+    const left = this.#length - start;
     if (size <= left) return length;
     throw this.error(
       `truncated: ${what} of length ${length} takes at least ${size} bytes, ${left} left`,
@@ -68,7 +71,9 @@ export class Reader {
     const length = this.length(what, 1);
     const start = this.#take(length, what);
     // A copy, so that another thread can't change shared memory between the check and the use.
-    const utf8 = Buffer.from(this.#bytes.subarray(start, start + length));
+    const bytes = this.#bytes;
+    const utf8 = Buffer.allocUnsafe(length);
+    for (let index = 0; index < length; index += 1) utf8[index] = bytes[start + index];
     if (!isUtf8(utf8)) throw this.error(`invalid UTF-8 in ${what}`, start);
     return utf8.toString('utf8');
   }
@@ -110,7 +115,7 @@ export class Reader {
   /** Moves on by `size` bytes and gives the offset of the first of them. */
   #take(size: number, what: string): number {
     const start = this.#offset;
-    const left = this.#bytes.length - start;
+    const left = this.#length - start;
     if (size > left) {
       const unit = size === 1 ? 'byte' : 'bytes';
       throw this.error(`truncated: ${what} takes ${size} ${unit}, ${left} left`, start);
