@@ -57,7 +57,16 @@ impl StoreLimits {
     pub fn memory_pages(&self) -> u64 {
         self.memory_bytes.map_or(MAX_PAGES, |bytes| (bytes / PAGE_BYTES).min(MAX_PAGES))
     }
+
+    /// The most elements of a table.
+    pub fn table_elements(&self) -> u32 {
+        self.table_elements.unwrap_or(MAX_TABLE_ELEMENTS)
+    }
 }
+
+/// The most elements of a table, if no limit says more or less: what V8 has too. An engine would take any number that there is memory for, and
+/// end the process if there is none.
+pub const MAX_TABLE_ELEMENTS: u32 = 10_000_000;
 
 /// The fuel of a call that may use as much as it likes; it is counted all the same.
 pub const UNLIMITED_FUEL: u64 = i64::MAX as u64;
@@ -271,6 +280,9 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// Whether two handles of this store are of one memory.
     fn same_memory(a: &Self::Memory, b: &Self::Memory) -> bool;
+
+    /// Whether the memory may lie somewhere else after it has grown.
+    fn memory_moves(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> bool;
 
     /// Grows the memory by `delta` pages and returns the size before, in pages.
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError>;

@@ -105,6 +105,11 @@ pub trait Host {
 
     /// Tells what is left, before each call of the host's and after the guest has ended.
     fn set_fuel(&mut self, _left: u64) {}
+
+    /// Whether memories may move when they grow: not while somebody has one's bytes who cannot be told.
+    fn memories_may_move(&mut self) -> bool {
+        true
+    }
 }
 
 /// What an instance is linked with: for each import of its module, in order.
@@ -205,6 +210,8 @@ pub struct Realm<E: Engine> {
     /// What stops the innermost call. It outlives the call, which borrows it.
     interrupt: Cell<Option<NonNull<Interrupt>>>,
     memories: RefCell<Vec<E::Memory>>,
+    /// Somebody has the bytes of one who cannot be told when they move.
+    is_pinned: Cell<bool>,
     instances: RefCell<Vec<Option<Instance<E>>>>,
 }
 
@@ -226,6 +233,7 @@ impl<E: Engine> Realm<E> {
                 host: Cell::new(None),
                 interrupt: Cell::new(None),
                 memories: RefCell::default(),
+                is_pinned: Cell::new(false),
                 instances: RefCell::default(),
             }
         })
@@ -300,8 +308,23 @@ impl<E: Engine> Realm<E> {
                     return Err(MemoryError::Grow { delta, reason });
                 }
             }
+            if delta > 0 && self.is_pinned.get() && E::memory_moves(cx, &memory) {
+                let reason = "its buffer was taken away from it, and its bytes must stay where they are".to_owned();
+                return Err(MemoryError::Grow { delta, reason });
+            }
             E::memory_grow(cx, &memory, delta)
         })?
+    }
+
+    /// Says whether somebody has the bytes of a memory who cannot be told when they move: then none of them does.
+    pub fn pin_memories(&self, is_pinned: bool) {
+        self.is_pinned.set(is_pinned);
+    }
+
+    /// Whether memories may move when a guest that is running has them grow.
+    pub(crate) fn memories_may_move(&self) -> bool {
+        // SAFETY: as in `lend`.
+        !self.is_pinned.get() && self.host.get().is_none_or(|mut host| unsafe { host.as_mut() }.memories_may_move())
     }
 
     /// Copies `dest.len()` bytes at `address` out of the memory.
@@ -347,7 +370,7 @@ impl<E: Engine> Realm<E> {
             return Err(InstantiateError::Link("the module was compiled by another engine".to_owned()));
         }
         self.limit("a memory", "bytes", module.largest_memory, self.limits.memory_bytes)?;
-        self.limit("a table", "elements", module.largest_table, self.limits.table_elements.map(u64::from))?;
+        self.limit("a table", "elements", module.largest_table, Some(u64::from(self.limits.table_elements())))?;
         let memories = self.memory_count();
         let unknown = |import: &&Import| matches!(import, Import::Memory(memory) if *memory >= memories);
         if let Some(Import::Memory(memory)) = imports.iter().find(unknown) {

@@ -50,7 +50,9 @@ function testProgram() {
   const messages = output.split('\n').filter((line) => line.startsWith('{'));
   const executable = messages
     .map((line) => JSON.parse(line))
-    .findLast(({ executable, target }) => typeof executable === 'string' && target.name === 'core')?.executable;
+    .findLast(
+      ({ executable, target }) => typeof executable === 'string' && target.name === 'core',
+    )?.executable;
   if (executable === undefined) throw new StepError('cargo has built no test program');
   return executable;
 }

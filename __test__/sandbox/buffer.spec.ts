@@ -240,5 +240,17 @@ describe('Memory.buffer', () => {
       assert.deepEqual({ code: child.code, signal: child.signal }, { code: 0, signal: null }, child.stderr);
       assert.match(child.stdout, /done/);
     });
+
+    it('never crashes a process that has a byte stream take it over', async () => {
+      const wasm = wat(`(module (import "env" "memory" (memory $given 1)) (memory $own (export "own") 1 4)
+        (func (export "grow given") (drop (memory.grow $given (i32.const 1))))
+        (func (export "grow own") (drop (memory.grow $own (i32.const 1)))))`);
+      const child = await runFile(join(__dirname, 'scripts', 'taken_buffers.ts'), {
+        args: [backend, Buffer.from(wasm).toString('base64')],
+        execArgv: ['--expose-gc'],
+      });
+      assert.deepEqual({ code: child.code, signal: child.signal }, { code: 0, signal: null }, child.stderr);
+      assert.match(child.stdout, /done/);
+    });
   });
 });

@@ -122,7 +122,8 @@ impl Engine for Wasmer {
 
     fn new(config: &EngineConfig) -> Result<Self, EngineError> {
         let vm_config = VMConfig { wasm_stack_size: Some(config.stack_bytes.unwrap_or(GUEST_STACK_BYTES)) };
-        let engine = wasmer_engine(config, None);
+        let mut engine = wasmer_engine(config, None);
+        engine.set_tunables(Limited::new(StoreLimits::default()));
         Ok(Self { config: config.clone(), engine, vm_config, id: EngineId::next() })
     }
 
@@ -225,6 +226,11 @@ impl Engine for Wasmer {
 
     fn same_memory(a: &Self::Memory, b: &Self::Memory) -> bool {
         a == b
+    }
+
+    /// On 64-bit machines wasmer reserves all the room that a memory can ever need.
+    fn memory_moves(_cx: &mut Self::Context<'_>, _memory: &Self::Memory) -> bool {
+        false
     }
 
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError> {

@@ -46,6 +46,7 @@ pub struct Store {
 
 /// What host functions and `new_memory` find in the store.
 pub struct Data {
+    realm: RealmPtr<Wasmi>,
     mappings: Arc<Mappings>,
     limits: wasmi::StoreLimits,
     /// For an instance that is being made: what it begins with has been checked, and it has one table more than its author knows of.
@@ -171,9 +172,10 @@ impl Engine for Wasmi {
             .collect()
     }
 
-    fn new_store(engine: &Arc<Self>, limits: &StoreLimits, _realm: RealmPtr<Self>) -> Self::Store {
+    fn new_store(engine: &Arc<Self>, limits: &StoreLimits, realm: RealmPtr<Self>) -> Self::Store {
         let mappings = Arc::new(Mappings::default());
         let data = Data {
+            realm,
             mappings: mappings.clone(),
             limits: store_limits(limits),
             no_limits: None,
@@ -181,9 +183,7 @@ impl Engine for Wasmi {
             rest: 0,
         };
         let mut store = wasmi::Store::new(&engine.engine, data);
-        if *limits != StoreLimits::default() {
-            store.limiter(|data| data.no_limits.as_mut().unwrap_or(&mut data.limits));
-        }
+        store.limiter(|data| data.no_limits.as_mut().unwrap_or(&mut data.limits));
         // For calls that nobody meters or wants to stop: more than can be used up. Without fuel in the engine there is none to set.
         let _ = store.set_fuel(u64::MAX);
         Store { store, _mappings: mappings }
@@ -223,6 +223,12 @@ impl Engine for Wasmi {
     fn same_memory(a: &Self::Memory, b: &Self::Memory) -> bool {
         // The handle is a store's and a memory's number; wasmi shows them by `Debug` only.
         format!("{a:?}") == format!("{b:?}")
+    }
+
+    fn memory_moves(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> bool {
+        let base = memory.data_ptr(&*cx);
+        let mappings = cx.data().mappings.lock().unwrap_or_else(PoisonError::into_inner);
+        !mappings.iter().any(|mapping| mapping.as_ptr() == base)
     }
 
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError> {
@@ -296,7 +302,7 @@ impl Engine for Wasmi {
                 Extern::Other => Err(InstantiateError::Link("an import has no handle".to_owned())),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        cx.data_mut().no_limits = Some(store_limits(&StoreLimits::default()));
+        cx.data_mut().no_limits = Some(any_number().build());
         let instance = wasmi::Instance::new(cx.as_context_mut(), &module.module, &externs);
         cx.data_mut().no_limits = None;
         let instance = instance.map_err(|error| instantiate_error(&error))?;
@@ -521,16 +527,14 @@ fn run_slices(
 }
 
 fn store_limits(limits: &StoreLimits) -> wasmi::StoreLimits {
-    let any_number = wasmi::StoreLimitsBuilder::new().instances(usize::MAX).tables(usize::MAX).memories(usize::MAX);
-    let store_limits = match limits.memory_bytes {
-        Some(_) => any_number.memory_size((limits.memory_pages() * PAGE_BYTES) as usize),
-        None => any_number,
-    };
-    match limits.table_elements {
-        Some(elements) => store_limits.table_elements(elements as usize),
-        None => store_limits,
-    }
-    .build()
+    any_number()
+        .memory_size((limits.memory_pages() * PAGE_BYTES) as usize)
+        .table_elements(limits.table_elements() as usize)
+        .build()
+}
+
+fn any_number() -> wasmi::StoreLimitsBuilder {
+    wasmi::StoreLimitsBuilder::new().instances(usize::MAX).tables(usize::MAX).memories(usize::MAX)
 }
 
 /// How much fuel a guest gets between two looks at its interrupt: less than a millisecond's worth, and so much that the looks

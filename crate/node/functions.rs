@@ -272,6 +272,7 @@ fn memory_grow(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
     let delta = u64::from(arguments.u32(scope, 1)?);
     let realm = group.enter()?;
+    group.pin(scope);
     let before = with_realm!(&*realm, realm => realm.memory_grow(index, delta))?;
     group.detach_stale(scope);
     group.report(scope);

@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     ops::Deref,
+    rc::Rc,
     sync::Arc,
 };
 
@@ -33,6 +34,8 @@ pub struct Group {
     /// How many synchronous calls of it are on the stack.
     running: Cell<u32>,
     views: RefCell<Vec<View>>,
+    /// Of views that somebody else has detached, as byte streams and `ArrayBuffer.prototype.transfer` do: another buffer may have these.
+    strays: RefCell<Vec<Rc<Bytes>>>,
     /// What V8 was told.
     reported: Cell<i64>,
     /// Bytes of instances' own memories and records, as far as they can be told at instantiation.
@@ -76,8 +79,24 @@ impl Drop for Entered<'_> {
 struct View {
     memory: u32,
     region: MemoryRegion,
-    /// Weak: a view that JavaScript forgets can be collected while the group lives.
+    /// Strong, so that it can be seen whether somebody else has detached it.
     buffer: Reference,
+    /// Its bytes, which go with the last buffer that has them.
+    bytes: Rc<Bytes>,
+}
+
+/// What a buffer and one that took its bytes over hold on to.
+#[derive(Default)]
+struct Bytes {
+    /// The group whose realm the bytes lie in, if that would be gone otherwise.
+    group: RefCell<Option<Rc<Group>>>,
+}
+
+impl Bytes {
+    /// Whether a buffer has them; one of the references is the group's.
+    fn are_out(self: &Rc<Self>) -> bool {
+        Rc::strong_count(self) > 1
+    }
 }
 
 /// About what a store without objects takes, on either engine.
@@ -92,6 +111,7 @@ impl Group {
             waiting: RefCell::default(),
             running: Cell::new(0),
             views: RefCell::default(),
+            strays: RefCell::default(),
             reported: Cell::new(0),
             extra: Cell::new(STORE_BYTES),
         }
@@ -163,6 +183,7 @@ impl Group {
     /// It is a call's turn: from here on the realm is its thread's.
     pub fn begin_turn(&self, scope: Scope, call: CallId, exchange: &Arc<Exchange>) {
         self.detach_all(scope);
+        self.pin(scope);
         self.turn.replace(Some(Turn { call, exchange: exchange.clone(), is_open: false, held: None, users: 0 }));
         self.has_turn.set(true);
     }
@@ -194,6 +215,7 @@ impl Group {
     /// The guest of the turn has its answer, which the caller gives it. Views go before that.
     pub fn close(&self, scope: Scope) -> Option<Held> {
         self.detach_all(scope);
+        self.pin(scope);
         self.take_held()
     }
 
@@ -241,7 +263,39 @@ impl Group {
 
     fn detach_all(&self, scope: Scope) {
         for view in self.views.take() {
-            view.detach(scope);
+            self.detach(scope, view);
+        }
+    }
+
+    fn detach(&self, scope: Scope, view: View) {
+        let is_ours = view.buffer.get(scope).is_some_and(|buffer| scope.detach_buffer(buffer));
+        view.buffer.delete(scope);
+        if !is_ours && view.bytes.are_out() {
+            self.strays.borrow_mut().push(view.bytes);
+        }
+    }
+
+    /// Whether somebody has bytes of its memories, in a buffer that it cannot detach.
+    pub fn has_strays(&self, scope: Scope) -> bool {
+        let is_taken = |view: &View| view.buffer.get(scope).is_none_or(|buffer| scope.is_detached(buffer));
+        let taken: Vec<View> = self.views.borrow_mut().extract_if(.., |view| is_taken(view)).collect();
+        for view in taken {
+            self.detach(scope, view);
+        }
+        self.strays.borrow_mut().retain(Bytes::are_out);
+        !self.strays.borrow().is_empty()
+    }
+
+    /// Has memories stay where they are if somebody has bytes of theirs who cannot be told that they move.
+    pub fn pin(&self, scope: Scope) {
+        let has_strays = self.has_strays(scope);
+        with_realm!(&self.realm, realm => realm.pin_memories(has_strays));
+    }
+
+    /// Keeps a group that is about to go until nobody has bytes of its memories any more.
+    pub fn outlive_strays(self: Rc<Self>) {
+        for bytes in self.strays.take().into_iter().filter(Bytes::are_out) {
+            bytes.group.replace(Some(self.clone()));
         }
     }
 
@@ -262,20 +316,23 @@ impl Group {
         self.detach_stale(scope);
         let mut views = self.views.borrow_mut();
         if let Some(at) = views.iter().position(|view| view.memory == memory) {
-            if let Some(buffer) = views[at].buffer.get(scope) {
-                return Ok(Some(buffer));
+            let intact = views[at].buffer.get(scope).filter(|buffer| !scope.is_detached(*buffer));
+            if intact.is_some() {
+                return Ok(intact);
             }
-            views.swap_remove(at).buffer.delete(scope);
+            self.detach(scope, views.swap_remove(at));
         }
         let region = self.region(memory).map_err(|error| Throw::new("store", error))?;
         if region.bytes == 0 {
             return Ok(None);
         }
+        let bytes = Rc::<Bytes>::default();
         // SAFETY: the region stays until the memory grows or the realm is dropped; before either lets JavaScript run
-        // again, `detach_stale` or `release` detaches the buffer.
-        let buffer = unsafe { scope.external_buffer(region.base, region.bytes) };
+        // again, `detach_stale` or `release` detaches the buffer. If somebody else has, memories that would move do not
+        // grow (`has_strays`), and the realm stays until the bytes are gone (`outlive_strays`).
+        let buffer = unsafe { scope.external_buffer(region.base, region.bytes, bytes.clone()) };
         if let Some(buffer) = buffer {
-            views.push(View { memory, region, buffer: Reference::weak(scope, buffer)? });
+            views.push(View { memory, region, buffer: Reference::strong(scope, buffer)?, bytes });
         }
         Ok(buffer)
     }
@@ -292,11 +349,11 @@ impl Group {
         let is_current = |view: &View| self.region(view.memory) == Ok(view.region);
         let stale: Vec<View> = self.views.borrow_mut().extract_if(.., |view| !is_current(view)).collect();
         for view in stale {
-            view.detach(scope);
+            self.detach(scope, view);
         }
     }
 
-    /// Detaches all views and takes back what V8 was told: the realm is about to go.
+    /// Detaches all views and takes back what V8 was told: the realm is about to go, see [`Group::outlive_strays`].
     pub fn release(&self, scope: Scope) {
         self.detach_all(scope);
         scope.adjust_external_memory(-self.reported.take());
@@ -314,14 +371,5 @@ impl Group {
             .filter_map(|memory| self.region(memory).ok())
             .fold(self.extra.get(), |sum, region| sum.saturating_add(i64::try_from(region.bytes).unwrap_or(i64::MAX)));
         scope.adjust_external_memory(bytes - self.reported.replace(bytes));
-    }
-}
-
-impl View {
-    fn detach(self, scope: Scope) {
-        if let Some(buffer) = self.buffer.get(scope) {
-            scope.detach_buffer(buffer);
-        }
-        self.buffer.delete(scope);
     }
 }

@@ -6,6 +6,7 @@ use std::{
     ffi::{CString, c_void},
     panic::{AssertUnwindSafe, catch_unwind},
     ptr,
+    rc::Rc,
 };
 
 use napi::sys;
@@ -286,25 +287,32 @@ impl Scope {
         ok(status)
     }
 
-    /// An ArrayBuffer over memory that this crate owns. `None` where the host forbids such buffers.
+    /// An ArrayBuffer over memory that this crate owns. `None` where the host forbids such buffers. `when_gone` is dropped
+    /// on this thread once neither this buffer nor one that took its bytes over is left.
     ///
     /// # Safety
     ///
-    /// The memory must stay until the buffer is detached or the environment ends.
-    pub unsafe fn external_buffer(self, base: *mut u8, bytes: usize) -> Option<Value> {
+    /// The memory must stay until `when_gone` is dropped, [`Scope::detach_buffer`] has detached the buffer, or the environment ends.
+    pub unsafe fn external_buffer<T>(self, base: *mut u8, bytes: usize, when_gone: Rc<T>) -> Option<Value> {
         let mut buffer = ptr::null_mut();
-        // SAFETY: passed on to the caller. The finalizer does nothing, because the buffer does not own its memory.
+        let hint = Rc::into_raw(when_gone);
+        // SAFETY: passed on to the caller. The finalizer gets the pointer that stands for one count of the `Rc`, once.
         let status = unsafe {
             sys::napi_create_external_arraybuffer(
                 self.env,
                 base.cast(),
                 bytes,
-                Some(no_finalizer),
-                ptr::null_mut(),
+                Some(drop_hint::<T>),
+                hint.cast_mut().cast(),
                 &mut buffer,
             )
         };
-        ok(status).then_some(buffer)
+        if ok(status) {
+            return Some(buffer);
+        }
+        // SAFETY: it comes from `into_raw` above, and no buffer has it.
+        drop(unsafe { Rc::from_raw(hint) });
+        None
     }
 
     /// An ArrayBuffer of its own with a copy of the bytes.
@@ -326,9 +334,20 @@ impl Scope {
         Ok(buffer)
     }
 
-    pub fn detach_buffer(self, buffer: Value) {
-        // SAFETY: the value is alive; detaching what is detached does nothing.
-        unsafe { sys::napi_detach_arraybuffer(self.env, buffer) };
+    /// Detaches an ArrayBuffer. `false` if somebody else has done so, who may have given its bytes to another.
+    pub fn detach_buffer(self, buffer: Value) -> bool {
+        if self.is_detached(buffer) {
+            return false;
+        }
+        // SAFETY: the value is alive.
+        ok(unsafe { sys::napi_detach_arraybuffer(self.env, buffer) })
+    }
+
+    pub fn is_detached(self, buffer: Value) -> bool {
+        let mut is_detached = false;
+        // SAFETY: the value is alive.
+        unsafe { sys::napi_is_detached_arraybuffer(self.env, buffer, &mut is_detached) };
+        is_detached
     }
 
     /// The memory of an ArrayBuffer.
@@ -347,7 +366,14 @@ impl Scope {
     }
 }
 
-extern "C" fn no_finalizer(_env: sys::napi_env, _data: *mut c_void, _hint: *mut c_void) {}
+/// Node calls it on the thread of the environment.
+extern "C" fn drop_hint<T>(_env: sys::napi_env, _data: *mut c_void, hint: *mut c_void) {
+    let when_gone: *const T = hint.cast_const().cast();
+    // SAFETY: it is the pointer that `external_buffer` made of an `Rc`, and Node calls the finalizer of each buffer once.
+    let when_gone = unsafe { Rc::from_raw(when_gone) };
+    // A panic must not get into Node, which ends the process then; nothing here needs what is dropped any more.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(when_gone)));
+}
 
 /// A reference to a JavaScript object that outlives the native call.
 pub struct Reference(sys::napi_ref);

@@ -178,6 +178,7 @@ impl State {
             entry.group = to.clone();
         }
         from.release(scope);
+        from.clone().outlive_strays();
         Ok(())
     }
 
@@ -242,5 +243,6 @@ fn with_entry<R>(table: &RefCell<Slab<Entry>>, id: u32, look: impl FnOnce(&Entry
 pub fn release_if_last(scope: Scope, group: Rc<Group>) {
     if Rc::strong_count(&group) == 1 {
         group.release(scope);
+        group.outlive_strays();
     }
 }

@@ -143,6 +143,10 @@ impl Host for Supervisor<'_> {
         self.state.fuel.set(self.state.fuel.get().map(|fuel| Fuel { left, ..fuel }));
     }
 
+    fn memories_may_move(&mut self) -> bool {
+        !self.group.has_strays(self.scope)
+    }
+
     fn call(&mut self, call: HostCall<'_>) -> Result<(), Box<HostTrap>> {
         self.group.detach_stale(self.scope);
         let Some((receiver, dispatch)) = self.dispatch() else {

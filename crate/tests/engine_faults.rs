@@ -9,6 +9,7 @@ use crate::guest::{Guest, engine_with};
 on_both_engines![
     a_local_below_a_block_with_parameters_keeps_its_value,
     a_store_far_away_of_its_own_address_is_done,
+    a_branch_table_takes_its_values_along,
     memories_and_tables_grow_as_guests_ask,
     what_is_added_to_grow_is_no_export,
 ];
@@ -79,6 +80,51 @@ fn a_store_far_away_of_its_own_address_is_done<E: Engine>(_: &Arc<E>) {
         assert_eq!(guest.call("store8", &[0x0100]).expect("it is in bounds"), [0x08]);
         assert_eq!(guest.call("store16", &[0x1_1000]).expect("it is in bounds"), [0x1008]);
         assert_eq!(guest.call("store", &[0x1_2000]).expect("it is in bounds"), [0x1_2008]);
+    }
+}
+
+fn a_branch_table_takes_its_values_along<E: Engine>(_: &Arc<E>) {
+    for engine in engines::<E>() {
+        let guest = Guest::new(
+            &engine,
+            r#"(module
+                (func $blocks (param i32) (result i64 i32)
+                    (block $outer (result i64 i32)
+                        (block $inner (result i64 i32)
+                            i32.const 1
+                            (br_table $inner $outer $outer (i64.const 127) (i32.const 5) (local.get 0)))
+                        (i32.add (i32.const 1)) (return)))
+                (func $function (param i32) (result i64 i32)
+                    i32.const 1
+                    (block $inner (result i64 i32)
+                        i32.const 2
+                        (br_table $inner 1 (i64.const 127) (i32.const 5) (local.get 0)))
+                    (i32.add (i32.const 1)) (return))
+                (func $loop (param i32) (result i64 i32)
+                    (i64.const 120) (i32.const 4)
+                    (loop $again (param i64 i32) (result i64 i32)
+                        (if (param i64 i32) (result i64 i32) (local.get 0)
+                            (then
+                                (drop) (drop) (local.set 0 (i32.sub (local.get 0) (i32.const 1))) i32.const 3
+                                (br_table $again $again (i64.const 127) (i32.const 5) (local.get 0))))))
+                (func $vector (param i32) (result v128)
+                    (block $outer (result v128)
+                        (block $inner (result v128)
+                            i32.const 1
+                            (br_table $inner $outer (v128.const i64x2 127 5) (local.get 0)))
+                        (i64x2.add (v128.const i64x2 0 1)) (return)))
+                (func (export "blocks") (param i32) (result i64) (i64.add (i64.extend_i32_u (call $blocks (local.get 0)))))
+                (func (export "function") (param i32) (result i64) (i64.add (i64.extend_i32_u (call $function (local.get 0)))))
+                (func (export "loop") (param i32) (result i64) (i64.add (i64.extend_i32_u (call $loop (local.get 0)))))
+                (func (export "vector") (param i32) (result i64) (local v128)
+                    (local.set 1 (call $vector (local.get 0)))
+                    (i64.add (i64x2.extract_lane 0 (local.get 1)) (i64x2.extract_lane 1 (local.get 1)))))"#,
+        );
+        let sums = |name: &str| [0, 1, 2].map(|index| guest.call(name, &[index]).expect("it ends")[0]);
+        assert_eq!(sums("blocks"), [133, 132, 132]);
+        assert_eq!(sums("function"), [133, 132, 132]);
+        assert_eq!(sums("loop"), [124, 132, 132]);
+        assert_eq!(sums("vector"), [133, 132, 132]);
     }
 }
 

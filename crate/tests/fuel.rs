@@ -93,6 +93,10 @@ const WORK: &str = r#"(module (import "e" "f" (func $f (param i32) (result i32))
     (func (export "switch") (param i32) (result i32)
         (block $c (block $b (block $a (br_table $a $b $c (local.get 0))) (return (i32.const 10))) (return (i32.const 20)))
         (i32.const 30))
+    (func (export "switch values") (param i32) (result i32)
+        (block $b (result i32 i32)
+            (block $a (result i32 i32) (i32.const 1) (br_table $a $b $b (i32.const 2) (i32.const 3) (local.get 0))) (return (i32.add)))
+        (i32.sub))
     (func (export "nested") (param i32) (result i32) (local $i i32) (local $n i32)
         (loop $o (local.set $i (i32.const 3))
             (loop $i
@@ -122,6 +126,7 @@ const CALLS: &[(&str, &[u64])] = &[
     ("indirect", &[0, 9]),
     ("early exit", &[0, 1]),
     ("switch", &[0, 1, 2, 9]),
+    ("switch values", &[0, 1, 2]),
     ("nested", &[1, 7]),
     ("host", &[3]),
     ("call first", &[0]),

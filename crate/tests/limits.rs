@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use sandbox_host::{
-    engine::{Engine, EngineConfig, StoreLimits, features::Features, wasmer::Wasmer, wasmi::Wasmi},
+    engine::{Engine, EngineConfig, MAX_TABLE_ELEMENTS, StoreLimits, features::Features, wasmer::Wasmer, wasmi::Wasmi},
     error::{InstantiateError, MemoryError, TrapCode},
     module::Module,
     realm::{Realm, Version},
@@ -17,6 +17,7 @@ on_both_engines![
     a_guests_own_memory_is_limited_alike,
     a_limit_between_two_pages_counts_whole_pages,
     a_table_begins_and_grows_within_the_limit_only,
+    a_table_without_a_limit_has_one_all_the_same,
     calls_are_as_deep_as_they_may_be,
     host_calls_do_not_count_as_depth,
     a_nested_call_counts_from_the_beginning,
@@ -104,6 +105,23 @@ fn a_table_begins_and_grows_within_the_limit_only<E: Engine>(engine: &Arc<E>) {
     let module = compile(&**engine, &with_table("11"));
     let error = realm.instantiate(&module, Version::V1, &[]).expect_err("too large from the start");
     assert_eq!(error.to_string(), "a table of 11 elements exceeds the limit of 10");
+}
+
+fn a_table_without_a_limit_has_one_all_the_same<E: Engine>(engine: &Arc<E>) {
+    let with_table = |elements: u32| {
+        format!(
+            r#"(module (table {elements} funcref)
+                (func (export "grow") (param i32) (result i32) (table.grow 0 (ref.null func) (local.get 0))))"#
+        )
+    };
+    let guest = Guest::new(engine, &with_table(1));
+    for delta in [0xffff_fff0, 0x7fff_ffff, MAX_TABLE_ELEMENTS] {
+        assert_eq!(guest.call("grow", &[delta.into()]).expect("no trap"), [u64::from(u32::MAX)], "{delta}");
+    }
+    assert_eq!(guest.call("grow", &[1000]).expect("no trap"), [1]);
+    let module = compile(&**engine, &with_table(MAX_TABLE_ELEMENTS + 1));
+    let error = Realm::new(engine).instantiate(&module, Version::V1, &[]).expect_err("too large from the start");
+    assert_eq!(error.to_string(), "a table of 10000001 elements exceeds the limit of 10000000");
 }
 
 const DEEP: &str = r#"(module (import "e" "f" (func $f))

@@ -27,6 +27,7 @@ on_both_engines![
     what_the_host_grows_the_guest_can_use,
     grown_pages_are_zero,
     a_memory_does_not_move_when_it_grows,
+    a_pinned_memory_does_not_move,
     bytes_are_read_back_as_written,
     access_out_of_bounds_is_refused_and_changes_nothing,
     an_error_says_what_was_out_of_bounds,
@@ -61,6 +62,29 @@ fn a_new_memory_has_the_type_and_size_that_were_asked_for<E: Engine>(engine: &Ar
         assert_eq!(size(&realm, memory), minimum as usize * PAGE);
     }
     assert_eq!(realm.memory_count(), 7);
+}
+
+fn a_pinned_memory_does_not_move<E: Engine>(engine: &Arc<E>) {
+    let realm = Realm::new(engine);
+    let given = realm.new_memory(pages(1, Some(100))).expect("a good type");
+    let text = r#"(module (import "e" "m" (memory $given 1)) (memory $own (export "own") 1 100)
+        (func (export "grow given") (result i32) (memory.grow $given (i32.const 1)))
+        (func (export "grow own") (result i32) (memory.grow $own (i32.const 1))))"#;
+    let guest = Guest::linked(&realm, Version::V1, text, &[given]);
+    let own = guest.memory("own");
+    realm.pin_memories(true);
+    for (memory, export) in [(given, "grow given"), (own, "grow own")] {
+        let before = realm.memory_region(memory).expect("not busy");
+        let by_guest = guest.call(export, &[]).expect("no trap")[0];
+        let by_host = realm.memory_grow(memory, 1);
+        assert_eq!(by_guest == u64::from(u32::MAX), by_host.is_err());
+        assert!(memory == own || by_host.is_ok(), "it never moves");
+        let after = realm.memory_region(memory).expect("not busy");
+        assert_eq!((after.base, after.bytes > before.bytes), (before.base, by_host.is_ok()));
+    }
+    realm.pin_memories(false);
+    let size = realm.memory_region(own).expect("not busy").bytes / PAGE;
+    assert_eq!(guest.call("grow own", &[]).expect("no trap"), [size as u64]);
 }
 
 fn a_new_memory_is_zero<E: Engine>(engine: &Arc<E>) {

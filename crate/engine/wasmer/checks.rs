@@ -15,7 +15,7 @@ use wasmer::sys::{FunctionMiddleware, MiddlewareError, MiddlewareReaderState, Mo
 use wasmer_types::{
     ExportIndex, GlobalIndex, GlobalInit, GlobalType, LocalFunctionIndex, ModuleInfo, Mutability, Type,
 };
-use wasmparser::{BlockType, FunctionBody, Operator, Parser, Payload};
+use wasmparser::{BlockType, FuncType, FunctionBody, Operator, Parser, Payload, ValType};
 
 /// What is to be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -357,37 +357,91 @@ fn exports_of(wasm: &[u8]) -> HashSet<&str> {
 
 /// The costs of each function of a module. Whatever is wrong with it the compiler will say.
 fn costs_of(wasm: &[u8]) -> Vec<Box<[u32]>> {
-    let body = |payload| match payload {
-        Ok(Payload::CodeSectionEntry(body)) => Some(body),
-        _ => None,
-    };
-    Parser::new(0).parse_all(wasm).filter_map(body).map(|body| costs_of_function(&body)).collect()
+    let mut costs = Vec::new();
+    let mut types = Types::default();
+    for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+        match payload {
+            Payload::TypeSection(section) => {
+                types.all = section.into_iter_err_on_gc_types().map_while(Result::ok).collect();
+            }
+            Payload::FunctionSection(section) => types.of_functions = section.into_iter().flatten().collect(),
+            Payload::CodeSectionEntry(body) => {
+                let ty = types.of_functions.get(costs.len()).copied();
+                let ends_in_moves = ty.is_some_and(|ty| types.moves(BlockType::FuncType(ty), false));
+                costs.push(costs_of_function(&body, &types, ends_in_moves));
+            }
+            _ => {}
+        }
+    }
+    costs
 }
 
-fn costs_of_function(body: &FunctionBody<'_>) -> Box<[u32]> {
+/// The types of a module, and which of them each function has.
+#[derive(Default)]
+struct Types {
+    all: Vec<FuncType>,
+    of_functions: Vec<u32>,
+}
+
+impl Types {
+    /// Whether a `br_table` to the label of such a block has to move values, see `wasmi/rewrite.rs`.
+    fn moves(&self, block: BlockType, is_loop: bool) -> bool {
+        let of_function = |index| {
+            let ty: &FuncType = self.all.get(index as usize)?;
+            Some(if is_loop { ty.params() } else { ty.results() })
+        };
+        let single;
+        let values = match block {
+            BlockType::Type(ty) if !is_loop => {
+                single = [ty];
+                &single[..]
+            }
+            BlockType::Empty | BlockType::Type(_) => &[],
+            BlockType::FuncType(index) => of_function(index).unwrap_or(&[]),
+        };
+        values.len() > 1 || values == [ValType::V128]
+    }
+}
+
+/// What one block that is open is like.
+#[derive(Clone, Copy)]
+struct Open {
+    /// The place of the cost that what stands in it adds to.
+    cost: usize,
+    /// See [`Types::moves`].
+    moves: bool,
+}
+
+fn costs_of_function(body: &FunctionBody<'_>, types: &Types, ends_in_moves: bool) -> Box<[u32]> {
     let mut costs = vec![1_u32];
-    // For each open block, whose cost it adds to.
-    let mut open = vec![0];
+    let mut open = vec![Open { cost: 0, moves: ends_in_moves }];
     let Ok(operators) = body.get_operators_reader() else { return costs.into() };
     for operator in operators.into_iter().map_while(Result::ok) {
-        let here = open.last().copied().unwrap_or(0);
-        costs[here] = costs[here].saturating_add(cost_of(&operator));
-        let begins = match operator {
-            Operator::Block { .. } => Some(here),
-            Operator::Loop { .. } | Operator::If { .. } | Operator::Else => {
-                if matches!(operator, Operator::Else) {
-                    open.pop();
-                }
+        let Some(Open { cost: here, moves: is_moving }) = open.last().copied() else { break };
+        let mut add = |cost| costs[here] = costs[here].saturating_add(cost);
+        add(cost_of(&operator));
+        match operator {
+            Operator::Block { blockty } => open.push(Open { cost: here, moves: types.moves(blockty, false) }),
+            Operator::Loop { blockty } => {
                 costs.push(1);
-                Some(costs.len() - 1)
+                open.push(Open { cost: costs.len() - 1, moves: types.moves(blockty, true) });
             }
-            Operator::End => {
+            Operator::If { blockty } => {
+                costs.push(1);
+                open.push(Open { cost: costs.len() - 1, moves: types.moves(blockty, false) });
+            }
+            Operator::Else => {
+                costs.push(1);
                 open.pop();
-                None
+                open.push(Open { cost: costs.len() - 1, moves: is_moving });
             }
-            _ => None,
-        };
-        open.extend(begins);
+            Operator::End => drop(open.pop()),
+            Operator::BrTable { targets } if !targets.is_empty() => {
+                let label = open.len().checked_sub(1 + targets.default() as usize).map(|label| open[label]);
+                add(u32::from(label.is_some_and(|label| label.moves)));
+            }
+            _ => {}
+        }
     }
     costs.into()
 }

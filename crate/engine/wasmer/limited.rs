@@ -22,6 +22,9 @@ impl Limited {
     }
 
     fn memory(&self, ty: &MemoryType) -> Result<MemoryType, MemoryError> {
+        if self.limits.memory_bytes.is_none() {
+            return Ok(*ty);
+        }
         let most = u32::try_from(self.limits.memory_pages()).unwrap_or(u32::MAX);
         if ty.minimum.0 > most {
             let (min_requested, max_allowed) = (ty.minimum, Pages(most));
@@ -32,7 +35,7 @@ impl Limited {
     }
 
     fn table(&self, ty: &TableType) -> Result<TableType, String> {
-        let Some(most) = self.limits.table_elements else { return Ok(*ty) };
+        let most = self.limits.table_elements();
         if ty.minimum > most {
             return Err(format!("a table of {} elements exceeds the limit of {most}", ty.minimum));
         }

@@ -41,6 +41,11 @@ fn grow_memory(cx: &mut StoreContextMut<'_, Data>, memory: Memory) -> Func {
     Func::wrap(cx, move |mut caller: Caller<'_, Data>, delta: u32| -> Result<u32, wasmi::Error> {
         let mut cx = caller.as_context_mut();
         pay(&mut cx, u64::from(delta) * FUEL_PER_PAGE)?;
+        // SAFETY: this is a host function that the engine is calling, and the pointer is that of its store's realm.
+        let realm = unsafe { cx.data().realm.get() };
+        if delta > 0 && !realm.memories_may_move() && Wasmi::memory_moves(&mut cx, &memory) {
+            return Ok(FAILED);
+        }
         let before = Wasmi::memory_grow(&mut cx, &memory, u64::from(delta));
         // It has no more than 65,536 pages.
         Ok(before.map_or(FAILED, |pages| pages as u32))

@@ -6,16 +6,18 @@
 //!   parameters, be those locals or not.
 //! - Before `i32.store`, `i32.store8` and `i32.store16` with a large offset, or to another memory than the first, too: where address and
 //!   value are the same local it would panic, and after an empty block they are none.
+//! - The default of a `br_table` that takes several values along becomes the end of a block around it, from where a `br` goes on. If all targets are at the
+//!   same height wasmi takes the values to be in place, even if there is something else below them; the new one is not.
 //!
-//! An empty block costs no fuel and makes no code, but for what it saves.
+//! A block costs no fuel, and an empty one makes no code but for what it saves. What else is added costs as much on wasmer, see `wasmer/checks.rs`.
 
-use std::{error::Error, ops::Range};
+use std::{collections::HashMap, error::Error, ops::Range};
 
 use wasm_encoder::Encode;
 use wasmparser::{
-    BlockType, Encoding, FuncValidator, FuncValidatorAllocations, FunctionBody, MemArgTarget, Operator,
-    OperatorsReader, Parser, Payload, RefType, TypeRef, ValidPayload, Validator, ValidatorResources, WasmFeatures,
-    WasmModuleResources,
+    BlockType, BrTable, CompositeInnerType, Encoding, Frame, FrameKind, FuncValidator, FuncValidatorAllocations,
+    FunctionBody, MemArgTarget, Operator, OperatorsReader, Parser, Payload, RefType, TypeRef, ValType, ValidPayload,
+    Validator, ValidatorResources, WasmFeatures, WasmModuleResources,
 };
 
 /// A module that wasmi does right.
@@ -93,6 +95,10 @@ struct Layout {
     /// The bodies that are changed.
     bodies: Vec<Body>,
     grown: Vec<Grown>,
+    /// The types that are added, and which of these each is.
+    added: HashMap<Vec<u8>, u32>,
+    /// The same in their order.
+    added_types: Vec<u8>,
 }
 
 /// A section: all of it, its entries without their count, and that count.
@@ -114,8 +120,7 @@ struct Body {
 /// What is put in the place of a part of the binary.
 struct Edit {
     range: Range<usize>,
-    /// The place in the table of the host function that is called there, or `None` for an empty block.
-    call: Option<u32>,
+    with: Vec<u8>,
 }
 
 const TYPE_SECTION: u8 = 1;
@@ -125,6 +130,10 @@ const CODE_SECTION: u8 = 10;
 
 const FUNCTION_TYPE: u8 = 0x60;
 const I32: u8 = 0x7f;
+const I64: u8 = 0x7e;
+const F32: u8 = 0x7d;
+const F64: u8 = 0x7c;
+const V128: u8 = 0x7b;
 const FUNCREF: u8 = 0x70;
 const EXTERNREF: u8 = 0x6f;
 const TABLE_EXPORT: u8 = 1;
@@ -133,7 +142,11 @@ const HAS_MAXIMUM: u8 = 1;
 
 const I32_CONST: u8 = 0x41;
 const CALL_INDIRECT: u8 = 0x11;
-const EMPTY_BLOCK: [u8; 3] = [0x02, 0x40, 0x0b];
+const BLOCK: u8 = 0x02;
+const BR: u8 = 0x0c;
+const BR_TABLE: u8 = 0x0e;
+const END: u8 = 0x0b;
+const EMPTY_BLOCK: [u8; 3] = [BLOCK, 0x40, END];
 
 /// From here on an offset has no short form in wasmi.
 const LARGE_OFFSET: u64 = 1 << 16;
@@ -230,18 +243,21 @@ impl Layout {
         let mut operators = OperatorsReader::new(reader);
         while !operators.eof() {
             let (operator, offset) = operators.read_with_offset()?;
-            let call = match &operator {
-                Operator::MemoryGrow { mem } => Some(self.host_function(Grown::Memory(*mem))),
+            let after = operators.original_position();
+            let with = match &operator {
+                Operator::MemoryGrow { mem } => Some(self.call(Grown::Memory(*mem))),
                 Operator::TableGrow { table } => match self.elements.get(*table as usize) {
-                    Some(Some(element)) => Some(self.host_function(Grown::Table(*table, *element))),
+                    Some(Some(element)) => Some(self.call(Grown::Table(*table, *element))),
                     // No such table, or one that wasmi refuses.
                     _ => None,
                 },
+                Operator::BrTable { targets } => self.branch_table(targets, function)?,
                 _ => None,
             };
-            if call.is_some() || wants_no_locals_on_stack(&operator, function) {
-                let end = if call.is_some() { operators.original_position() } else { offset };
-                edits.push(Edit { range: at(offset..end)?, call });
+            if let Some(with) = with {
+                edits.push(Edit { range: at(offset..after)?, with });
+            } else if wants_no_locals_on_stack(&operator, function) {
+                edits.push(Edit { range: at(offset..offset)?, with: EMPTY_BLOCK.to_vec() });
             }
             function.op(offset, &operator)?;
         }
@@ -249,23 +265,74 @@ impl Layout {
         Ok(edits)
     }
 
-    /// The place in the table of the function that grows this.
-    fn host_function(&mut self, grown: Grown) -> u32 {
+    /// The call that grows this.
+    fn call(&mut self, grown: Grown) -> Vec<u8> {
         let place = self.grown.iter().position(|other| *other == grown).unwrap_or_else(|| {
             self.grown.push(grown);
             self.grown.len() - 1
         });
-        place as u32
+        let ty = match grown {
+            Grown::Memory(_) => self.function_type(&[I32], &[I32]),
+            Grown::Table(_, Element::Func) => self.function_type(&[FUNCREF, I32], &[I32]),
+            Grown::Table(_, Element::Extern) => self.function_type(&[EXTERNREF, I32], &[I32]),
+        };
+        let mut code = vec![I32_CONST];
+        (place as i32).encode(&mut code);
+        code.push(CALL_INDIRECT);
+        ty.encode(&mut code);
+        (self.elements.len() as u32).encode(&mut code);
+        code
+    }
+
+    /// A `br_table` whose default is another, if it must be.
+    fn branch_table(
+        &mut self,
+        targets: &BrTable<'_>,
+        function: &FuncValidator<ValidatorResources>,
+    ) -> Result<Option<Vec<u8>>, Box<dyn Error>> {
+        let label = function.get_control_frame(targets.default() as usize);
+        let values = label.and_then(|frame| values_of_label(frame, function)).unwrap_or_default();
+        if targets.is_empty() || !(values.len() > 1 || values == [V128]) {
+            return Ok(None);
+        }
+        let with_index: Vec<u8> = values.iter().copied().chain([I32]).collect();
+        let ty = self.function_type(&with_index, &values);
+        let mut code = EMPTY_BLOCK.to_vec();
+        code.push(BLOCK);
+        i64::from(ty).encode(&mut code);
+        code.push(BR_TABLE);
+        targets.len().encode(&mut code);
+        for target in targets.targets() {
+            (target? + 1).encode(&mut code);
+        }
+        code.extend([0, END, BR]);
+        targets.default().encode(&mut code);
+        Ok(Some(code))
+    }
+
+    /// The index of a type that the module gets.
+    fn function_type(&mut self, params: &[u8], results: &[u8]) -> u32 {
+        let mut ty = vec![FUNCTION_TYPE];
+        params.encode(&mut ty);
+        results.encode(&mut ty);
+        let next = self.added.len() as u32;
+        let place = *self.added.entry(ty).or_insert_with_key(|ty| {
+            self.added_types.extend(ty);
+            next
+        });
+        self.types.count + place
     }
 
     fn rewrite(self, wasm: &[u8]) -> Result<Rewritten, Box<dyn Error>> {
         let code = self.code(wasm)?;
         let mut sections = Vec::with_capacity(4);
         let mut growth = None;
+        if !self.added.is_empty() {
+            sections.push((TYPE_SECTION, &self.types, self.types(wasm)));
+        }
         if !self.grown.is_empty() {
             let prefix = format!("{PREFIX}{}", "'".repeat(self.prefix));
             let added = Growth { prefix, grown: self.grown.clone() };
-            sections.push((TYPE_SECTION, &self.types, self.types(wasm)));
             sections.push((TABLE_SECTION, &self.tables, self.tables(wasm)));
             sections.push((EXPORT_SECTION, &self.exports, self.exports(wasm, &added)));
             growth = Some(added);
@@ -286,12 +353,8 @@ impl Layout {
     }
 
     fn types(&self, wasm: &[u8]) -> Vec<u8> {
-        let mut types = self.types.begin(wasm, GROWING_TYPES.len() as u32);
-        for parameters in GROWING_TYPES {
-            types.push(FUNCTION_TYPE);
-            parameters.encode(&mut types);
-            types.extend([1, I32]);
-        }
+        let mut types = self.types.begin(wasm, self.added.len() as u32);
+        types.extend(&self.added_types);
         types
     }
 
@@ -333,10 +396,7 @@ impl Layout {
             changed.clear();
             for edit in &body.edits {
                 changed.extend_from_slice(wasm.get(copied..edit.range.start).ok_or("a body is out of order")?);
-                match edit.call {
-                    None => changed.extend(EMPTY_BLOCK),
-                    Some(place) => self.call(place, &mut changed),
-                }
+                changed.extend_from_slice(&edit.with);
                 copied = edit.range.end;
             }
             changed.extend_from_slice(&wasm[copied..body.range.end]);
@@ -346,23 +406,33 @@ impl Layout {
         code.extend_from_slice(&wasm[copied..self.code.range.end]);
         Ok(code)
     }
-
-    fn call(&self, place: u32, code: &mut Vec<u8>) {
-        let of_type = match self.grown[place as usize] {
-            Grown::Memory(_) => 0,
-            Grown::Table(_, Element::Func) => 1,
-            Grown::Table(_, Element::Extern) => 2,
-        };
-        code.push(I32_CONST);
-        place.cast_signed().encode(code);
-        code.push(CALL_INDIRECT);
-        (self.types.count + of_type).encode(code);
-        (self.elements.len() as u32).encode(code);
-    }
 }
 
-/// The parameters of the functions that grow a memory, a table of functions, and one of other references.
-const GROWING_TYPES: [&[u8]; 3] = [&[I32], &[FUNCREF, I32], &[EXTERNREF, I32]];
+/// The types of the values that a branch to a label takes along, if wasmi has them all.
+fn values_of_label(frame: &Frame, function: &FuncValidator<ValidatorResources>) -> Option<Vec<u8>> {
+    let types = match frame.block_type {
+        BlockType::Empty => return None,
+        BlockType::Type(_) if frame.kind == FrameKind::Loop => return None,
+        BlockType::Type(ty) => vec![ty],
+        BlockType::FuncType(index) => {
+            let CompositeInnerType::Func(ty) = &function.resources().sub_type_at(index)?.composite_type.inner else {
+                return None;
+            };
+            if frame.kind == FrameKind::Loop { ty.params().to_vec() } else { ty.results().to_vec() }
+        }
+    };
+    let encoded = |ty| match ty {
+        ValType::I32 => Some(I32),
+        ValType::I64 => Some(I64),
+        ValType::F32 => Some(F32),
+        ValType::F64 => Some(F64),
+        ValType::V128 => Some(V128),
+        ValType::Ref(RefType::FUNCREF) => Some(FUNCREF),
+        ValType::Ref(RefType::EXTERNREF) => Some(EXTERNREF),
+        ValType::Ref(_) => None,
+    };
+    types.into_iter().map(encoded).collect()
+}
 
 /// Whether wasmi does this operator wrong if there are locals on its stack.
 fn wants_no_locals_on_stack(operator: &Operator<'_>, function: &FuncValidator<ValidatorResources>) -> bool {
@@ -370,9 +440,9 @@ fn wants_no_locals_on_stack(operator: &Operator<'_>, function: &FuncValidator<Va
         Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => match blockty {
             BlockType::Empty | BlockType::Type(_) => false,
             // A type that does not exist is refused in a moment.
-            BlockType::FuncType(index) => function.resources().sub_type_at(*index).is_some_and(|ty| {
-                matches!(&ty.composite_type.inner, wasmparser::CompositeInnerType::Func(ty) if !ty.params().is_empty())
-            }),
+            BlockType::FuncType(index) => function.resources().sub_type_at(*index).is_some_and(
+                |ty| matches!(&ty.composite_type.inner, CompositeInnerType::Func(ty) if !ty.params().is_empty()),
+            ),
         },
         Operator::I32Store { memarg } | Operator::I32Store8 { memarg } | Operator::I32Store16 { memarg } => {
             memarg.offset >= LARGE_OFFSET || !matches!(memarg.target, MemArgTarget::Memory(0))
@@ -499,12 +569,39 @@ mod tests {
     }
 
     #[test]
+    fn branch_tables_with_several_values_branch_by_a_block_around_them() {
+        for (text, table, branch) in [
+            (
+                "(module (func (param i32) (result i32 i64) (block (result i32 i64) (br_table 0 1 1 (i32.const 1) (i64.const 2) (local.get 0)))))",
+                "BrTable { targets: BrTable { count: 2, default: 0, targets: [1, 2] } }",
+                "Br { relative_depth: 1 }",
+            ),
+            (
+                "(module (func (param i32) (i32.const 1) (i32.const 2) (loop (param i32 i32) (br_table 0 0 0 (local.get 0)))))",
+                "BrTable { targets: BrTable { count: 2, default: 0, targets: [1, 1] } }",
+                "Br { relative_depth: 0 }",
+            ),
+            (
+                "(module (func (param i32) (result v128) (block (result v128) (br_table 0 1 (v128.const i64x2 1 2) (local.get 0)))))",
+                "BrTable { targets: BrTable { count: 1, default: 0, targets: [1] } }",
+                "Br { relative_depth: 1 }",
+            ),
+        ] {
+            let operators = operators(&rewritten(text).expect("it is changed").wasm);
+            let place = operators.iter().position(|name| name.starts_with("BrTable")).expect("it is there");
+            assert_eq!(operators[place..place + 3], [table, "End", branch]);
+        }
+    }
+
+    #[test]
     fn all_other_modules_stay_as_they_are() {
         for text in [
             "(module)",
             "(module (table 1 funcref) (func (drop (table.size 0))))",
             "(module (func (block (result i32 i32) (i32.const 1) (i32.const 2)) (drop) (drop)))",
             "(module (memory 1) (func (i32.store offset=65535 (i32.const 1) (i32.const 1))))",
+            "(module (func (param i32) (result i64) (block (result i64) (br_table 0 1 (i64.const 1) (local.get 0)))))",
+            "(module (func (param i32) (br_table 0 0 (local.get 0))))",
         ] {
             assert!(rewritten(text).is_none(), "{text}");
         }
