@@ -10,6 +10,7 @@ on_both_engines![
     a_local_below_a_block_with_parameters_keeps_its_value,
     a_store_far_away_of_its_own_address_is_done,
     a_branch_table_takes_its_values_along,
+    a_selection_by_a_comparison_with_zero_looks_at_what_is_compared,
     memories_and_tables_grow_as_guests_ask,
     what_is_added_to_grow_is_no_export,
 ];
@@ -125,6 +126,37 @@ fn a_branch_table_takes_its_values_along<E: Engine>(_: &Arc<E>) {
         assert_eq!(sums("function"), [133, 132, 132]);
         assert_eq!(sums("loop"), [124, 132, 132]);
         assert_eq!(sums("vector"), [133, 132, 132]);
+    }
+}
+
+fn a_selection_by_a_comparison_with_zero_looks_at_what_is_compared<E: Engine>(_: &Arc<E>) {
+    const CONDITIONS: [(&str, [u64; 2]); 6] = [
+        ("i32.eqz", [1, 2]),
+        ("i32.const 0 i32.eq", [1, 2]),
+        ("i32.const 0 i32.ne", [2, 1]),
+        ("i32.eqz i32.eqz", [2, 1]),
+        ("i32.eqz nop i32.const 0 i32.or", [1, 2]),
+        ("i32.eqz local.tee 1", [1, 2]),
+    ];
+    for engine in engines::<E>() {
+        for (condition, expected) in CONDITIONS {
+            for value in ["local.get 0", "(call $same (local.get 0))", "(i32.add (local.get 0) (i32.const 0))"] {
+                for (yes, no) in
+                    [("i64.const 1", "i64.const 2"), ("(call $one)", "i64.const 2"), ("i64.const 1", "(call $two)")]
+                {
+                    let guest = Guest::new(
+                        &engine,
+                        &format!(
+                            r#"(module (func $one (result i64) (i64.const 1)) (func $two (result i64) (i64.const 2))
+                                (func $same (param i32) (result i32) (local.get 0))
+                                (func (export "f") (param i32) (result i64) (local i32) {yes} {no} {value} {condition} select))"#
+                        ),
+                    );
+                    let selected = [0, 1].map(|value| guest.call("f", &[value]).expect("it ends")[0]);
+                    assert_eq!(selected, expected, "{yes} {no} {value} {condition}");
+                }
+            }
+        }
     }
 }
 

@@ -74,6 +74,7 @@ const WORK: &str = r#"(module (import "e" "f" (func $f (param i32) (result i32))
     (memory (export "memory") 4 16)
     (table $t 4096 8192 funcref) (elem (i32.const 0) $fib)
     (type $unary (func (param i32) (result i32)))
+    (type $none (func))
     (func (export "nothing"))
     (func (export "straight") (result i32) (i32.add (i32.const 1) (i32.mul (i32.const 2) (i32.const 3))))
     (func (export "loop") (param i32) (result i32) (local $sum i32)
@@ -97,6 +98,11 @@ const WORK: &str = r#"(module (import "e" "f" (func $f (param i32) (result i32))
         (block $b (result i32 i32)
             (block $a (result i32 i32) (i32.const 1) (br_table $a $b $b (i32.const 2) (i32.const 3) (local.get 0))) (return (i32.add)))
         (i32.sub))
+    (func (export "if with values") (param i32) (result i32)
+        (i32.const 5)
+        (if (param i32) (result i32) (local.get 0) (then (i32.const 1) (i32.add)))
+        (if (type $none) (local.get 0) (then (local.set 0 (i32.const 3)) (local.set 0 (i32.const 3))))
+        (if (param i32) (result i32) (i32.eqz (local.get 0)) (then (if (param i32) (result i32) (local.get 0) (then (i32.const 2) (i32.add)))) (else (i32.const 1) (i32.sub))))
     (func (export "nested") (param i32) (result i32) (local $i i32) (local $n i32)
         (loop $o (local.set $i (i32.const 3))
             (loop $i
@@ -127,6 +133,7 @@ const CALLS: &[(&str, &[u64])] = &[
     ("early exit", &[0, 1]),
     ("switch", &[0, 1, 2, 9]),
     ("switch values", &[0, 1, 2]),
+    ("if with values", &[0, 1]),
     ("nested", &[1, 7]),
     ("host", &[3]),
     ("call first", &[0]),

@@ -125,6 +125,7 @@ impl ModuleMiddleware for Checks {
             length: global(|globals| globals.length),
             depth: global(|globals| globals.depth).zip(self.options.recursion_depth),
             costs: costs.into_vec().into_iter(),
+            bare_ifs: Vec::new(),
             is_entered: false,
         })
     }
@@ -167,16 +168,46 @@ struct FunctionChecks {
     /// And the most.
     depth: Option<(u32, u32)>,
     costs: std::vec::IntoIter<u32>,
+    /// Of each open block, whether it is an `if` without an `else` so far that may have values.
+    bare_ifs: Vec<bool>,
     is_entered: bool,
 }
 
 impl FunctionChecks {
     /// Pays for what begins here.
     fn pay<'a>(&mut self, state: &mut MiddlewareReaderState<'a>) {
+        if self.fuel.is_some() {
+            let cost = self.costs.next().unwrap_or(1);
+            self.pay_cost(cost, state);
+        }
+    }
+
+    fn pay_cost<'a>(&self, cost: u32, state: &mut MiddlewareReaderState<'a>) {
         let Some(fuel) = self.fuel else { return };
-        let cost = self.costs.next().unwrap_or(1);
         state.extend([self.left(fuel), Operator::I64Const { value: i64::from(cost) }, Operator::I64Sub]);
         self.set_left(fuel, state);
+    }
+
+    /// An `if` that has values and no `else` gets one that is paid for, as wasmi has it.
+    fn end_if<'a>(&mut self, operator: &Operator<'a>, state: &mut MiddlewareReaderState<'a>) {
+        if self.fuel.is_none() {
+            return;
+        }
+        match operator {
+            Operator::Block { .. } | Operator::Loop { .. } => self.bare_ifs.push(false),
+            Operator::If { blockty } => self.bare_ifs.push(matches!(blockty, BlockType::FuncType(_))),
+            Operator::Else => {
+                self.bare_ifs.pop();
+                self.bare_ifs.push(false);
+            }
+            Operator::End if self.bare_ifs.pop() == Some(true) => {
+                if let Some(cost) = self.costs.next().filter(|cost| *cost > 0) {
+                    state.push_operator(Operator::Else);
+                    self.pay_cost(cost, state);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// What is left of the fuel.
@@ -322,6 +353,7 @@ impl<'a> FunctionMiddleware<'a> for FunctionChecks {
         if let Some(scale) = Scale::of(&operator) {
             self.pay_by_length(scale, state);
         }
+        self.end_if(&operator, state);
         let is_loop = matches!(operator, Operator::Loop { .. });
         let is_arm = matches!(operator, Operator::If { .. } | Operator::Else);
         let is_call = matches!(operator, Operator::Call { .. } | Operator::CallIndirect { .. });
@@ -384,6 +416,10 @@ struct Types {
 }
 
 impl Types {
+    fn has_results(&self, index: u32) -> bool {
+        self.all.get(index as usize).is_some_and(|ty| !ty.results().is_empty())
+    }
+
     /// Whether a `br_table` to the label of such a block has to move values, see `wasmi/rewrite.rs`.
     fn moves(&self, block: BlockType, is_loop: bool) -> bool {
         let of_function = |index| {
@@ -410,32 +446,41 @@ struct Open {
     cost: usize,
     /// See [`Types::moves`].
     moves: bool,
+    /// If it is an `if` without an `else` so far, its type if that has a number.
+    bare_if: Option<u32>,
 }
 
 fn costs_of_function(body: &FunctionBody<'_>, types: &Types, ends_in_moves: bool) -> Box<[u32]> {
     let mut costs = vec![1_u32];
-    let mut open = vec![Open { cost: 0, moves: ends_in_moves }];
+    let mut open = vec![Open { cost: 0, moves: ends_in_moves, bare_if: None }];
     let Ok(operators) = body.get_operators_reader() else { return costs.into() };
     for operator in operators.into_iter().map_while(Result::ok) {
-        let Some(Open { cost: here, moves: is_moving }) = open.last().copied() else { break };
+        let Some(Open { cost: here, moves: is_moving, bare_if }) = open.last().copied() else { break };
         let mut add = |cost| costs[here] = costs[here].saturating_add(cost);
         add(cost_of(&operator));
         match operator {
-            Operator::Block { blockty } => open.push(Open { cost: here, moves: types.moves(blockty, false) }),
+            Operator::Block { blockty } => {
+                open.push(Open { cost: here, moves: types.moves(blockty, false), bare_if: None });
+            }
             Operator::Loop { blockty } => {
                 costs.push(1);
-                open.push(Open { cost: costs.len() - 1, moves: types.moves(blockty, true) });
+                open.push(Open { cost: costs.len() - 1, moves: types.moves(blockty, true), bare_if: None });
             }
             Operator::If { blockty } => {
                 costs.push(1);
-                open.push(Open { cost: costs.len() - 1, moves: types.moves(blockty, false) });
+                let bare_if = if let BlockType::FuncType(index) = blockty { Some(index) } else { None };
+                open.push(Open { cost: costs.len() - 1, moves: types.moves(blockty, false), bare_if });
             }
             Operator::Else => {
                 costs.push(1);
                 open.pop();
-                open.push(Open { cost: costs.len() - 1, moves: is_moving });
+                open.push(Open { cost: costs.len() - 1, moves: is_moving, bare_if: None });
             }
-            Operator::End => drop(open.pop()),
+            Operator::End => {
+                // The arm that it does not have costs something if it has values.
+                costs.extend(bare_if.map(|index| u32::from(types.has_results(index))));
+                open.pop();
+            }
             Operator::BrTable { targets } if !targets.is_empty() => {
                 let label = open.len().checked_sub(1 + targets.default() as usize).map(|label| open[label]);
                 add(u32::from(label.is_some_and(|label| label.moves)));

@@ -6,6 +6,8 @@
 //!   parameters, be those locals or not.
 //! - Before `i32.store`, `i32.store8` and `i32.store16` with a large offset, or to another memory than the first, too: where address and
 //!   value are the same local it would panic, and after an empty block they are none.
+//! - Before `select`, if its condition may be a comparison of an i32 with zero, too: wasmi drops the comparison and looks at the register that its result would
+//!   be in, instead of at the slot that is compared.
 //! - The default of a `br_table` that takes several values along becomes the end of a block around it, from where a `br` goes on. If all targets are at the
 //!   same height wasmi takes the values to be in place, even if there is something else below them; the new one is not.
 //!
@@ -241,6 +243,7 @@ impl Layout {
         let mut reader = body.get_binary_reader();
         function.read_locals(&mut reader)?;
         let mut operators = OperatorsReader::new(reader);
+        let mut may_fuse = false;
         while !operators.eof() {
             let (operator, offset) = operators.read_with_offset()?;
             let after = operators.original_position();
@@ -256,9 +259,10 @@ impl Layout {
             };
             if let Some(with) = with {
                 edits.push(Edit { range: at(offset..after)?, with });
-            } else if wants_no_locals_on_stack(&operator, function) {
+            } else if wants_nothing_at_hand(&operator, function, may_fuse) {
                 edits.push(Edit { range: at(offset..offset)?, with: EMPTY_BLOCK.to_vec() });
             }
+            may_fuse = may_be_test_of_zero(&operator, may_fuse);
             function.op(offset, &operator)?;
         }
         operators.finish()?;
@@ -434,9 +438,14 @@ fn values_of_label(frame: &Frame, function: &FuncValidator<ValidatorResources>) 
     types.into_iter().map(encoded).collect()
 }
 
-/// Whether wasmi does this operator wrong if there are locals on its stack.
-fn wants_no_locals_on_stack(operator: &Operator<'_>, function: &FuncValidator<ValidatorResources>) -> bool {
+/// Whether wasmi does this operator wrong if locals or registers are on its stack, `may_fuse` as in [`may_be_test_of_zero`].
+fn wants_nothing_at_hand(
+    operator: &Operator<'_>,
+    function: &FuncValidator<ValidatorResources>,
+    may_fuse: bool,
+) -> bool {
     match operator {
+        Operator::Select | Operator::TypedSelect { .. } => may_fuse,
         Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => match blockty {
             BlockType::Empty | BlockType::Type(_) => false,
             // A type that does not exist is refused in a moment.
@@ -447,6 +456,48 @@ fn wants_no_locals_on_stack(operator: &Operator<'_>, function: &FuncValidator<Va
         Operator::I32Store { memarg } | Operator::I32Store8 { memarg } | Operator::I32Store16 { memarg } => {
             memarg.offset >= LARGE_OFFSET || !matches!(memarg.target, MemArgTarget::Memory(0))
         }
+        _ => false,
+    }
+}
+
+/// Whether what lies on the stack after this operator may be the result of a comparison with zero that wasmi can still fuse with what comes, from how
+/// that was before. Operators that may be folded, as `i32.or` with zero is, leave it as it is.
+fn may_be_test_of_zero(operator: &Operator<'_>, before: bool) -> bool {
+    match operator {
+        Operator::I32Eqz | Operator::I32Eq | Operator::I32Ne => true,
+        Operator::Nop
+        | Operator::LocalGet { .. }
+        | Operator::I32Const { .. }
+        | Operator::I64Const { .. }
+        | Operator::F32Const { .. }
+        | Operator::F64Const { .. }
+        | Operator::V128Const { .. }
+        | Operator::RefNull { .. }
+        | Operator::RefFunc { .. }
+        | Operator::GlobalGet { .. }
+        | Operator::Drop
+        | Operator::I32Add
+        | Operator::I32Sub
+        | Operator::I32Mul
+        | Operator::I32DivS
+        | Operator::I32DivU
+        | Operator::I32And
+        | Operator::I32Or
+        | Operator::I32Xor
+        | Operator::I32Shl
+        | Operator::I32ShrS
+        | Operator::I32ShrU
+        | Operator::I32Rotl
+        | Operator::I32Rotr
+        | Operator::I32Extend8S
+        | Operator::I32Extend16S
+        | Operator::LocalSet { .. }
+        | Operator::LocalTee { .. }
+        | Operator::I32WrapI64
+        | Operator::I64ExtendI32S
+        | Operator::I64ExtendI32U
+        | Operator::Select
+        | Operator::TypedSelect { .. } => before,
         _ => false,
     }
 }
@@ -557,6 +608,8 @@ mod tests {
             "(module (memory 1) (func (i32.store offset=65536 (i32.const 1) (i32.const 1))))",
             "(module (memory 1) (func (i32.store8 offset=65536 (i32.const 1) (i32.const 1))))",
             "(module (memory 1) (memory 1) (func (i32.store16 1 (i32.const 1) (i32.const 1))))",
+            "(module (func (param i32) (drop (select (i64.const 1) (i64.const 2) (i32.eqz (local.get 0))))))",
+            "(module (func (param i32) (drop (select (result i64) (i64.const 1) (i64.const 2) (i32.or (i32.ne (local.get 0) (i32.const 0)) (i32.const 0))))))",
         ] {
             let made = rewritten(text).expect("it is changed");
             let before = operators(&wat::parse_str(text).expect("good text"));
@@ -602,6 +655,7 @@ mod tests {
             "(module (memory 1) (func (i32.store offset=65535 (i32.const 1) (i32.const 1))))",
             "(module (func (param i32) (result i64) (block (result i64) (br_table 0 1 (i64.const 1) (local.get 0)))))",
             "(module (func (param i32) (br_table 0 0 (local.get 0))))",
+            "(module (func (param i32) (drop (select (i64.const 1) (i64.const 2) (i32.lt_u (local.get 0) (i32.const 5))))))",
         ] {
             assert!(rewritten(text).is_none(), "{text}");
         }
