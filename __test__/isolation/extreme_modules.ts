@@ -25,6 +25,7 @@ export type Fate =
   | 'made'
   | 'invalid'
   | 'cannot be linked'
+  | 'over a limit'
   | 'internal error when called'
   | 'too large';
 
@@ -208,7 +209,7 @@ export const extremeModules: readonly ExtremeModule[] = [
   { name: '100 tables', make: () => tables(100, 1), fate: 7 },
   { name: '101 tables', make: () => tables(101, 1), fate: 'invalid' },
   { name: 'a table of 10,000,000 elements', make: () => tables(1, 10_000_000), fate: 7 },
-  { name: 'a table of 10,000,001 elements', make: () => tables(1, 10_000_001), fate: 7 },
+  { name: 'a table of 10,000,001 elements', make: () => tables(1, 10_000_001), fate: 'over a limit' },
   { name: '100 memories', make: () => memories(100, 1), fate: 7 },
   { name: '101 memories', make: () => memories(101, 1), fate: 'invalid' },
   { name: 'a memory of 65,537 pages', make: () => memories(1, 65_537), fate: 'invalid' },

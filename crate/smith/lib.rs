@@ -1,5 +1,7 @@
-//! Makes valid modules out of arbitrary bytes, by wasm-smith: such as both engines of `sandbox-host` take, and small
+//! Makes valid modules out of arbitrary bytes, most by wasm-smith: such as both engines of `sandbox-host` take, and small
 //! enough that a test can look at all that they export. Knows no engine.
+
+mod expressions;
 
 use arbitrary::Unstructured;
 use wasm_encoder::{EntityType, ImportSection, Module as Encoder, TypeSection, ValType};
@@ -16,6 +18,10 @@ pub enum Kind {
     /// tables have maximums, it counts its loops and calls in a global and traps by `unreachable` after some thousands,
     /// and it makes its NaNs canonical itself.
     Ending,
+    /// Few kinds of instructions, but such as belong together, see [`expressions`].
+    Expressions,
+    /// The same without floating-point numbers.
+    IntegerExpressions,
 }
 
 impl Kind {
@@ -25,6 +31,8 @@ impl Kind {
             "any" => Some(Self::Any),
             "integers" => Some(Self::Integers),
             "ending" => Some(Self::Ending),
+            "expressions" => Some(Self::Expressions),
+            "integer-expressions" => Some(Self::IntegerExpressions),
             _ => None,
         }
     }
@@ -35,6 +43,11 @@ const ENDS_AFTER: u32 = 5_000;
 
 /// The binary of a module; `None` if none can be made of the bytes.
 pub fn module(kind: Kind, bytes: &[u8]) -> Option<Vec<u8>> {
+    match kind {
+        Kind::Expressions => return expressions::module(bytes, true),
+        Kind::IntegerExpressions => return expressions::module(bytes, false),
+        Kind::Any | Kind::Integers | Kind::Ending => {}
+    }
     let mut module = Module::new(config(kind), &mut Unstructured::new(bytes)).ok()?;
     if kind == Kind::Ending {
         module.ensure_termination(ENDS_AFTER).ok()?;

@@ -23,7 +23,11 @@ fn run(arguments: &[String]) -> Result<(), String> {
     let (kind, count, folder, first) = match arguments {
         [kind, count, folder] => (kind, count, folder, "0"),
         [kind, count, folder, first] => (kind, count, folder, first.as_str()),
-        _ => return Err("usage: smith any|integers|ending COUNT FOLDER [FIRST]".to_owned()),
+        _ => {
+            return Err(
+                "usage: smith any|integers|ending|expressions|integer-expressions COUNT FOLDER [FIRST]".to_owned()
+            );
+        }
     };
     let kind = Kind::named(kind).ok_or_else(|| format!("{kind} is no kind of module"))?;
     let number = |text: &str| text.parse::<u64>().map_err(|_| format!("{text} is no number"));

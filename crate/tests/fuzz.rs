@@ -77,9 +77,24 @@ fn deterministic_engines_do_the_same() {
 }
 
 #[test]
+fn deterministic_engines_compute_the_same() {
+    let all = each("expressions", |module| differential(&module.binary, &module.seed));
+    assert!(all.calls > all.traps && all.traps > 0, "nothing was compared: {all:?}");
+}
+
+#[test]
 fn engines_count_the_fuel_of_integers_alike() {
+    fuel_is_counted_alike("integers");
+}
+
+#[test]
+fn engines_count_the_fuel_of_integer_expressions_alike() {
+    fuel_is_counted_alike("integer-expressions");
+}
+
+fn fuel_is_counted_alike(kind: &str) {
     let (mut compared, mut differences) = (0, 0);
-    each("integers", |module| {
+    each(kind, |module| {
         let must_agree = fuel_quirks(&module.binary).is_empty();
         let all = fuel(&module.binary, &module.seed, &mut |name, wasmi, wasmer| {
             differences += 1;

@@ -5,6 +5,7 @@ import {
   InstantiationError,
   InternalError,
   JsSupervisor,
+  LimitError,
   type SandboxBackend,
   SandboxComponents,
   Value,
@@ -65,6 +66,7 @@ function fateOf(wasm: Uint8Array): Fate {
     return Value.toNumber(components.instance(index).invoke('f', [], supervisor) as Value);
   } catch (error) {
     if (error instanceof InternalError) return 'internal error when called';
+    if (error instanceof LimitError) return 'over a limit';
     if (!(error instanceof InstantiationError)) throw error;
     if (error.kind === 'ModuleDecoding') return 'invalid';
     if (error.kind === 'Instantiation') return 'cannot be linked';
