@@ -18,8 +18,8 @@ use std::{collections::HashMap, error::Error, ops::Range};
 use wasm_encoder::Encode;
 use wasmparser::{
     BlockType, BrTable, CompositeInnerType, Encoding, Frame, FrameKind, FuncValidator, FuncValidatorAllocations,
-    FunctionBody, MemArgTarget, Operator, OperatorsReader, Parser, Payload, RefType, TypeRef, ValType, ValidPayload,
-    Validator, ValidatorResources, WasmFeatures, WasmModuleResources,
+    FunctionBody, MemArgTarget, Operator, Parser, Payload, RefType, TypeRef, ValType, ValidPayload, Validator,
+    ValidatorResources, WasmFeatures, WasmModuleResources,
 };
 
 /// A module that wasmi does right.
@@ -240,33 +240,49 @@ impl Layout {
         body: &FunctionBody<'_>,
     ) -> Result<Vec<Edit>, Box<dyn Error>> {
         let mut edits = Vec::new();
+        let bytes = body.as_bytes();
+        let begin = body.range().start;
         let mut reader = body.get_binary_reader();
         function.read_locals(&mut reader)?;
-        let mut operators = OperatorsReader::new(reader);
         let mut may_fuse = false;
-        while !operators.eof() {
-            let (operator, offset) = operators.read_with_offset()?;
-            let after = operators.original_position();
-            let with = match &operator {
-                Operator::MemoryGrow { mem } => Some(self.call(Grown::Memory(*mem))),
-                Operator::TableGrow { table } => match self.elements.get(*table as usize) {
-                    Some(Some(element)) => Some(self.call(Grown::Table(*table, *element))),
-                    // No such table, or one that wasmi refuses.
-                    _ => None,
-                },
-                Operator::BrTable { targets } => self.branch_table(targets, function)?,
-                _ => None,
-            };
-            if let Some(with) = with {
-                edits.push(Edit { range: at(offset..after)?, with });
-            } else if wants_nothing_at_hand(&operator, function, may_fuse) {
-                edits.push(Edit { range: at(offset..offset)?, with: EMPTY_BLOCK.to_vec() });
+        while !reader.eof() {
+            let offset = reader.original_position();
+            let opcode = bytes.get(usize::try_from(offset - begin)?).copied().unwrap_or(0);
+            if may_be_changed(opcode) {
+                let operator = reader.peek_operator(&function.visitor(offset))?;
+                let with = self.replacement(&operator, function)?;
+                let is_late = with.is_none() && wants_nothing_at_hand(&operator, function, may_fuse);
+                reader.visit_operator(&mut function.visitor(offset))??;
+                if let Some(with) = with {
+                    edits.push(Edit { range: at(offset..reader.original_position())?, with });
+                } else if is_late {
+                    edits.push(Edit { range: at(offset..offset)?, with: EMPTY_BLOCK.to_vec() });
+                }
+            } else {
+                reader.visit_operator(&mut function.visitor(offset))??;
             }
-            may_fuse = may_be_test_of_zero(&operator, may_fuse);
-            function.op(offset, &operator)?;
+            may_fuse = may_be_test_of_zero(opcode, may_fuse);
         }
-        operators.finish()?;
+        reader.finish_expression(&function.visitor(reader.original_position()))?;
         Ok(edits)
+    }
+
+    /// What is put in the place of an operator, if anything.
+    fn replacement(
+        &mut self,
+        operator: &Operator<'_>,
+        function: &FuncValidator<ValidatorResources>,
+    ) -> Result<Option<Vec<u8>>, Box<dyn Error>> {
+        match operator {
+            Operator::MemoryGrow { mem } => Ok(Some(self.call(Grown::Memory(*mem)))),
+            Operator::TableGrow { table } => match self.elements.get(*table as usize) {
+                Some(Some(element)) => Ok(Some(self.call(Grown::Table(*table, *element)))),
+                // No such table, or one that wasmi refuses.
+                _ => Ok(None),
+            },
+            Operator::BrTable { targets } => self.branch_table(targets, function),
+            _ => Ok(None),
+        }
     }
 
     /// The call that grows this.
@@ -460,44 +476,22 @@ fn wants_nothing_at_hand(
     }
 }
 
+/// Whether operators that begin with this byte may be changed, so that it is worth while to look at them.
+fn may_be_changed(opcode: u8) -> bool {
+    // Blocks, br_table, select, i32.store, i32.store8, i32.store16, memory.grow, and what has table.grow among it.
+    matches!(opcode, 0x02..=0x04 | BR_TABLE | 0x1b | 0x1c | 0x36 | 0x3a | 0x3b | 0x40 | 0xfc)
+}
+
 /// Whether what lies on the stack after this operator may be the result of a comparison with zero that wasmi can still fuse with what comes, from how
 /// that was before. Operators that may be folded, as `i32.or` with zero is, leave it as it is.
-fn may_be_test_of_zero(operator: &Operator<'_>, before: bool) -> bool {
-    match operator {
-        Operator::I32Eqz | Operator::I32Eq | Operator::I32Ne => true,
-        Operator::Nop
-        | Operator::LocalGet { .. }
-        | Operator::I32Const { .. }
-        | Operator::I64Const { .. }
-        | Operator::F32Const { .. }
-        | Operator::F64Const { .. }
-        | Operator::V128Const { .. }
-        | Operator::RefNull { .. }
-        | Operator::RefFunc { .. }
-        | Operator::GlobalGet { .. }
-        | Operator::Drop
-        | Operator::I32Add
-        | Operator::I32Sub
-        | Operator::I32Mul
-        | Operator::I32DivS
-        | Operator::I32DivU
-        | Operator::I32And
-        | Operator::I32Or
-        | Operator::I32Xor
-        | Operator::I32Shl
-        | Operator::I32ShrS
-        | Operator::I32ShrU
-        | Operator::I32Rotl
-        | Operator::I32Rotr
-        | Operator::I32Extend8S
-        | Operator::I32Extend16S
-        | Operator::LocalSet { .. }
-        | Operator::LocalTee { .. }
-        | Operator::I32WrapI64
-        | Operator::I64ExtendI32S
-        | Operator::I64ExtendI32U
-        | Operator::Select
-        | Operator::TypedSelect { .. } => before,
+fn may_be_test_of_zero(opcode: u8, before: bool) -> bool {
+    match opcode {
+        // i32.eqz, i32.eq, i32.ne
+        0x45..=0x47 => true,
+        // nop, drop, select, locals, global.get, constants of numbers, references and vectors
+        0x01 | 0x1a..=0x1c | 0x20..=0x23 | 0x41..=0x44 | 0xd0 | 0xd2 | 0xfd => before,
+        // i32.add to i32.rotr, conversions between integers, i32.extend8_s, i32.extend16_s
+        0x6a..=0x78 | 0xa7 | 0xac | 0xad | 0xc0 | 0xc1 => before,
         _ => false,
     }
 }
