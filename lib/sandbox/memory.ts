@@ -205,7 +205,8 @@ export class Memory {
    *
    * @param pages - by how many pages of 64 KiB
    * @returns the size before, in pages
-   * @throws LimitError if the memory cannot grow that much; it stays as it is then
+   * @throws LimitError if the memory cannot grow that much, or would have to move while somebody has taken the bytes of its
+   *   `buffer` away; it stays as it is then
    */
   memoryGrow(pages: number): number {
     const delta = uint32(pages, 'pages');
@@ -225,6 +226,9 @@ export class Memory {
    * The memory itself, without a copy: what is written here the guest sees at once, and the other way round. The same
    * buffer each time until the memory grows; then it is detached (`byteLength` 0), and this property gives a new one. While
    * you hold the buffer, hold the `Memory` too: the buffer is also detached when its last handle is gone.
+   *
+   * Give copies to byte streams and to whatever else transfers buffers: whoever takes its bytes over has the guest's memory, and
+   * a memory that would have to move cannot grow until they are gone. This property gives a new buffer then.
    */
   get buffer(): ArrayBuffer {
     try {
