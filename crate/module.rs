@@ -70,14 +70,11 @@ impl<E: Engine> Module<E> {
     ) -> Result<Self, CompileError> {
         let layout = Layout::parse(wasm);
         let features = engine.config().features;
-        // A binary that is rewritten may be valid that was not before: a local that did not exist is then another's.
-        let is_rewritten = layout.start.is_some() || engine.config().has_fuel;
         if !features.is_default() {
-            let mut validator = Validator::new_with_features(features.for_validation());
-            validator.validate_all(wasm).map_err(|error| CompileError(error.to_string()))?;
-        } else if is_rewritten {
-            let mut validator = Validator::new_with_features(WasmFeatures::all());
-            validator.validate_all(wasm).map_err(|error| CompileError(error.to_string()))?;
+            validate(wasm, features.for_validation())?;
+        } else if layout.start.is_some() {
+            // Without its start section a module may be valid that is not valid with it.
+            validate(wasm, WasmFeatures::all())?;
         }
         let (binary, start) = match layout.start.as_ref().and_then(|start| without_start(wasm, start, &layout)) {
             Some((binary, name)) => (Cow::Owned(binary), Some(name)),
@@ -316,6 +313,12 @@ fn without_start(wasm: &[u8], start: &Start, layout: &Layout<'_>) -> Option<(Vec
     binary.extend_from_slice(&wasm[exports.end..start.section.start]);
     binary.extend_from_slice(&wasm[start.section.end..]);
     Some((binary, name))
+}
+
+/// Refuses what is not a valid module, or needs other proposals. To be asked before a module is rewritten: what was not valid may be valid afterwards.
+pub(crate) fn validate(wasm: &[u8], features: WasmFeatures) -> Result<(), CompileError> {
+    let valid = Validator::new_with_features(features).validate_all(wasm);
+    valid.map(drop).map_err(|error| CompileError(error.to_string()))
 }
 
 /// <https://webassembly.github.io/spec/core/binary/modules.html#export-section>

@@ -23,6 +23,7 @@ import {
   becameOf,
   endProcessAfterTests,
   Findings,
+  type HostileValue,
   hostileValues,
   isRefusal,
   settled,
@@ -222,11 +223,22 @@ function isMemory(value: Anything): boolean {
 
 describe('A host', () => {
   forEachBackend((backend) => {
+    /** Does something with a supervisor of its own for each hostile value, after which it must work. */
+    async function againstEach(
+      attack: (s: Supervisor, hostile: HostileValue, findings: Findings) => Promise<void> | void,
+    ): Promise<void> {
+      const findings = new Findings();
+      for (const hostile of hostileValues) {
+        const s = new Supervisor(backend);
+        await attack(s, hostile, findings);
+        findings.check(() => works(s, hostile.name));
+      }
+      findings.none();
+    }
+
     for (const name of WITH_MEMORY) {
       it(`is given a hostile memory in ${name}`, async () => {
-        const findings = new Findings();
-        for (const hostile of hostileValues) {
-          const s = new Supervisor(backend);
+        await againstEach(async (s, hostile, findings) => {
           const memory = hostile.make();
           const args = s.argumentsOf(name);
           s.memory = () => memory;
@@ -236,15 +248,11 @@ describe('A host', () => {
             findings.check(() =>
               assert.ok('error' in became, `${hostile.name} is no memory, but gives ${shown(became)}`),
             );
-          findings.check(() => works(s, hostile.name));
-        }
-        findings.none();
+        });
       });
 
       it(`is given a memory with a hostile buffer in ${name}`, async () => {
-        const findings = new Findings();
-        for (const hostile of hostileValues) {
-          const s = new Supervisor(backend);
+        await againstEach(async (s, hostile, findings) => {
           const buffer = hostile.make();
           const args = s.argumentsOf(name);
           s.memory = () => ({ buffer });
@@ -254,31 +262,23 @@ describe('A host', () => {
             findings.check(() =>
               assert.ok('error' in became, `${hostile.name} is no buffer, but gives ${shown(became)}`),
             );
-          findings.check(() => works(s, hostile.name));
-        }
-        findings.none();
+        });
       });
     }
 
     it('is given a hostile table', async () => {
-      const findings = new Findings();
-      for (const hostile of hostileValues) {
-        const s = new Supervisor(backend);
+      await againstEach(async (s, hostile, findings) => {
         s.table = hostile.make;
         const became = await becameOf(() => s.instantiate());
         findings.check(() => isRight(became, hostile.name));
         findings.check(() =>
           assert.ok('error' in became, `${hostile.name} is no table, but gives ${shown(became)}`),
         );
-        findings.check(() => works(s, hostile.name));
-      }
-      findings.none();
+      });
     });
 
     it('is given a hostile thunk', async () => {
-      const findings = new Findings();
-      for (const hostile of hostileValues) {
-        const s = new Supervisor(backend);
+      await againstEach(async (s, hostile, findings) => {
         s.element = hostile.make;
         const became = await becameOf(() => s.instantiate());
         findings.check(() => isRight(became, hostile.name));
@@ -293,15 +293,11 @@ describe('A host', () => {
               -3,
             ),
           );
-        findings.check(() => works(s, hostile.name));
-      }
-      findings.none();
+      });
     });
 
     it('is given a hostile address by the allocator', async () => {
-      const findings = new Findings();
-      for (const hostile of hostileValues) {
-        const s = new Supervisor(backend);
+      await againstEach(async (s, hostile, findings) => {
         s.allocate = hostile.make;
         const became = await becameOf(() => s.run('get_global_val_version_1'));
         findings.check(() => isRight(became, hostile.name));
@@ -309,27 +305,19 @@ describe('A host', () => {
           assert.ok('error' in became, `${hostile.name} is no address, but gives ${shown(became)}`),
         );
         findings.check(() => failedBySupervisor(s, hostile.name));
-        findings.check(() => works(s, hostile.name));
-      }
-      findings.none();
+      });
     });
 
     it('is given a hostile answer by the thunk', async () => {
-      const findings = new Findings();
-      for (const hostile of hostileValues) {
-        const s = new Supervisor(backend);
+      await againstEach((s, hostile, findings) => {
         s.answer = hostile.make;
         findings.check(() => failedBySupervisor(s, hostile.name));
-        findings.check(() => works(s, hostile.name));
-      }
-      findings.none();
+      });
     });
 
     for (const part of ['answer', 'allocate', 'deallocate', 'memory'] as const) {
       it(`learns of whatever ${part} throws by the cause of its error`, async () => {
-        const findings = new Findings();
-        for (const hostile of hostileValues) {
-          const s = new Supervisor(backend);
+        await againstEach((s, hostile, findings) => {
           const args = s.argumentsOf('invoke_version_1');
           const why = hostile.make();
           let looks = 0;
@@ -349,9 +337,7 @@ describe('A host', () => {
               hostile.name,
             );
           });
-          findings.check(() => works(s, hostile.name));
-        }
-        findings.none();
+        });
       });
     }
 

@@ -29,6 +29,7 @@ use wasmer::{
     },
 };
 use wasmer_types::RawValue;
+use wasmparser::WasmFeatures;
 
 use self::{
     checks::{CheckOptions, Checks, Names},
@@ -43,6 +44,7 @@ use super::{
 use crate::{
     error::{CompileError, EngineError, Frame, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
     interrupt::{Flag, Interrupt},
+    module::validate,
     realm::{Realm, Slots},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, TableType, ValueType},
 };
@@ -136,6 +138,10 @@ impl Engine for Wasmer {
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
+        if self.config.has_fuel {
+            // A local that does not exist would be the one that the fuel is in.
+            validate(wasm, WasmFeatures::all())?;
+        }
         let WithFuelLocals { binary, locals, offsets } = self.rewritten(wasm);
         let checks = Checks::of(wasm, self.check_options(), locals);
         let added = checks.as_ref().map(|checks| checks.names.clone()).unwrap_or_default();

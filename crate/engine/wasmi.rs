@@ -228,7 +228,7 @@ impl Engine for Wasmi {
     fn memory_moves(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> bool {
         let base = memory.data_ptr(&*cx);
         let mappings = cx.data().mappings.lock().unwrap_or_else(PoisonError::into_inner);
-        !mappings.iter().any(|mapping| mapping.as_ptr() == base)
+        mapping_at(&mappings, base).is_none()
     }
 
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError> {
@@ -236,7 +236,7 @@ impl Engine for Wasmi {
             memory.grow(&mut *cx, delta).map_err(|error| MemoryError::Grow { delta, reason: error.to_string() })?;
         let base = memory.data_ptr(&*cx);
         let mappings = cx.data().mappings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mapping) = mappings.iter().find(|mapping| mapping.as_ptr() == base) {
+        if let Some(mapping) = mapping_at(&mappings, base) {
             forget_untouched(mapping, before * PAGE_BYTES, delta * PAGE_BYTES);
         }
         Ok(before)
@@ -673,6 +673,11 @@ fn reserve(ty: MemoryType, most: u64) -> std::io::Result<Option<MmapMut>> {
     }
     let bytes = usize::try_from(pages * PAGE_BYTES).map_err(std::io::Error::other)?;
     MmapOptions::new().len(bytes).no_reserve_swap().map_anon().map(Some)
+}
+
+/// The mapping that a memory lies in, by its first byte; none for a guest's own, which wasmi allocates.
+fn mapping_at(mappings: &[MmapMut], base: *const u8) -> Option<&MmapMut> {
+    mappings.iter().find(|mapping| mapping.as_ptr() == base)
 }
 
 /// wasmi has written zeros over `bytes` at `from` of a mapping, which makes them resident. They were zeros before, so the

@@ -3,20 +3,11 @@
  * `MemoryTransfer`.
  */
 
-import {
-  argumentError,
-  type BufferSource,
-  bytes,
-  copyInto,
-  lengthOf as lengthOfArgument,
-  uint32,
-} from '../arguments';
+import { argumentError, type BufferSource, bytes, copyInto, lengthOf, uint32 } from '../arguments';
 import { ArgumentError } from '../errors';
 import { kindOf, native, sweepAfter, translate } from '../native';
 import { SandboxBackend } from './backend';
 import { MADE_HERE, refuseUsers } from './made_here';
-
-const lengthOf = lengthOfArgument;
 
 /** How a memory's number comes about: a native call that is given the wrapper. */
 type Make = (wrapper: object) => number;
@@ -275,8 +266,7 @@ export class Memory {
   #newView(): Uint8Array | undefined {
     try {
       const buffer = native.memoryView(this.#id);
-      // Without a length if somebody has taken it away, as the readers of byte streams do.
-      return buffer === undefined || buffer.byteLength === 0 ? undefined : new Uint8Array(buffer);
+      return buffer === undefined ? undefined : new Uint8Array(buffer);
     } catch (error) {
       throw translate(error, 'memory');
     }

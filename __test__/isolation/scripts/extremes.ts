@@ -11,46 +11,12 @@ import {
   Value,
 } from '../../../index';
 import { environment } from '../../support/environment';
+import { body, i32Const, withFunction } from '../../support/module_bytes';
 import { extremeModules, type Fate } from '../extreme_modules';
 
 const backend = process.argv[2] as SandboxBackend;
 
-const GOOD = Uint8Array.of(
-  0,
-  97,
-  115,
-  109,
-  1,
-  0,
-  0,
-  0,
-  1,
-  5,
-  1,
-  96,
-  0,
-  1,
-  127,
-  3,
-  2,
-  1,
-  0,
-  7,
-  5,
-  1,
-  1,
-  102,
-  0,
-  0,
-  10,
-  6,
-  1,
-  4,
-  0,
-  65,
-  7,
-  11,
-);
+const GOOD = withFunction(body(i32Const(7)));
 
 function fateOf(wasm: Uint8Array): Fate {
   // Without a cache, so that nothing large is kept.

@@ -57,7 +57,8 @@ impl CheckOptions {
 #[derive(Debug)]
 pub struct Checks {
     options: CheckOptions,
-    /// Of each function, what entering it and each of its loops and arms costs, in the order of the binary.
+    /// Of each function, what entering it and each of its loops and arms costs, and at each end the arm that an `if` does not have, in the order
+    /// of the binary.
     costs: Vec<Box<[u32]>>,
     /// Of each function the local that its fuel is in.
     locals: Vec<Option<u32>>,
@@ -125,7 +126,6 @@ impl ModuleMiddleware for Checks {
             length: global(|globals| globals.length),
             depth: global(|globals| globals.depth).zip(self.options.recursion_depth),
             costs: costs.into_vec().into_iter(),
-            bare_ifs: Vec::new(),
             is_entered: false,
         })
     }
@@ -168,45 +168,29 @@ struct FunctionChecks {
     /// And the most.
     depth: Option<(u32, u32)>,
     costs: std::vec::IntoIter<u32>,
-    /// Of each open block, whether it is an `if` without an `else` so far that may have values.
-    bare_ifs: Vec<bool>,
     is_entered: bool,
 }
 
 impl FunctionChecks {
     /// Pays for what begins here.
     fn pay<'a>(&mut self, state: &mut MiddlewareReaderState<'a>) {
-        if self.fuel.is_some() {
+        if let Some(fuel) = self.fuel {
             let cost = self.costs.next().unwrap_or(1);
-            self.pay_cost(cost, state);
+            self.pay_cost(fuel, cost, state);
         }
     }
 
-    fn pay_cost<'a>(&self, cost: u32, state: &mut MiddlewareReaderState<'a>) {
-        let Some(fuel) = self.fuel else { return };
+    fn pay_cost<'a>(&self, fuel: u32, cost: u32, state: &mut MiddlewareReaderState<'a>) {
         state.extend([self.left(fuel), Operator::I64Const { value: i64::from(cost) }, Operator::I64Sub]);
         self.set_left(fuel, state);
     }
 
-    /// An `if` that has values and no `else` gets one that is paid for, as wasmi has it.
-    fn end_if<'a>(&mut self, operator: &Operator<'a>, state: &mut MiddlewareReaderState<'a>) {
-        if self.fuel.is_none() {
-            return;
-        }
-        match operator {
-            Operator::Block { .. } | Operator::Loop { .. } => self.bare_ifs.push(false),
-            Operator::If { blockty } => self.bare_ifs.push(matches!(blockty, BlockType::FuncType(_))),
-            Operator::Else => {
-                self.bare_ifs.pop();
-                self.bare_ifs.push(false);
-            }
-            Operator::End if self.bare_ifs.pop() == Some(true) => {
-                if let Some(cost) = self.costs.next().filter(|cost| *cost > 0) {
-                    state.push_operator(Operator::Else);
-                    self.pay_cost(cost, state);
-                }
-            }
-            _ => {}
+    /// What ends here may be an `if` that has values and no `else`: it gets one that is paid for, as wasmi has it.
+    fn pay_for_missing_arm<'a>(&mut self, state: &mut MiddlewareReaderState<'a>) {
+        let Some(fuel) = self.fuel else { return };
+        if let Some(cost) = self.costs.next().filter(|cost| *cost > 0) {
+            state.push_operator(Operator::Else);
+            self.pay_cost(fuel, cost, state);
         }
     }
 
@@ -353,11 +337,13 @@ impl<'a> FunctionMiddleware<'a> for FunctionChecks {
         if let Some(scale) = Scale::of(&operator) {
             self.pay_by_length(scale, state);
         }
-        self.end_if(&operator, state);
         let is_loop = matches!(operator, Operator::Loop { .. });
         let is_arm = matches!(operator, Operator::If { .. } | Operator::Else);
         let is_call = matches!(operator, Operator::Call { .. } | Operator::CallIndirect { .. });
         let is_end = matches!(operator, Operator::End);
+        if is_end {
+            self.pay_for_missing_arm(state);
+        }
         state.push_operator(operator);
         if is_loop {
             self.pay(state);
@@ -399,8 +385,7 @@ fn costs_of(wasm: &[u8]) -> Vec<Box<[u32]>> {
             Payload::FunctionSection(section) => types.of_functions = section.into_iter().flatten().collect(),
             Payload::CodeSectionEntry(body) => {
                 let ty = types.of_functions.get(costs.len()).copied();
-                let ends_in_moves = ty.is_some_and(|ty| types.moves(BlockType::FuncType(ty), false));
-                costs.push(costs_of_function(&body, &types, ends_in_moves));
+                costs.push(costs_of_function(&body, &types, ty.map_or(BlockType::Empty, BlockType::FuncType)));
             }
             _ => {}
         }
@@ -416,26 +401,23 @@ struct Types {
 }
 
 impl Types {
-    fn has_results(&self, index: u32) -> bool {
-        self.all.get(index as usize).is_some_and(|ty| !ty.results().is_empty())
+    /// The values of a block, or those that its label takes if it is a loop.
+    fn values<'a>(&'a self, block: &'a BlockType, is_loop: bool) -> &'a [ValType] {
+        match block {
+            BlockType::Type(ty) if !is_loop => std::slice::from_ref(ty),
+            BlockType::Empty | BlockType::Type(_) => &[],
+            BlockType::FuncType(index) => match self.all.get(*index as usize) {
+                Some(ty) if is_loop => ty.params(),
+                Some(ty) => ty.results(),
+                None => &[],
+            },
+        }
     }
 
-    /// Whether a `br_table` to the label of such a block has to move values, see `wasmi/rewrite.rs`.
-    fn moves(&self, block: BlockType, is_loop: bool) -> bool {
-        let of_function = |index| {
-            let ty: &FuncType = self.all.get(index as usize)?;
-            Some(if is_loop { ty.params() } else { ty.results() })
-        };
-        let single;
-        let values = match block {
-            BlockType::Type(ty) if !is_loop => {
-                single = [ty];
-                &single[..]
-            }
-            BlockType::Empty | BlockType::Type(_) => &[],
-            BlockType::FuncType(index) => of_function(index).unwrap_or(&[]),
-        };
-        values.len() > 1 || values == [ValType::V128]
+    /// A block whose operators add to that cost.
+    fn open(&self, cost: usize, block: &BlockType, is_loop: bool) -> Open {
+        let values = self.values(block, is_loop);
+        Open { cost, moves: values.len() > 1 || values == [ValType::V128], missing_arm: 0 }
     }
 }
 
@@ -444,46 +426,44 @@ impl Types {
 struct Open {
     /// The place of the cost that what stands in it adds to.
     cost: usize,
-    /// See [`Types::moves`].
+    /// Whether a `br_table` to its label has to move values, see `wasmi/rewrite.rs`.
     moves: bool,
-    /// If it is an `if` without an `else` so far, its type if that has a number.
-    bare_if: Option<u32>,
+    /// What the arm costs that it does not have, as far as is known.
+    missing_arm: u32,
 }
 
-fn costs_of_function(body: &FunctionBody<'_>, types: &Types, ends_in_moves: bool) -> Box<[u32]> {
+fn costs_of_function(body: &FunctionBody<'_>, types: &Types, block: BlockType) -> Box<[u32]> {
     let mut costs = vec![1_u32];
-    let mut open = vec![Open { cost: 0, moves: ends_in_moves, bare_if: None }];
+    let mut open = vec![types.open(0, &block, false)];
     let Ok(operators) = body.get_operators_reader() else { return costs.into() };
     for operator in operators.into_iter().map_while(Result::ok) {
-        let Some(Open { cost: here, moves: is_moving, bare_if }) = open.last().copied() else { break };
-        let mut add = |cost| costs[here] = costs[here].saturating_add(cost);
+        let Some(around) = open.last().copied() else { break };
+        let mut add = |cost| costs[around.cost] = costs[around.cost].saturating_add(cost);
         add(cost_of(&operator));
         match operator {
-            Operator::Block { blockty } => {
-                open.push(Open { cost: here, moves: types.moves(blockty, false), bare_if: None });
-            }
+            Operator::Block { blockty } => open.push(types.open(around.cost, &blockty, false)),
             Operator::Loop { blockty } => {
+                open.push(types.open(costs.len(), &blockty, true));
                 costs.push(1);
-                open.push(Open { cost: costs.len() - 1, moves: types.moves(blockty, true), bare_if: None });
             }
             Operator::If { blockty } => {
+                // With a type of its own it may have no `else` although it has values: then it has parameters as well.
+                let has_values = matches!(blockty, BlockType::FuncType(_)) && !types.values(&blockty, false).is_empty();
+                open.push(Open { missing_arm: has_values.into(), ..types.open(costs.len(), &blockty, false) });
                 costs.push(1);
-                let bare_if = if let BlockType::FuncType(index) = blockty { Some(index) } else { None };
-                open.push(Open { cost: costs.len() - 1, moves: types.moves(blockty, false), bare_if });
             }
             Operator::Else => {
-                costs.push(1);
                 open.pop();
-                open.push(Open { cost: costs.len() - 1, moves: is_moving, bare_if: None });
+                open.push(Open { cost: costs.len(), missing_arm: 0, ..around });
+                costs.push(1);
             }
             Operator::End => {
-                // The arm that it does not have costs something if it has values.
-                costs.extend(bare_if.map(|index| u32::from(types.has_results(index))));
                 open.pop();
+                costs.push(around.missing_arm);
             }
             Operator::BrTable { targets } if !targets.is_empty() => {
                 let label = open.len().checked_sub(1 + targets.default() as usize).map(|label| open[label]);
-                add(u32::from(label.is_some_and(|label| label.moves)));
+                add(label.is_some_and(|label| label.moves).into());
             }
             _ => {}
         }

@@ -119,6 +119,12 @@ struct Body {
     edits: Vec<Edit>,
 }
 
+/// What is put in an operator's place, or before it.
+enum Change {
+    Instead(Vec<u8>),
+    Before(Vec<u8>),
+}
+
 /// What is put in the place of a part of the binary.
 struct Edit {
     range: Range<usize>,
@@ -248,18 +254,19 @@ impl Layout {
         while !reader.eof() {
             let offset = reader.original_position();
             let opcode = bytes.get(usize::try_from(offset - begin)?).copied().unwrap_or(0);
-            if may_be_changed(opcode) {
+            let change = if may_be_changed(opcode) {
                 let operator = reader.peek_operator(&function.visitor(offset))?;
-                let with = self.replacement(&operator, function)?;
-                let is_late = with.is_none() && wants_nothing_at_hand(&operator, function, may_fuse);
-                reader.visit_operator(&mut function.visitor(offset))??;
-                if let Some(with) = with {
-                    edits.push(Edit { range: at(offset..reader.original_position())?, with });
-                } else if is_late {
-                    edits.push(Edit { range: at(offset..offset)?, with: EMPTY_BLOCK.to_vec() });
-                }
+                self.change(&operator, function, may_fuse)?
             } else {
-                reader.visit_operator(&mut function.visitor(offset))??;
+                None
+            };
+            reader.visit_operator(&mut function.visitor(offset))??;
+            match change {
+                Some(Change::Instead(with)) => {
+                    edits.push(Edit { range: at(offset..reader.original_position())?, with });
+                }
+                Some(Change::Before(with)) => edits.push(Edit { range: at(offset..offset)?, with }),
+                None => {}
             }
             may_fuse = may_be_test_of_zero(opcode, may_fuse);
         }
@@ -267,22 +274,27 @@ impl Layout {
         Ok(edits)
     }
 
-    /// What is put in the place of an operator, if anything.
-    fn replacement(
+    /// What becomes of an operator, if it does not stay as it is.
+    fn change(
         &mut self,
         operator: &Operator<'_>,
         function: &FuncValidator<ValidatorResources>,
-    ) -> Result<Option<Vec<u8>>, Box<dyn Error>> {
-        match operator {
-            Operator::MemoryGrow { mem } => Ok(Some(self.call(Grown::Memory(*mem)))),
+        may_fuse: bool,
+    ) -> Result<Option<Change>, Box<dyn Error>> {
+        let instead = match operator {
+            Operator::MemoryGrow { mem } => Some(self.call(Grown::Memory(*mem))),
+            // Else there is no such table, or it is one that wasmi refuses.
             Operator::TableGrow { table } => match self.elements.get(*table as usize) {
-                Some(Some(element)) => Ok(Some(self.call(Grown::Table(*table, *element)))),
-                // No such table, or one that wasmi refuses.
-                _ => Ok(None),
+                Some(Some(element)) => Some(self.call(Grown::Table(*table, *element))),
+                _ => None,
             },
-            Operator::BrTable { targets } => self.branch_table(targets, function),
-            _ => Ok(None),
-        }
+            Operator::BrTable { targets } => self.branch_table(targets, function)?,
+            _ if wants_nothing_at_hand(operator, function, may_fuse) => {
+                return Ok(Some(Change::Before(EMPTY_BLOCK.to_vec())));
+            }
+            _ => None,
+        };
+        Ok(instead.map(Change::Instead))
     }
 
     /// The call that grows this.
