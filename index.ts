@@ -1,4 +1,9 @@
-/** Everything public of the package `sandbox-host`. */
+/**
+ * Run WebAssembly that you do not trust, on engines that you can meter, stop and limit. Begin with {@link SandboxComponents}; a supervisor of plain
+ * functions is a {@link JsSupervisor}, one that is WebAssembly itself has a {@link SandboxHost}.
+ *
+ * @packageDocumentation
+ */
 
 export type { BufferSource } from './lib/arguments';
 export {
@@ -41,5 +46,5 @@ export type {
   SupervisorContext,
   SupervisorFuncIndex,
 } from './lib/sandbox/supervisor';
-export * as codec from './lib/scale';
+export * as codec from './lib/scale/index';
 export { Value, type ValueOf, type ValueType } from './lib/values';

@@ -3,14 +3,7 @@
 import { Instantiate, JsSupervisor, type SandboxBackend, type SandboxOptions, Value } from '../index';
 import { ENGINES, instantiate, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
-import { WORKING_GUEST } from './support/working_guest';
-
-/** The exports, with an argument that takes them about a millisecond in the interpreter. */
-const WORK: readonly (readonly [what: string, name: string, argument: number])[] = [
-  ['calls: fib', 'calls', 18],
-  ['the tightest loop', 'loops', 50_000],
-  ['loops over memory: a sieve', 'sieve', 20_000],
-];
+import { WORK, WORKING_GUEST } from './support/working_guest';
 
 const WAYS: readonly (readonly [name: string, options: SandboxOptions, target?: number])[] = [
   ['neither', { interruptible: false }],

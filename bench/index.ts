@@ -27,11 +27,13 @@ const BENCHES: Readonly<Record<string, () => Bench>> = {
   invoke: () => require('./invoke'),
   async_call: () => require('./async_call'),
   suspended: () => require('./suspended'),
+  compute: () => require('./compute'),
   interruptible: () => require('./interruptible'),
   fuel: () => require('./fuel'),
   instantiate: () => require('./instantiate'),
   start: () => require('./start'),
   memory: () => require('./memory'),
+  load: () => require('./load'),
 };
 
 /** A table. */

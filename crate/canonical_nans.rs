@@ -43,8 +43,8 @@ fn rewrite(wasm: &[u8]) -> Result<Option<Vec<u8>>, Box<dyn Error>> {
         match &payload {
             Payload::Version { encoding: Encoding::Component, .. } => return Err("a component is not a module".into()),
             Payload::Version { range, .. } => section_end = at(range.end),
-            Payload::CodeSectionStart { unchecked_range, .. } => {
-                code_range = section_end..at(unchecked_range.end);
+            Payload::CodeSectionStart { range, .. } => {
+                code_range = section_end..at(range.end);
                 section_end = code_range.end;
             }
             other => section_end = other.as_section().map_or(section_end, |(_, range)| at(range.end)),

@@ -15,7 +15,7 @@ import {
   SandboxBackend,
   SandboxComponents,
   type SupervisorContext,
-} from '../index';
+} from 'sandbox-host';
 import { LinearSupervisor } from './linear_supervisor';
 import { WasiHost } from './wasi';
 

@@ -10,7 +10,6 @@ import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import wabt from 'wabt';
 import {
   EnvironmentDefinitionBuilder,
   GuestEnvironment,
@@ -21,7 +20,8 @@ import {
   type SandboxInstance,
   type SupervisorFuncIndex,
   Value,
-} from '../index';
+} from 'sandbox-host';
+import wabt from 'wabt';
 
 /**
  * wasmi puts a guest that waits aside, which takes a few kilobytes, and its thread runs others. On wasmer each guest that waits holds a

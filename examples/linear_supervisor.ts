@@ -4,7 +4,7 @@
  * is for seeing the protocol at work.
  */
 
-import { codec, type SupervisorContext, type Value } from '../index';
+import { codec, type SupervisorContext, type Value } from 'sandbox-host';
 
 /** A supervisor function: the arguments of a guest's call, and what the guest gets. */
 export type LinearFunction = (args: readonly Value[]) => Value | undefined;

@@ -3,7 +3,6 @@
  * `node --require ts-node/register examples/quick_start.ts`
  */
 
-import wabt from 'wabt';
 import {
   EnvironmentDefinitionBuilder,
   GuestEnvironment,
@@ -13,7 +12,8 @@ import {
   SandboxComponents,
   TrapError,
   Value,
-} from '../index';
+} from 'sandbox-host';
+import wabt from 'wabt';
 
 const GUEST = `(module
   (import "env" "log" (func $log (param i32 i32)))
@@ -42,7 +42,7 @@ async function main(): Promise<void> {
       .register(components, undefined);
     const instance = components.instance(index);
 
-    console.log(`${backend}:`, instance.invoke('main', [Value.I32(42)], supervisor));
+    console.log(`${backend}: ${JSON.stringify(instance.invoke('main', [Value.I32(42)], supervisor))}`);
     try {
       instance.invoke('main', [Value.I32(0)], supervisor);
     } catch (error) {

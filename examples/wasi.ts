@@ -11,7 +11,7 @@ import {
   type SupervisorContext,
   TrapError,
   Value,
-} from '../index';
+} from 'sandbox-host';
 
 /** What a program is started with. */
 export interface WasiOptions {

@@ -6,8 +6,8 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { SandboxBackend, SandboxHost } from 'sandbox-host';
 import wabt from 'wabt';
-import { SandboxBackend, SandboxHost } from '../index';
 
 const GUEST = `(module
   (import "env" "memory" (memory 1))

@@ -6,19 +6,22 @@
  */
 
 /**
- * Every `code` that an error of this package can have.
+ * Every `code` that an error of this package can have. The codes are stable, the messages are not.
  *
  * | code | class | when |
  * |---|---|---|
  * | `ERR_SANDBOX_TRAP` | {@link TrapError} | a guest was stopped by a trap |
  * | `ERR_SANDBOX_TIMEOUT` | {@link SandboxError} | a call ran longer than its `timeout` |
  * | `ERR_SANDBOX_INSTANTIATION` | {@link InstantiationError} | a guest could not be instantiated |
- * | `ERR_SANDBOX_LIMIT` | {@link LimitError} | one of `SandboxOptions.limits` is reached |
+ * | `ERR_SANDBOX_LIMIT` | {@link LimitError} | one of `SandboxOptions.limits` is reached, or a memory cannot grow |
  * | `ERR_SANDBOX_BUSY` | {@link BusyError} | another thread is running that guest |
  * | `ERR_SANDBOX_CODEC` | {@link CodecError} | bytes are not the SCALE encoding that was expected |
  * | `ERR_SANDBOX_NO_EXPORT` | {@link NoExportError} | a guest has no such export |
  * | `ERR_SANDBOX_ARGUMENT` | {@link ArgumentError}, {@link SandboxError} | an argument or an index is wrong |
+ * | `ERR_SANDBOX_ARGUMENT` | `TypeError`, `RangeError` | the functions of {@link Value} were given what no value can have |
  * | `ERR_SANDBOX_INTERNAL` | {@link InternalError} | a bug in this package |
+ *
+ * What the reference says in messages is said by `code` here, so this type mirrors no item of it.
  */
 export type ErrorCode =
   | 'ERR_SANDBOX_TRAP'
@@ -31,7 +34,10 @@ export type ErrorCode =
   | 'ERR_SANDBOX_ARGUMENT'
   | 'ERR_SANDBOX_INTERNAL';
 
-/** What stopped a guest; see {@link TrapError.trap}. */
+/**
+ * What stopped a guest; see {@link TrapError.trap}. The traps are those of the WebAssembly specification ("Execution", "Instructions"), and
+ * what this package stops guests for. `'interrupted'` is that of the `cause` of an error with the code `ERR_SANDBOX_TIMEOUT`.
+ */
 export type TrapKind =
   /** The guest ran an `unreachable` instruction, which is how most languages abort. */
   | 'unreachable'
@@ -66,7 +72,11 @@ export type TrapKind =
   /** The machine had no memory for what the guest asked for. */
   | 'out-of-memory';
 
-/** Why a guest could not be instantiated; see {@link InstantiationError.kind}. */
+/**
+ * Why a guest could not be instantiated; see {@link InstantiationError.kind}. Mirrors the variants of
+ * `gear_sandbox_host::sandbox::InstantiationError`; as there, a memory that the environment lacks is `'ModuleDecoding'`, and everything
+ * else that it lacks `'Instantiation'`.
+ */
 export type InstantiationErrorKind =
   /** The environment definition can't be decoded, or names a memory that isn't there. */
   | 'EnvironmentDefinitionCorrupted'
@@ -81,7 +91,10 @@ export type InstantiationErrorKind =
   /** The code was compiled for a CPU feature that this machine does not have. */
   | 'CpuFeature';
 
-/** One function of the guest's call stack, as far as the engine knows it. */
+/**
+ * One function of the guest's call stack, as far as the engine knows it. For the names see the WebAssembly specification, "Custom
+ * Sections", "Name Section".
+ */
 export interface WasmFrame {
   /** The name in the module's name section; absent if there is none. */
   readonly functionName?: string;
@@ -116,8 +129,14 @@ export class SandboxError extends Error {
   readonly code: ErrorCode;
 
   /**
+   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   *
    * @param message - what went wrong, for people
    * @param options - `code`, by default `ERR_SANDBOX_ARGUMENT`, and the `cause`, by default absent
+   * @example
+   * ```ts
+   * new SandboxError('the call has taken longer than its timeout', { code: 'ERR_SANDBOX_TIMEOUT' });
+   * ```
    */
   constructor(message: string, options: { code?: ErrorCode; cause?: unknown } = {}) {
     super(message, options);
@@ -127,7 +146,7 @@ export class SandboxError extends Error {
 
 /**
  * An argument or an option is of the wrong type, out of range or unknown. Nothing has happened yet when it is
- * thrown. The message has the form `<argument> must be …, got …`.
+ * thrown. The message mostly has the form `<argument> must be …, got …`.
  *
  * @example
  * ```ts
@@ -143,10 +162,21 @@ export class ArgumentError extends SandboxError {
     nameErrors(ArgumentError);
   }
 
+  /** Always `ERR_SANDBOX_ARGUMENT`. */
   declare readonly code: 'ERR_SANDBOX_ARGUMENT';
   /** The argument at fault, as a path from the parameter's name: `args[1].value`. */
   readonly argument: string;
 
+  /**
+   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   *
+   * @param message - what went wrong, for people
+   * @param options - the `argument` at fault, and the `cause`, by default absent
+   * @example
+   * ```ts
+   * new ArgumentError('args[0] must be of type i32, got i64', { argument: 'args[0]' });
+   * ```
+   */
   constructor(message: string, options: { argument: string; cause?: unknown }) {
     super(message, { ...options, code: 'ERR_SANDBOX_ARGUMENT' });
     this.argument = options.argument;
@@ -156,6 +186,7 @@ export class ArgumentError extends SandboxError {
 /**
  * A guest was stopped by a trap. The store stays usable: memory and globals are as they were at that moment,
  * and the instance can be invoked again.
+ * See the WebAssembly specification, "Runtime Structure", "Results".
  *
  * @example
  * ```ts
@@ -173,12 +204,23 @@ export class TrapError extends SandboxError {
     nameErrors(TrapError);
   }
 
+  /** Always `ERR_SANDBOX_TRAP`. */
   declare readonly code: 'ERR_SANDBOX_TRAP';
   /** What stopped the guest. */
   readonly trap: TrapKind;
   /** The guest's call stack, innermost function first; empty where the engine gives none. */
   readonly wasmStack: readonly WasmFrame[];
 
+  /**
+   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   *
+   * @param message - what went wrong, for people
+   * @param options - the `trap`; `wasmStack`, by default empty; and the `cause`, by default absent
+   * @example
+   * ```ts
+   * new TrapError('wasm trap: out of fuel', { trap: 'out-of-fuel' });
+   * ```
+   */
   constructor(
     message: string,
     options: { trap: TrapKind; wasmStack?: readonly WasmFrame[]; cause?: unknown },
@@ -190,13 +232,14 @@ export class TrapError extends SandboxError {
 }
 
 /**
- * A guest could not be instantiated. `cause` says why: a {@link CodecError}, a {@link TrapError} of the start
- * function, or an error with the engine's own words.
+ * A guest could not be instantiated. `cause` says why: a {@link CodecError}, a {@link SandboxError} that names the import, a
+ * {@link TrapError} of the start function, or an error with the engine's own words. Mirrors
+ * `gear_sandbox_host::sandbox::InstantiationError`.
  *
  * @example
  * ```ts
  * try {
- *   components.instantiate(Instantiate.Version1, wasm, environment, supervisor);
+ *   components.instantiate(Instantiate.Version1, wasm, env, supervisor);
  * } catch (error) {
  *   if (error instanceof InstantiationError && error.kind === 'ModuleDecoding') console.error(error.cause);
  * }
@@ -207,10 +250,21 @@ export class InstantiationError extends SandboxError {
     nameErrors(InstantiationError);
   }
 
+  /** Always `ERR_SANDBOX_INSTANTIATION`. */
   declare readonly code: 'ERR_SANDBOX_INSTANTIATION';
   /** At which step it failed: the names of the reference crate. */
   readonly kind: InstantiationErrorKind;
 
+  /**
+   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   *
+   * @param message - what went wrong, for people
+   * @param options - the `kind`, and the `cause`, by default absent
+   * @example
+   * ```ts
+   * new InstantiationError('the module is empty', { kind: 'ModuleDecoding' });
+   * ```
+   */
   constructor(message: string, options: { kind: InstantiationErrorKind; cause?: unknown }) {
     super(message, { ...options, code: 'ERR_SANDBOX_INSTANTIATION' });
     this.kind = options.kind;
@@ -218,9 +272,9 @@ export class InstantiationError extends SandboxError {
 }
 
 /**
- * One more memory, instance, page or byte would exceed `SandboxOptions.limits`. Tear something down, or raise
- * the limit. A guest that grows its own memory or table beyond a limit gets -1 instead, as WebAssembly has
- * it.
+ * One more memory, instance, page or byte would exceed `SandboxOptions.limits`, a memory's own maximum, or what the machine has. Nothing
+ * has changed: tear something down, or raise the limit. A guest that grows its own memory or table beyond a limit gets -1 instead, as
+ * WebAssembly has it.
  *
  * @example
  * ```ts
@@ -234,16 +288,27 @@ export class LimitError extends SandboxError {
     nameErrors(LimitError);
   }
 
+  /** Always `ERR_SANDBOX_LIMIT`. */
   declare readonly code: 'ERR_SANDBOX_LIMIT';
 
+  /**
+   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   *
+   * @param message - what went wrong, for people
+   * @param options - the `cause`, by default absent
+   * @example
+   * ```ts
+   * new LimitError('there are 1 memories already, and the limit is 1');
+   * ```
+   */
   constructor(message: string, options: { cause?: unknown } = {}) {
     super(message, { ...options, code: 'ERR_SANDBOX_LIMIT' });
   }
 }
 
 /**
- * A synchronous use of a guest, its memory or its globals, while another thread is running it. Wait for the
- * asynchronous call that runs; nothing has changed.
+ * A synchronous use of a guest, its memory or its globals, while another thread is running it; or an asynchronous call that was made
+ * inside a supervisor call of its own guest. Wait for the asynchronous call that runs; nothing has changed.
  *
  * @example
  * ```ts
@@ -258,8 +323,19 @@ export class BusyError extends SandboxError {
     nameErrors(BusyError);
   }
 
+  /** Always `ERR_SANDBOX_BUSY`. */
   declare readonly code: 'ERR_SANDBOX_BUSY';
 
+  /**
+   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   *
+   * @param message - what went wrong, for people
+   * @param options - the `cause`, by default absent
+   * @example
+   * ```ts
+   * new BusyError('an asynchronous call is running in the guest');
+   * ```
+   */
   constructor(message: string, options: { cause?: unknown } = {}) {
     super(message, { ...options, code: 'ERR_SANDBOX_BUSY' });
   }
@@ -267,7 +343,7 @@ export class BusyError extends SandboxError {
 
 /**
  * Bytes that should be a SCALE encoding are truncated, unknown or not canonical, so the reference refuses
- * them too.
+ * them too. Mirrors `parity_scale_codec::Error`.
  *
  * @example
  * ```ts
@@ -279,10 +355,21 @@ export class CodecError extends SandboxError {
     nameErrors(CodecError);
   }
 
+  /** Always `ERR_SANDBOX_CODEC`. */
   declare readonly code: 'ERR_SANDBOX_CODEC';
-  /** The first byte of the item that can't be decoded, counted from 0; it is in the message, too. */
+  /** The offset in bytes, from 0, of the item that can't be decoded; it is in the message, too. */
   readonly offset: number;
 
+  /**
+   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   *
+   * @param message - what went wrong, for people
+   * @param options - the `offset` in bytes, and the `cause`, by default absent
+   * @example
+   * ```ts
+   * new CodecError('unknown value type 9 at byte 1', { offset: 1 });
+   * ```
+   */
   constructor(message: string, options: { offset: number; cause?: unknown }) {
     super(message, { ...options, code: 'ERR_SANDBOX_CODEC' });
     this.offset = options.offset;
@@ -290,7 +377,8 @@ export class CodecError extends SandboxError {
 }
 
 /**
- * A guest has no export of that name, or the export is of another kind than the call needs.
+ * A guest has no export of that name, or the export is of another kind than the call needs. The reference has `Error::Sandbox` with
+ * a message for it.
  *
  * @example
  * ```ts
@@ -302,10 +390,21 @@ export class NoExportError extends SandboxError {
     nameErrors(NoExportError);
   }
 
+  /** Always `ERR_SANDBOX_NO_EXPORT`. */
   declare readonly code: 'ERR_SANDBOX_NO_EXPORT';
   /** The name that was asked for. */
   readonly exportName: string;
 
+  /**
+   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   *
+   * @param message - what went wrong, for people
+   * @param options - the `exportName` that was asked for, and the `cause`, by default absent
+   * @example
+   * ```ts
+   * new NoExportError('there is no export mian', { exportName: 'mian' });
+   * ```
+   */
   constructor(message: string, options: { exportName: string; cause?: unknown }) {
     super(message, { ...options, code: 'ERR_SANDBOX_NO_EXPORT' });
     this.exportName = options.exportName;
@@ -313,12 +412,18 @@ export class NoExportError extends SandboxError {
 }
 
 /**
- * A bug in this package, such as a panic that was caught at the edge of native code. Please report it. The
- * message says whether the store that the call belonged to is still usable.
+ * A bug in this package or in an engine, such as a panic that was caught at the edge of native code. Please report it. Everything that runs
+ * native code can throw it, so it is not named at each method. If a guest was running, its store may be unusable; then every further use of
+ * it throws this error again.
  *
  * @example
  * ```ts
- * if (error instanceof InternalError) components.clear(); // to be sure, whatever the message says
+ * try {
+ *   instance.invoke('run', [], supervisor);
+ * } catch (error) {
+ *   if (error instanceof InternalError) components.clear(); // to be sure, whatever the message says
+ *   throw error;
+ * }
  * ```
  */
 export class InternalError extends SandboxError {
@@ -326,9 +431,19 @@ export class InternalError extends SandboxError {
     nameErrors(InternalError);
   }
 
+  /** Always `ERR_SANDBOX_INTERNAL`. */
   declare readonly code: 'ERR_SANDBOX_INTERNAL';
 
-  /** @param message - tells also whether the store is still usable */
+  /**
+   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   *
+   * @param message - what went wrong, for people
+   * @param options - the `cause`, by default absent
+   * @example
+   * ```ts
+   * new InternalError('internal failure of the engine');
+   * ```
+   */
   constructor(message: string, options: { cause?: unknown } = {}) {
     super(message, { ...options, code: 'ERR_SANDBOX_INTERNAL' });
   }

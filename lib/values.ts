@@ -7,13 +7,16 @@
 
 import { argumentError, describe, list } from './arguments';
 
-/** The type of a {@link Value}. */
+/**
+ * The type of a {@link Value}: the number types of the WebAssembly specification ("Types", "Number Types").
+ * Mirrors `sp_wasm_interface_common::ValueType`.
+ */
 export type ValueType = 'i32' | 'i64' | 'f32' | 'f64';
 
 /**
  * A WebAssembly value. `i32` and `i64` are signed; `f32` and `f64` carry the IEEE 754 bit pattern as an
  * unsigned integer. Object literals of this shape are as good as the constructors of the constant of the same
- * name.
+ * name. Mirrors `sp_wasm_interface_common::Value`.
  *
  * @example
  * ```ts
@@ -22,23 +25,66 @@ export type ValueType = 'i32' | 'i64' | 'f32' | 'f64';
  * ```
  */
 export type Value =
-  | { readonly type: 'i32'; readonly value: number }
-  | { readonly type: 'i64'; readonly value: bigint }
-  | { readonly type: 'f32'; readonly bits: number }
-  | { readonly type: 'f64'; readonly bits: bigint };
+  | {
+      /** It is a 32-bit integer. */
+      readonly type: 'i32';
+      /** The integer, from -2^31 to 2^31 - 1. */
+      readonly value: number;
+    }
+  | {
+      /** It is a 64-bit integer. */
+      readonly type: 'i64';
+      /** The integer, from -2^63 to 2^63 - 1. */
+      readonly value: bigint;
+    }
+  | {
+      /** It is a 32-bit float. */
+      readonly type: 'f32';
+      /** Its IEEE 754 bit pattern, from 0 to 2^32 - 1. */
+      readonly bits: number;
+    }
+  | {
+      /** It is a 64-bit float. */
+      readonly type: 'f64';
+      /** Its IEEE 754 bit pattern, from 0 to 2^64 - 1. */
+      readonly bits: bigint;
+    };
 
-/** The shape of one type of {@link Value}. */
-export type ValueOf<T extends ValueType> = Extract<Value, { readonly type: T }>;
+/**
+ * The shape of one type of {@link Value}.
+ *
+ * @example
+ * ```ts
+ * const gas: ValueOf<'i64'> = Value.I64(1000n);
+ * ```
+ */
+export type ValueOf<T extends ValueType> = Extract<
+  Value,
+  {
+    /** The type whose shape it is. */
+    readonly type: T;
+  }
+>;
 
 /**
  * Makes values, and numbers of them. A wrong type throws a `TypeError`, and a number that is out of range or
- * has a fraction where it must not a `RangeError`; both have the `code` `ERR_SANDBOX_ARGUMENT`.
+ * has a fraction where it must not a `RangeError`; both have the `code` `ERR_SANDBOX_ARGUMENT`. Mirrors the variants of
+ * `sp_wasm_interface_common::Value`.
+ *
+ * @example
+ * ```ts
+ * const args = [Value.I32(42), Value.I64(1n << 40n), Value.f64(0.5)];
+ * Value.toNumber(args[2]); // 0.5
+ * ```
  */
 export const Value = Object.freeze({
   /**
    * An i32.
    *
    * @param n - an integer from -2^31 to 2^31 - 1
+   * @returns the value, a new object
+   * @throws `TypeError` (`ERR_SANDBOX_ARGUMENT`) if `n` is no number
+   * @throws `RangeError` (`ERR_SANDBOX_ARGUMENT`) if it has a fraction or is out of range
    * @example
    * ```ts
    * Value.I32(-1); // { type: 'i32', value: -1 }
@@ -54,6 +100,9 @@ export const Value = Object.freeze({
    * An i64.
    *
    * @param n - a bigint from -2^63 to 2^63 - 1
+   * @returns the value, a new object
+   * @throws `TypeError` (`ERR_SANDBOX_ARGUMENT`) if `n` is no bigint
+   * @throws `RangeError` (`ERR_SANDBOX_ARGUMENT`) if it is out of range
    * @example
    * ```ts
    * Value.I64(-1n); // { type: 'i64', value: -1n }
@@ -66,9 +115,12 @@ export const Value = Object.freeze({
   },
 
   /**
-   * An f32 of its bit pattern. For an f32 of a number see {@link Value.f32}.
+   * An f32 of its bit pattern. For an f32 of a number see `Value.f32`.
    *
    * @param bits - an integer from 0 to 2^32 - 1
+   * @returns the value, a new object
+   * @throws `TypeError` (`ERR_SANDBOX_ARGUMENT`) if `bits` is no number
+   * @throws `RangeError` (`ERR_SANDBOX_ARGUMENT`) if it has a fraction or is out of range
    * @example
    * ```ts
    * Value.F32(0x3fc0_0000); // 1.5
@@ -81,9 +133,12 @@ export const Value = Object.freeze({
   },
 
   /**
-   * An f64 of its bit pattern. For an f64 of a number see {@link Value.f64}.
+   * An f64 of its bit pattern. For an f64 of a number see `Value.f64`.
    *
    * @param bits - a bigint from 0 to 2^64 - 1
+   * @returns the value, a new object
+   * @throws `TypeError` (`ERR_SANDBOX_ARGUMENT`) if `bits` is no bigint
+   * @throws `RangeError` (`ERR_SANDBOX_ARGUMENT`) if it is out of range
    * @example
    * ```ts
    * Value.F64(0x3ff8_0000_0000_0000n); // 1.5
@@ -95,9 +150,12 @@ export const Value = Object.freeze({
   },
 
   /**
-   * An f32 of a number, rounded to the nearest f32. A NaN becomes the canonical one, 0x7fc00000.
+   * An f32 of a number, rounded to the nearest f32. A NaN becomes the canonical one, 0x7fc00000 (WebAssembly specification,
+   * "Values", "Floating-Point").
    *
    * @param x - any number
+   * @returns the value, a new object
+   * @throws `TypeError` (`ERR_SANDBOX_ARGUMENT`) if `x` is no number
    * @example
    * ```ts
    * Value.f32(1.5); // { type: 'f32', bits: 0x3fc0_0000 }
@@ -108,9 +166,12 @@ export const Value = Object.freeze({
   },
 
   /**
-   * An f64 of a number. A NaN becomes the canonical one, 0x7ff8000000000000.
+   * An f64 of a number. A NaN becomes the canonical one, 0x7ff8000000000000 (WebAssembly specification, "Values",
+   * "Floating-Point").
    *
    * @param x - any number
+   * @returns the value, a new object
+   * @throws `TypeError` (`ERR_SANDBOX_ARGUMENT`) if `x` is no number
    * @example
    * ```ts
    * Value.f64(1.5); // { type: 'f64', bits: 0x3ff8_0000_0000_0000n }
@@ -124,7 +185,10 @@ export const Value = Object.freeze({
    * The number that a value stands for; of a float the number itself, not its bits, so a NaN loses its
    * payload.
    *
-   * @param v - a value; an i64 must be a safe integer, or a `RangeError` is thrown
+   * @param v - a value; an i64 must be a safe integer
+   * @returns the number
+   * @throws `TypeError` (`ERR_SANDBOX_ARGUMENT`) if `v` is no value
+   * @throws `RangeError` (`ERR_SANDBOX_ARGUMENT`) if its payload is out of range, or an i64 is no safe integer
    * @example
    * ```ts
    * Value.toNumber(Value.I64(42n)); // 42

@@ -1,4 +1,4 @@
-// Makes sure that the packages are installed and that the native addon is built and not older than its sources.
+// Makes sure that the packages are installed, and that the native addon and dist/ are built and not older than their sources.
 // Used by `npm run demo` and `npm test`, and as a command. It needs nothing but Node and npm, since it runs before
 // anything is installed. What `npm run build` does is not its business; it only knows when that must run again.
 
@@ -23,8 +23,14 @@ export class StepError extends Error {
 
 /** Installs and builds what is missing or out of date. Progress goes to stderr; nothing is printed if all is done. */
 export async function ensureBuilt() {
-  if (!isInstalled()) await install();
+  await ensureInstalled();
   if (!isBuilt()) await build();
+  if (!isBundled()) await bundle();
+}
+
+/** Installs the npm packages if they are missing or out of date. */
+export async function ensureInstalled() {
+  if (!isInstalled()) await install();
 }
 
 /**
@@ -92,7 +98,7 @@ async function install() {
 }
 
 /** npm is a `.cmd` file on Windows, which only a shell can start; below npm itself there is a path to its script. */
-function npm(args, options, started) {
+export function npm(args, options, started) {
   const script = process.env.npm_execpath;
   if (script?.endsWith('.js')) return run(process.execPath, [script, ...args], options, started);
   return run('npm', args, { shell: process.platform === 'win32', ...options }, started);
@@ -117,6 +123,29 @@ function isBuilt() {
   return SOURCES.every((name) => newest(join(ROOT, name)) <= built);
 }
 
+/** What dist/ is made of. */
+const BUNDLED = [
+  'index.ts',
+  'lib',
+  'package.json',
+  'tsconfig.json',
+  'tsconfig.build.json',
+  'api-extractor.json',
+  'scripts/build.mjs',
+];
+
+function isBundled() {
+  // Written last.
+  const bundle = join(ROOT, 'dist', 'index.d.mts');
+  return existsSync(bundle) && BUNDLED.every((name) => newest(join(ROOT, name)) <= modified(bundle));
+}
+
+async function bundle() {
+  console.error('Bundling dist/ …');
+  const status = await npm(['run', '--silent', 'build', 'js']);
+  if (status !== 0) throw new StepError('Bundling failed: see above.', status);
+}
+
 /** The time of the latest change of a file, or of anything in a folder. */
 function newest(path) {
   if (!existsSync(path) || TESTS.includes(path)) return 0;
@@ -139,7 +168,7 @@ async function build() {
   const started = new Date();
   const output = [];
   const progress = new Progress();
-  const status = await npm(['run', 'build'], { stdio: ['ignore', 'pipe', 'pipe'] }, (child) => {
+  const status = await npm(['run', 'build', 'native'], { stdio: ['ignore', 'pipe', 'pipe'] }, (child) => {
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding('utf8').on('data', (text) => {
         output.push(text);
@@ -151,7 +180,7 @@ async function build() {
     console.error(output.join(''));
     throw new StepError(`Building the addon failed after ${progress.elapsed()}: see above.`, status);
   }
-  if (addons().length === 0) throw new StepError('`npm run build` left no addon in native/.');
+  if (addons().length === 0) throw new StepError('`npm run build native` left no addon in native/.');
   // A source that was saved during the build is newer than this time and is built next time; one whose change made no
   // difference, so that cargo wrote nothing, is not built again for ever.
   for (const file of addons()) utimesSync(file, started, started);
@@ -213,5 +242,5 @@ class Progress {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await ensureBuilt().catch(fail);
-  console.error('The native addon is up to date.');
+  console.error('All is up to date.');
 }

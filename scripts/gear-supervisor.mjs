@@ -5,7 +5,6 @@
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fail, ROOT, run, StepError } from './ensure-built.mjs';
 
@@ -103,14 +102,9 @@ async function build(patch) {
 
 /** The caller's flags, and those that keep the paths of this machine out of the binary. */
 function rustflags() {
-  const { CARGO_ENCODED_RUSTFLAGS: encoded, RUSTFLAGS: plain = '', CARGO_HOME } = process.env;
+  const { CARGO_ENCODED_RUSTFLAGS: encoded, RUSTFLAGS: plain = '' } = process.env;
   const given = encoded === undefined ? plain.split(' ') : encoded.split('\x1f');
-  const remaps = [
-    [ROOT, 'sandbox-host'],
-    [CARGO_HOME ?? join(homedir(), '.cargo'), 'cargo'],
-    [output('rustc', ['--print', 'sysroot'], CRATE).trim(), 'rust'],
-  ].map(([path, name]) => `--remap-path-prefix=${path}=/${name}`);
-  return [...given.filter((flag) => flag !== ''), ...remaps];
+  return [...given.filter((flag) => flag !== ''), ...remapFlags()];
 }
 
 /** What a program prints. */

@@ -3,6 +3,7 @@
 // time out are not for it. Needs valgrind.
 
 import { execFileSync } from 'node:child_process';
+import { cargoEnvironment } from './cargo.mjs';
 import { fail, run, StepError } from './ensure-built.mjs';
 
 /** What is looked at unless something else is named: one engine at a time, because a name may say which. */
@@ -51,6 +52,7 @@ function testProgram() {
   // All of the tests, as `npm test` builds them: for some of them cargo would build the engines anew.
   const args = ['test', '--release', '--no-default-features', '--target', host, '--no-run'];
   const output = execFileSync('cargo', [...args, '--message-format=json-render-diagnostics'], {
+    env: cargoEnvironment(),
     encoding: 'utf8',
     maxBuffer: 2 ** 28,
     stdio: ['ignore', 'pipe', 'inherit'],

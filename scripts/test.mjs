@@ -1,11 +1,12 @@
 // `npm test`: installs and builds what is missing, then type-checks, runs the Rust tests without napi, and runs every
-// __test__/**/*.spec.ts with node:test. Each step runs even if one before it failed; any failure, or a runner that ran
+// __test__/**/*.spec.ts with node:test, but for __test__/package. `npm run test:package` packs what would be published and runs those. Each step runs even if one before it failed; any failure, or a runner that ran
 // no test, makes the exit status non-zero. The last lines sum up what ran, and are what .ci/run's reader goes by.
 
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { cargoEnvironment } from './cargo.mjs';
 import { ensureBuilt, fail, ROOT, run, StepError } from './ensure-built.mjs';
 
 /**
@@ -17,16 +18,22 @@ import { ensureBuilt, fail, ROOT, run, StepError } from './ensure-built.mjs';
  */
 
 /** @type {[name: string, step: () => Promise<Outcome>][]} */
-const STEPS = [
+const QUICK = [
   ['types', checkTypes],
   ['rust', testRust],
-  ['node', testNode],
+  ['node', () => testNode((name) => !isOfPackage(name))],
 ];
+/** @type {typeof QUICK} */
+const PACKAGE = [
+  ['pack', pack],
+  ['package', () => testNode(isOfPackage)],
+];
+const isOfPackage = (name) => name.startsWith(join('__test__', 'package'));
 
 try {
   await ensureBuilt();
   const outcomes = [];
-  for (const [name, step] of STEPS) {
+  for (const [name, step] of process.argv[2] === 'package' ? PACKAGE : QUICK) {
     console.log(`\n=== ${name} ===`);
     const started = Date.now();
     const outcome = await step();
@@ -44,6 +51,12 @@ async function checkTypes() {
 }
 
 /** @returns {Promise<Outcome>} */
+async function pack() {
+  const status = await run(process.execPath, ['scripts/pack.mjs']);
+  return { ok: status === 0, says: status === 0 ? 'release/ has the tarballs' : `exit status ${status}` };
+}
+
+/** @returns {Promise<Outcome>} */
 async function testRust() {
   let output = '';
   const target = hostTarget();
@@ -52,7 +65,7 @@ async function testRust() {
       'cargo',
       // With the target named, as the addon's build does it: so the engines are compiled once for both.
       ['test', '--release', '--target', target, ...args],
-      { stdio: ['inherit', 'pipe', 'inherit'] },
+      { stdio: ['inherit', 'pipe', 'inherit'], env: cargoEnvironment() },
       (child) => {
         child.stdout?.setEncoding('utf8').on('data', (text) => {
           output += text;
@@ -86,9 +99,9 @@ function hostTarget() {
   return host;
 }
 
-/** @returns {Promise<Outcome>} */
-async function testNode() {
-  const files = specs();
+/** @param {(spec: string) => boolean} wanted @returns {Promise<Outcome>} */
+async function testNode(wanted) {
+  const files = specs().filter(wanted);
   if (files.length === 0) return { ok: false, says: 'no __test__/**/*.spec.ts' };
   // People read the first reporter, this script the second one: counts don't have to be found in coloured text.
   const folder = mkdtempSync(join(tmpdir(), 'sandbox-host-test-'));
@@ -135,7 +148,7 @@ function why(status, tests) {
 function sumUp(outcomes) {
   console.log('\n=== summary ===');
   for (const { name, ok, seconds, says } of outcomes) {
-    console.log(`${ok ? 'ok  ' : 'FAIL'} ${name.padEnd(5)} ${String(seconds).padStart(4)} s  ${says}`);
+    console.log(`${ok ? 'ok  ' : 'FAIL'} ${name.padEnd(7)} ${String(seconds).padStart(4)} s  ${says}`);
   }
   const total = (of) => outcomes.reduce((sum, outcome) => sum + (outcome[of] ?? 0), 0);
   console.log(`${total('passed')} passed, ${total('failed')} failed`);

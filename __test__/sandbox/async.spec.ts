@@ -212,6 +212,17 @@ describe('An asynchronous call', () => {
       assert.deepEqual(done, ['other', 'first', 'second']);
     });
 
+    it('does not show a memory that nobody has asked for before while the guest runs', async () => {
+      const { instance, invoke, asked, isAsked } = waiting(backend);
+      const call = invoke('f', [Value.I32(1)]);
+      assert.throws(() => instance.getMemory('memory'), BusyError);
+      await isAsked(1);
+      await after(5);
+      assert.equal(instance.getMemory('memory')?.memorySize(), 1);
+      asked[0].resolve(Value.I32(1));
+      await call;
+    });
+
     it('has the guest for itself, except during supervisor calls', async () => {
       const { instance, supervisor, invoke, asked, isAsked } = waiting(backend);
       const memory = instance.getMemory('memory') ?? assert.fail();

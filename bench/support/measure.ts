@@ -21,6 +21,8 @@ export interface Operation {
   readonly target?: number;
   /** The most that one time should take, in nanoseconds, whatever the peer takes. */
   readonly mostNs?: number;
+  /** The most that one time should take longer than the first peer's, in nanoseconds. */
+  readonly mostBeyondNs?: number;
 }
 
 /** Operations that belong in one table. */
@@ -48,6 +50,8 @@ export interface Figure {
   readonly ratios: readonly Ratio[];
   readonly target?: number;
   readonly mostNs?: number;
+  /** How much longer than the first peer it takes, in nanoseconds, and the most that it should. */
+  readonly beyond?: { readonly ns: number; readonly mostNs: number };
 }
 
 /** How many times a peer's time an operation takes: the median of the rounds, and where their middle half lies. */
@@ -89,6 +93,7 @@ async function figuresOf(comparison: Comparison): Promise<Figure[]> {
       turns.get(operation)?.push(await turn(operation));
     }
   }
+  const first = turns.get(operations.find(({ name }) => name === peers[0]) as Operation) as Turn[];
   return operations.map((operation) => {
     const own = turns.get(operation) as Turn[];
     const ratios = operations
@@ -105,6 +110,9 @@ async function figuresOf(comparison: Comparison): Promise<Figure[]> {
       ratios,
       ...(operation.target === undefined ? {} : { target: operation.target }),
       ...(operation.mostNs === undefined ? {} : { mostNs: operation.mostNs }),
+      ...(operation.mostBeyondNs === undefined
+        ? {}
+        : { beyond: { ns: beyond(own, first), mostNs: operation.mostBeyondNs } }),
     };
   });
 }
@@ -153,6 +161,14 @@ function ratio(peer: Operation, own: readonly Turn[], peers: readonly Turn[]): R
     median: quantile(ratios, 0.5),
     quartiles: [quantile(ratios, 0.25), quantile(ratios, 0.75)],
   };
+}
+
+/** The median of the rounds' differences to a peer. */
+function beyond(own: readonly Turn[], peers: readonly Turn[]): number {
+  return quantile(
+    own.map(({ median }, round) => median - peers[round].median),
+    0.5,
+  );
 }
 
 function quantile(numbers: readonly number[], part: number): number {

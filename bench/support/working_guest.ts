@@ -31,3 +31,10 @@ export const WORKING_GUEST = `(module
               (br $mark)))))
       (br_if $next (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 1))) (local.get $end))))
     (local.get $count)))`;
+
+/** The exports, with an argument that takes them about a millisecond in the interpreter. */
+export const WORK: readonly (readonly [what: string, name: string, argument: number])[] = [
+  ['calls: fib', 'calls', 18],
+  ['the tightest loop', 'loops', 50_000],
+  ['loops over memory: a sieve', 'sieve', 20_000],
+];

@@ -30,6 +30,7 @@ pub fn register(env: sys::napi_env, exports: Value) {
     let scope = unsafe { Scope::new(env) };
     let state = attach_state(env, Box::new(State::new()));
     let registrar = Registrar { scope, exports, state };
+    registrar.function("version", version);
     registrar.function("setup", setup);
     registrar.function("engine", engine);
     registrar.function("featureNames", feature_names);
@@ -62,6 +63,11 @@ pub fn register(env: sys::napi_env, exports: Value) {
     registrar.hot_function("start", start);
     registrar.hot_function("globalGet", global_get);
     registrar.hot_function("globalSet", global_set);
+}
+
+/// `version()`: the package's version that the addon was built for.
+fn version(_state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
+    Ok(Some(scope.string(env!("CARGO_PKG_VERSION"))))
 }
 
 fn setup(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {

@@ -3,16 +3,24 @@
 import { describe, fn, object } from '../arguments';
 import { SandboxError } from '../errors';
 
-/** Gives and takes back room in the supervisor's memory. Usually both are functions that the supervisor exports. */
+/**
+ * Gives and takes back room in the supervisor's memory. Usually both are functions that the supervisor exports. In a Gear node they are
+ * `ext_allocator_malloc_version_1` and `ext_allocator_free_version_1` of its executor.
+ */
 export interface SupervisorAllocator {
   /**
-   * Makes room for `size` bytes, at least 1.
+   * Makes room in the supervisor's memory. What it throws traps the guest, or comes as the `cause` out of the host function.
    *
+   * @param size - for how many bytes, at least 1
    * @returns the address; 0, or an exception, says that there is no room. A negative number is an address in the upper half of the
    *   memory, because that is how WebAssembly hands an i32 to JavaScript
    */
   allocate(size: number): number;
-  /** Takes back the room at an address that `allocate` or the supervisor's dispatch thunk gave, here always as an unsigned number. */
+  /**
+   * Takes room back. What it throws traps the guest.
+   *
+   * @param ptr - an address that `allocate` or the supervisor's dispatch thunk gave, here always as an unsigned number
+   */
   deallocate(ptr: number): void;
 }
 

@@ -8,7 +8,8 @@ import { type SupervisorMemoryObject, type SupervisorTableObject, v8 } from './v
 /**
  * Takes a guest's call: the SCALE-encoded arguments, the state that was passed to the host function that runs the guest, and the
  * index of the supervisor function. Returns where the SCALE-encoded result lies: its address in the upper 32 bits, its length in
- * bytes in the lower 32.
+ * bytes in the lower 32. The addresses and lengths are in bytes, and all numbers i32s. In a supervisor that is built from the crate
+ * `gear-sandbox` it is the function `dispatch_thunk` of its host executor.
  */
 export type DispatchThunk = (argsPtr: number, argsLen: number, state: number, funcIdx: number) => bigint;
 

@@ -15,7 +15,7 @@ import { instanceInternals } from '../sandbox/instance';
 import { memoryInternals } from '../sandbox/memory';
 import { packed } from '../sandbox/packed';
 import { messageOf } from '../sandbox/supervisor_trap';
-import { decodeValues, encodeReturnValue } from '../scale';
+import { decodeValues, encodeReturnValue } from '../scale/index';
 import { Reader } from '../scale/reader';
 import { readValue } from '../scale/value';
 import type { Value } from '../values';
@@ -41,44 +41,78 @@ export interface Host {
 }
 
 /**
- * The host functions by the names that supervisors import. Addresses and lengths are in bytes of the supervisor's memory unless it
- * says otherwise, and sizes of memories in pages of 64 KiB. Each function throws a `SandboxError` for an index that nothing
- * has or that is torn down, and for an argument that lies out of bounds or cannot be decoded; the supervisor traps with it.
+ * The host functions by the names that supervisors import. Addresses and lengths are in bytes of the supervisor's memory unless it says
+ * otherwise, and sizes of memories in pages of 64 KiB. An i64 parameter packs an address and a length, `length << 32 | address`. An i32 may
+ * come signed or unsigned. Mirrors `gear_sandbox_interface::Sandbox` (crate `gear-sandbox-interface` 1.10.0), whose functions are these
+ * without `ext_sandbox_` and `_version_…`.
+ *
+ * Each function throws a {@link SandboxError}, with which the supervisor traps: with the code `ERR_SANDBOX_ARGUMENT` for an index that
+ * nothing has or that is torn down, for an argument that lies out of bounds, and if `options.memory` or `options.table` give nothing
+ * usable; `ERR_SANDBOX_CODEC` for one that cannot be decoded; `ERR_SANDBOX_BUSY` while a guest that it would use is running asynchronously.
+ * What it throws besides stands at each.
  *
  * (A type alias, because an interface could not be passed as `WebAssembly.Imports`.)
+ *
+ * @example
+ * ```ts
+ * // What a supervisor does by its imports, done from JavaScript.
+ * const { ext_sandbox_memory_new_version_1, ext_sandbox_memory_size_version_1 } = host.imports.env;
+ * const index = ext_sandbox_memory_new_version_1(1, MEM_UNLIMITED);
+ * ext_sandbox_memory_size_version_1(index); // 1
+ * ```
  */
 export type HostFunctions = {
   /**
    * Makes a memory. Mirrors `sandbox::memory_new`.
    *
-   * @param initial - its pages
-   * @param maximum - the most pages it can grow to; 0xffffffff for no maximum
+   * @param initial - its size in pages, 0 to 65,536
+   * @param maximum - the most pages it can grow to, at most 65,536; 0xffffffff for no maximum
    * @returns its index
-   * @throws ArgumentError if `initial` is more than `maximum` or either is too large
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `initial` is more than `maximum` or either is too large
+   * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) if it would exceed one of {@link SandboxOptions.limits}
    */
   ext_sandbox_memory_new_version_1(initial: number, maximum: number): number;
   /**
-   * Copies `bufLen` bytes at `offset` of a memory to `bufPtr`. Mirrors `sandbox::memory_get`.
+   * Copies bytes out of a memory. Mirrors `sandbox::memory_get`.
    *
+   * @param memoryIdx - the index of the memory
+   * @param offset - where they begin in it, in bytes
+   * @param bufPtr - where they go in the supervisor's memory
+   * @param bufLen - how many bytes
    * @returns 0, or -2 if they are out of bounds on either side
    */
   ext_sandbox_memory_get_version_1(memoryIdx: number, offset: number, bufPtr: number, bufLen: number): number;
   /**
-   * Copies `valLen` bytes at `valPtr` to `offset` of a memory. Mirrors `sandbox::memory_set`.
+   * Copies bytes into a memory. Mirrors `sandbox::memory_set`.
    *
+   * @param memoryIdx - the index of the memory
+   * @param offset - where they go in it, in bytes
+   * @param valPtr - where they begin in the supervisor's memory
+   * @param valLen - how many bytes
    * @returns 0, or -2 if they are out of bounds on either side
    */
   ext_sandbox_memory_set_version_1(memoryIdx: number, offset: number, valPtr: number, valLen: number): number;
   /**
-   * Grows a memory by `pages`. Mirrors `sandbox::memory_grow`.
+   * Grows a memory. Mirrors `sandbox::memory_grow`.
    *
-   * @returns its pages before
-   * @throws LimitError if it cannot grow that much
+   * @param memoryIdx - the index of the memory
+   * @param pages - by how many pages
+   * @returns how many pages it had before
+   * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) if it cannot grow that much
    */
   ext_sandbox_memory_grow_version_1(memoryIdx: number, pages: number): number;
-  /** The pages of a memory. Mirrors `sandbox::memory_size`. */
+  /**
+   * The size of a memory. Mirrors `sandbox::memory_size`.
+   *
+   * @param memoryIdx - the index of the memory
+   * @returns how many pages it has
+   */
   ext_sandbox_memory_size_version_1(memoryIdx: number): number;
-  /** Forgets a memory; instances that import it keep it. Mirrors `sandbox::memory_teardown`. */
+  /**
+   * Forgets a memory; instances that import it keep it. Mirrors `sandbox::memory_teardown`.
+   *
+   * @param memoryIdx - the index of the memory
+   */
   ext_sandbox_memory_teardown_version_1(memoryIdx: number): void;
   /**
    * Makes an instance whose calls follow `Instantiate.Version1`. Mirrors `sandbox::instantiate`, version 1.
@@ -87,8 +121,8 @@ export type HostFunctions = {
    * @param wasm - the module's binary, packed
    * @param envDef - the SCALE-encoded environment definition, packed
    * @param state - passed on to the thunk for calls of the start function
-   * @returns its index; -1 if the module or the environment is wrong, -3 if the start function trapped
-   * @throws SandboxError if there is no function at `dispatchThunk`
+   * @returns its index; -1 if the module or the environment is wrong or a limit is reached, -3 if the start function trapped
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if there is no function at `dispatchThunk`
    */
   ext_sandbox_instantiate_version_1(
     dispatchThunk: number,
@@ -96,7 +130,16 @@ export type HostFunctions = {
     envDef: bigint,
     state: number,
   ): number;
-  /** The same for `Instantiate.Version2`: calls take the instance's gas along. Mirrors `sandbox::instantiate`, version 2. */
+  /**
+   * The same for `Instantiate.Version2`: calls take the instance's gas along. Mirrors `sandbox::instantiate`, version 2.
+   *
+   * @param dispatchThunk - where the {@link DispatchThunk} stands in the supervisor's table; it takes the instance's calls
+   * @param wasm - the module's binary, packed
+   * @param envDef - the SCALE-encoded environment definition, packed
+   * @param state - passed on to the thunk for calls of the start function
+   * @returns its index; -1 if the module or the environment is wrong or a limit is reached, -3 if the start function trapped
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if there is no function at `dispatchThunk`
+   */
   ext_sandbox_instantiate_version_2(
     dispatchThunk: number,
     wasm: bigint,
@@ -106,13 +149,14 @@ export type HostFunctions = {
   /**
    * Calls an exported function. Mirrors `sandbox::invoke`.
    *
+   * @param instanceIdx - the index of the instance
    * @param name - the export's name, packed
    * @param args - a SCALE-encoded `Vec<Value>`, packed
    * @param retPtr - where the SCALE-encoded `ReturnValue` is put; if the function returns nothing, nothing is
-   * @param retLen - how much room there is; 10 bytes are enough for every value
+   * @param retLen - how many bytes there is room for; 10 are enough for every value
    * @param state - passed on to the thunk
    * @returns 0; -3 if there is no such function, the arguments are not of its types, it has several results, or the guest trapped
-   * @throws SandboxError if the value does not fit
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if the value does not fit
    */
   ext_sandbox_invoke_version_1(
     instanceIdx: number,
@@ -122,27 +166,43 @@ export type HostFunctions = {
     retLen: number,
     state: number,
   ): number;
-  /** Forgets an instance; if it is running, it runs on. Mirrors `sandbox::instance_teardown`. */
+  /**
+   * Forgets an instance; if it is running, it runs on. Mirrors `sandbox::instance_teardown`.
+   *
+   * @param instanceIdx - the index of the instance
+   */
   ext_sandbox_instance_teardown_version_1(instanceIdx: number): void;
   /**
    * The value of an exported global. Mirrors `sandbox::get_global_val`.
    *
+   * @param instanceIdx - the index of the instance
    * @param name - the export's name, packed
    * @returns where the SCALE-encoded `Option<Value>` lies, packed, in a buffer of the supervisor's allocator that the supervisor frees
-   * @throws SandboxError if the allocator has no room
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if the allocator has no room
    */
   ext_sandbox_get_global_val_version_1(instanceIdx: number, name: bigint): bigint;
   /**
    * Sets an exported global. Mirrors `sandbox::set_global_val`.
    *
+   * @param instanceIdx - the index of the instance
    * @param name - the export's name, packed
    * @param value - the SCALE-encoded `Value`, packed
    * @returns 0, -1 if there is no such global, -2 if it is immutable or of another type
    */
   ext_sandbox_set_global_val_version_1(instanceIdx: number, name: bigint, value: bigint): number;
-  /** Where a memory lies in this process, until it grows. Mirrors `sandbox::get_buff`. */
+  /**
+   * Where a memory lies in this process, until it grows. Mirrors `sandbox::get_buff`.
+   *
+   * @param memoryIdx - the index of the memory
+   * @returns the native address of its first byte, a bigint
+   */
   ext_sandbox_get_buff_version_1(memoryIdx: number): bigint;
-  /** An address in this process that no other instance has. Mirrors `sandbox::get_instance_ptr`. */
+  /**
+   * An address in this process that no other instance has. Mirrors `sandbox::get_instance_ptr`.
+   *
+   * @param instanceIdx - the index of the instance
+   * @returns the address, a bigint that is good for nothing but telling instances apart
+   */
   ext_sandbox_get_instance_ptr_version_1(instanceIdx: number): bigint;
 };
 

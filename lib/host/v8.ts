@@ -3,14 +3,22 @@
  * many projects for Node.js; the objects of the global `WebAssembly` have these shapes.
  */
 
-/** A `WebAssembly.Memory`. */
+/** A `WebAssembly.Memory` (WebAssembly JavaScript Interface, "Memories"), of any realm. */
 export interface SupervisorMemoryObject {
+  /** All of its bytes; another buffer once it has grown. */
   readonly buffer: ArrayBufferLike;
 }
 
-/** A `WebAssembly.Table`. */
+/** A `WebAssembly.Table` (WebAssembly JavaScript Interface, "Tables"), of any realm. */
 export interface SupervisorTableObject {
+  /** How many elements it has. */
   readonly length: number;
+  /**
+   * An element of it.
+   *
+   * @param index - which one, from 0
+   * @returns the function there, or null
+   */
   get(index: number): unknown;
 }
 

@@ -21,8 +21,14 @@ const { words } = scratchViews;
 const { WORD_FUNC, WORD_COUNT } = layout;
 
 /**
- * How a module is compiled: {@link SandboxOptions} as the components have them in which it is to run, and what ends the waiting. The compiler itself
- * cannot be stopped: it goes on in its thread, and what it makes is thrown away.
+ * How a module is compiled: {@link SandboxOptions} as the components have them in which it is to run, and what ends the waiting. The
+ * compiler itself cannot be stopped: it goes on in its thread, and what it makes is thrown away.
+ *
+ * @example
+ * ```ts
+ * const options: CompileOptions = { fuel: true, timeout: 5_000 };
+ * const module = await CompiledModule.compile('wasmer', wasm, options);
+ * ```
  */
 export interface CompileOptions extends SandboxOptions {
   /** The most wall time in ms, above 0. */
@@ -41,13 +47,13 @@ export interface CompiledModuleInternals {
 export let compiledModuleInternals: CompiledModuleInternals;
 
 /**
- * A compiled module: give it to `instantiate` in place of the binary, as often as you like.
+ * A compiled module: give it to `instantiate` in place of the binary, as often as you like. The WebAssembly JavaScript Interface has
+ * `WebAssembly.Module` for it ("Modules"); the reference compiles where it instantiates.
  *
  * @example
  * ```ts
  * const module = await CompiledModule.compile('wasmer', wasm, { signal: AbortSignal.timeout(5000) });
  * components.instantiate(Instantiate.Version1, module, env, supervisor);
- * await writeFile('guest.cwasm', module.serialize());
  * ```
  */
 export class CompiledModule {
@@ -85,13 +91,22 @@ export class CompiledModule {
   }
 
   /**
-   * Compiles a module on a native thread, through the cache that `options` name.
+   * Compiles a module on a native thread, through the cache that `options` name. Like `WebAssembly.compile`.
    *
    * @param backend - whose code it is to be
-   * @param wasm - the module's binary
-   * @param options - those of the components in which it is to run
-   * @returns never throws; rejects with an `InstantiationError` if the module is refused, a `LimitError` if it is too large, an `ArgumentError` for
-   *   wrong arguments
+   * @param wasm - the module's binary, of which a copy is taken
+   * @param options - those of the components in which it is to run, and what ends the waiting: `timeout` (ms) and `signal`
+   * @returns a Promise of the module. The method never throws: the Promise rejects, with one of these
+   * @throws an {@link InstantiationError} (`ERR_SANDBOX_INSTANTIATION`) of the kind `ModuleDecoding` if the module is refused
+   * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) if it has more bytes than `limits.moduleBytes` says
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) for arguments of the wrong type, and for an unknown or wrong option
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_TIMEOUT`) if it takes longer than `options.timeout`
+   * @throws the `reason` of `options.signal` if that is aborted
+   * @example
+   * ```ts
+   * const module = await CompiledModule.compile(SandboxBackend.Wasmi, wasm);
+   * const made = components.instantiate(Instantiate.Version1, module, env, supervisor);
+   * ```
    */
   static async compile(
     backend: SandboxBackend,
@@ -110,9 +125,18 @@ export class CompiledModule {
   }
 
   /**
-   * The module as bytes, for {@link CompiledModule.unsafeDeserialize}: its binary and its machine code.
+   * The module as bytes, for {@link CompiledModule.unsafeDeserialize}: its binary and its machine code. wasmer has the latter as
+   * `Module::serialize`.
    *
-   * @throws ArgumentError on wasmi, which makes no machine code: keep the binary, it compiles in no time
+   * @returns the bytes, a new array
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) on wasmi, which makes no machine code: keep the binary, it compiles in no time
+   * @example
+   * ```ts
+   * import { writeFile } from 'node:fs/promises';
+   *
+   * const module = await CompiledModule.compile(SandboxBackend.Wasmer, wasm);
+   * await writeFile('guest.cwasm', module.serialize());
+   * ```
    */
   serialize(): Uint8Array {
     if (this.backend !== 'wasmer') {
@@ -128,14 +152,24 @@ export class CompiledModule {
   }
 
   /**
-   * Loads a module that {@link CompiledModule.serialize} gave, in milliseconds. **The machine code in it is run as it is**: whoever can change the bytes can
-   * run any code in your process. Damage is found, forgery is not.
+   * Loads a module that {@link CompiledModule.serialize} gave, in milliseconds. **The machine code in it is run as it is**: whoever can
+   * change the bytes can run any code in your process. Damage is found, forgery is not. wasmer has it as `Module::deserialize`.
    *
    * @param backend - `'wasmer'`
-   * @param serialized - the bytes
+   * @param serialized - the bytes, of which a copy is taken
    * @param options - the same as when it was compiled
-   * @throws InstantiationError for bytes that are damaged, or were made by another version, with other options or for another kind of processor:
-   *   compile the binary again then
+   * @returns the module
+   * @throws an {@link InstantiationError} (`ERR_SANDBOX_INSTANTIATION`) of the kind `ModuleDecoding` for bytes that are damaged, or were made
+   *   by another version, with other options or for another kind of processor: compile the binary again then
+   * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) if its binary has more bytes than `limits.moduleBytes` says
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) for another backend, for what are no bytes, and for an unknown or wrong option
+   * @example
+   * ```ts
+   * import { readFile } from 'node:fs/promises';
+   *
+   * // A file that nobody else can write to.
+   * const module = CompiledModule.unsafeDeserialize(SandboxBackend.Wasmer, await readFile('guest.cwasm'));
+   * ```
    */
   static unsafeDeserialize(
     backend: SandboxBackend,

@@ -70,7 +70,8 @@ export let componentsInternals: ComponentsInternals;
  * Memories and instances of guests on one backend. `DT` is what the supervisor keeps with each instance, its dispatch
  * thunk.
  *
- * Indices count from 0, are stable, and are not used again until {@link SandboxComponents.clear}.
+ * Indices count from 0, are stable, and are not used again until {@link SandboxComponents.clear}. Mirrors
+ * `gear_sandbox_host::sandbox::SandboxComponents` (crate `gear-sandbox-host` 1.10.0), and every method the one of the same name there.
  *
  * @example
  * ```ts
@@ -97,7 +98,13 @@ export class SandboxComponents<DT = undefined> {
   /**
    * Makes an empty store. Mirrors `SandboxComponents::new`.
    *
-   * @throws ArgumentError for an unknown backend or option
+   * @param backend - which engine runs the guests
+   * @param options - how they run, and what they may take
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) for an unknown backend or option, or a wrong value of one
+   * @example
+   * ```ts
+   * const components = new SandboxComponents(SandboxBackend.Wasmer, { fuel: true, limits: { memories: 4 } });
+   * ```
    */
   constructor(backend: SandboxBackend, options?: SandboxOptions) {
     this.backend = oneOf(backend, 'backend', BACKENDS);
@@ -132,8 +139,15 @@ export class SandboxComponents<DT = undefined> {
   }
 
   /**
-   * Forgets all instances and memories; indices start at 0 again. Handles taken before stay usable. Mirrors
-   * `SandboxComponents::clear`.
+   * Forgets all instances and memories; indices start at 0 again. Handles taken before stay usable, and guests that are running run on.
+   * Mirrors `SandboxComponents::clear`.
+   *
+   * @example
+   * ```ts
+   * components.newMemory(1); // 0
+   * components.clear();
+   * components.newMemory(1); // 0 again
+   * ```
    */
   clear(): void {
     debug('clear; instances cnt = %d', this.#instances.length);
@@ -148,7 +162,17 @@ export class SandboxComponents<DT = undefined> {
     for (const memory of memories) if (memory !== null) memoryInternals.tearDown(memory);
   }
 
-  /** The same as {@link SandboxComponents.clear}, for `using`. */
+  /**
+   * The same as {@link SandboxComponents.clear}, for `using` (the ECMAScript proposal "Explicit Resource Management").
+   *
+   * @example
+   * ```ts
+   * {
+   *   using components = new SandboxComponents(SandboxBackend.Wasmi);
+   *   components.newMemory(1);
+   * } // it is forgotten here
+   * ```
+   */
   [Symbol.dispose](): void {
     this.clear();
   }
@@ -158,8 +182,15 @@ export class SandboxComponents<DT = undefined> {
    *
    * @param initial - its size in pages of 64 KiB, 0 to 65,536
    * @param maximum - the most pages it can grow to, at most 65,536; `MEM_UNLIMITED` for no maximum
-   * @returns its index
-   * @throws ArgumentError if `initial` is more than `maximum` or either is too large
+   * @returns its index, counted from 0
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `initial` is more than `maximum` or either is too large
+   * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) if there are as many memories as `limits.memories` says, if `initial` is more than
+   *   `limits.memoryBytes`, or if the machine has no room for it
+   * @example
+   * ```ts
+   * const index = components.newMemory(1, 16); // 64 KiB, up to 1 MiB
+   * const memory = components.memory(index);
+   * ```
    */
   newMemory(initial: number, maximum: number = MEM_UNLIMITED): number {
     const pages = uint32(initial, 'initial');
@@ -177,9 +208,17 @@ export class SandboxComponents<DT = undefined> {
   }
 
   /**
-   * The instance at an index. Mirrors `SandboxComponents::instance`.
+   * The instance at an index, the same object each time. Mirrors `SandboxComponents::instance`.
    *
-   * @throws SandboxError if there is none or it is torn down
+   * @param instanceIdx - its index, as {@link UnregisteredInstance.register} gave it
+   * @returns the instance, which stays usable after its teardown for as long as you hold it
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if there is none, or it is torn down
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `instanceIdx` is no integer from 0 to 2^32 - 1
+   * @example
+   * ```ts
+   * const index = components.instantiate(Instantiate.Version1, wasm, env, supervisor).register(components, undefined);
+   * const instance = components.instance(index);
+   * ```
    */
   instance(instanceIdx: number): SandboxInstance {
     return instanceInternals.handOut(this.#entry(instanceIdx).instance);
@@ -188,7 +227,17 @@ export class SandboxComponents<DT = undefined> {
   /**
    * What was registered with the instance at an index. Mirrors `SandboxComponents::dispatch_thunk`.
    *
-   * @throws SandboxError if there is none or it is torn down
+   * @param instanceIdx - the instance's index
+   * @returns what {@link UnregisteredInstance.register} was given
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if there is none, or it is torn down
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `instanceIdx` is no integer from 0 to 2^32 - 1
+   * @example
+   * ```ts
+   * const components = new SandboxComponents<string>(SandboxBackend.Wasmi);
+   * const env = GuestEnvironment.decode(components, definition);
+   * const index = components.instantiate(Instantiate.Version1, wasm, env, supervisor).register(components, 'mine');
+   * components.dispatchThunk(index); // 'mine'
+   * ```
    */
   dispatchThunk(instanceIdx: number): DT {
     return this.#entry(instanceIdx).dispatchThunk;
@@ -207,7 +256,15 @@ export class SandboxComponents<DT = undefined> {
   /**
    * The memory at an index, the same object each time. Mirrors `SandboxComponents::memory`.
    *
-   * @throws SandboxError if there is none or it is torn down
+   * @param memoryIdx - its index, as {@link SandboxComponents.newMemory} gave it
+   * @returns the memory, which stays usable after its teardown for as long as you hold it
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if there is none, or it is torn down
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `memoryIdx` is no integer from 0 to 2^32 - 1
+   * @example
+   * ```ts
+   * const memory = components.memory(components.newMemory(1));
+   * memory.memorySize(); // 1
+   * ```
    */
   memory(memoryIdx: number): Memory {
     return memoryInternals.handOut(this.#memory(memoryIdx));
@@ -226,7 +283,15 @@ export class SandboxComponents<DT = undefined> {
   /**
    * Forgets the memory at an index. Instances that import it keep it. Mirrors `SandboxComponents::memory_teardown`.
    *
-   * @throws SandboxError if there is none or it is torn down
+   * @param memoryIdx - the memory's index
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if there is none, or it is torn down
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `memoryIdx` is no integer from 0 to 2^32 - 1
+   * @example
+   * ```ts
+   * const index = components.newMemory(1);
+   * components.memoryTeardown(index);
+   * components.memory(index); // SandboxError: Trying to access a torndown sandboxed memory
+   * ```
    */
   memoryTeardown(memoryIdx: number): void {
     const index = uint32(memoryIdx, 'memoryIdx');
@@ -241,7 +306,15 @@ export class SandboxComponents<DT = undefined> {
   /**
    * Forgets the instance at an index; if it is running, it runs on. Mirrors `SandboxComponents::instance_teardown`.
    *
-   * @throws SandboxError if there is none or it is torn down
+   * @param instanceIdx - the instance's index
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if there is none, or it is torn down
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `instanceIdx` is no integer from 0 to 2^32 - 1
+   * @example
+   * ```ts
+   * const index = components.instantiate(Instantiate.Version1, wasm, env, supervisor).register(components, undefined);
+   * components.instanceTeardown(index);
+   * components.instance(index); // SandboxError: Trying to access a torndown instance
+   * ```
    */
   instanceTeardown(instanceIdx: number): void {
     const index = uint32(instanceIdx, 'instanceIdx');
@@ -262,9 +335,22 @@ export class SandboxComponents<DT = undefined> {
    * @param wasm - the module's binary, or a module that was compiled with the options of these components
    * @param env - what it imports
    * @param ctx - runs the supervisor functions that its start function calls
+   * @param options - what ends it: `signal`, and `timeout` in ms, which compiling counts for, though that is not stopped by it; `fuel`, in
+   *   units, is for the start function
    * @returns the instance, to be given an index by {@link UnregisteredInstance.register}
-   * @throws InstantiationError whose `kind` says at which step it failed, and `cause` why; `LimitError` if it would exceed one of
-   *   {@link SandboxOptions.limits}
+   * @throws an {@link InstantiationError} (`ERR_SANDBOX_INSTANTIATION`) whose `kind` says at which step it failed, and `cause` why
+   * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) if it would exceed one of {@link SandboxOptions.limits}
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) for arguments of the wrong type, an environment of other components, a module
+   *   that was compiled with other options, and `fuel` without {@link SandboxOptions.fuel}
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) if a guest is running asynchronously that shares a memory which the module imports
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_TIMEOUT`) if it takes longer than `options.timeout`, or what is left to the call around it
+   * @throws the `reason` of `options.signal`, or of a call around this one, if that signal is aborted
+   * @example
+   * ```ts
+   * const env = GuestEnvironment.decode(components, definition);
+   * const made = components.instantiate(Instantiate.Version1, wasm, env, supervisor, { timeout: 1000 });
+   * const index = made.register(components, undefined);
+   * ```
    */
   instantiate(
     version: Instantiate,
@@ -341,9 +427,22 @@ export class SandboxComponents<DT = undefined> {
 
   /**
    * Makes an instance as {@link SandboxComponents.instantiate} does, but compiles, links and runs its start function on a native
-   * thread. It waits its turn if an imported memory belongs to guests that are running.
+   * thread. It waits its turn if an imported memory belongs to guests that are running. The reference has no such method.
    *
-   * @returns as {@link SandboxComponents.instantiate}; it never throws, wrong arguments reject
+   * @param version - the convention of its supervisor calls
+   * @param wasm - the module's binary, of which a copy is taken, or a module that was compiled with the options of these components
+   * @param env - what it imports
+   * @param ctx - runs the supervisor functions that its start function calls; it may answer with Promises
+   * @param options - what ends it: `signal`, and `timeout` in ms, which compiling counts for; `fuel`, in units, is for the start function
+   * @returns a Promise of the instance, to be given an index by {@link UnregisteredInstance.register}. The method never throws: the Promise
+   *   rejects, with what {@link SandboxComponents.instantiate} throws
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) (it rejects) if it is made inside a supervisor call of a guest that shares a memory
+   *   which the module imports
+   * @example
+   * ```ts
+   * const made = await components.instantiateAsync(Instantiate.Version1, wasm, env, supervisor, { timeout: 1000 });
+   * const instance = components.instance(made.register(components, undefined));
+   * ```
    */
   async instantiateAsync(
     version: Instantiate,
@@ -495,7 +594,8 @@ function linkError(error: unknown): unknown {
  *
  * @example
  * ```ts
- * const index = components.instantiate(Instantiate.Version1, wasm, env, supervisor).register(components, thunk);
+ * const made = components.instantiate(Instantiate.Version1, wasm, env, supervisor);
+ * const index = made.register(components, undefined);
  * ```
  */
 export class UnregisteredInstance {
@@ -514,8 +614,16 @@ export class UnregisteredInstance {
    *
    * @param components - the components that made it
    * @param dispatchThunk - kept with it, see {@link SandboxComponents.dispatchThunk}
-   * @returns the index
-   * @throws ArgumentError for other components; `SandboxError` the second time
+   * @returns the index, counted from 0
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) for other components than those
+   * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) if there are as many instances by now as `limits.instances` says; it can be tried
+   *   again
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) the second time
+   * @example
+   * ```ts
+   * const index = components.instantiate(Instantiate.Version1, wasm, env, supervisor).register(components, undefined);
+   * components.instance(index).invoke('main', [], supervisor);
+   * ```
    */
   register<DT>(components: SandboxComponents<DT>, dispatchThunk: DT): number {
     const instance = this.#instance;

@@ -3,15 +3,15 @@
  * else in the scratch buffer. From here the call goes straight to a function of a `JsSupervisor`, or through the six steps
  * of the protocol to any other `SupervisorContext`; the outcome is the same.
  *
- * Mirrors `dispatch_common`, `dispatch_function` and `dispatch_function_v2` of `gear_sandbox_host::sandbox`. Differences, as
- * the contract wants them: the arguments are freed also when `invoke` fails, a failed deallocation wins over an earlier
- * failure, and a result of the wrong type traps.
+ * Mirrors `dispatch_common`, `dispatch_function` and `dispatch_function_v2` of `gear_sandbox_host::sandbox`. As there, the
+ * arguments are freed also when `invoke` fails, and a failed deallocation wins over an earlier failure. Other than there, a
+ * result of the wrong type traps.
  */
 
 import { describe } from '../arguments';
 import { CodecError, InternalError, SandboxError, TrapError, type TrapKind, type WasmFrame } from '../errors';
 import { layout, type NativeFailure, native, scratchViews, setDispatch, translate } from '../native';
-import { decodeDispatchResult, decodeDispatchResultV2 } from '../scale';
+import { decodeDispatchResult, decodeDispatchResultV2 } from '../scale/index';
 import type { Value } from '../values';
 import { Instantiate } from './backend';
 import { isTraced, type SupervisorEvent, supervisorCalls } from './diagnostics';
@@ -31,13 +31,31 @@ const packedWords = packed.words;
 const frames = framesOf;
 const { GAS, TIMEOUT, FUEL, WORD_FUNC, WORD_HAS_FUEL, WORD_HAS_GAS, WORD_STATUS, STATUS_DONE } = layout;
 
-/** What a supervisor function of a `JsSupervisor` returns. */
+/**
+ * What a supervisor function of a {@link JsSupervisor} returns: a value of exactly the type of the guest's import, undefined for none, or,
+ * under `Instantiate.Version2`, either with the gas that is left. Mirrors `sp_wasm_interface_common::ReturnValue` and
+ * `gear_sandbox_env::WasmReturnValue`.
+ */
 export type SupervisorResult =
   | Value
   | undefined
-  | { readonly gas: bigint; readonly value?: Value | undefined };
+  | {
+      /** The gas that is left, an i64: the new value of the guest's global `gear_gas`. */
+      readonly gas: bigint;
+      /** The value; absent if the function returns nothing. */
+      readonly value?: Value | undefined;
+    };
 
-/** A function of a `JsSupervisor`. */
+/**
+ * A function of a {@link JsSupervisor}. It gets the guest's arguments and the call, and may return a Promise if the call into the guest is
+ * asynchronous. What it throws traps the guest. Mirrors `gear_sandbox::HostFuncType`.
+ *
+ * @example
+ * ```ts
+ * const charge: SupervisorFunction = ([price], { gas }) => ({ gas: (gas ?? 0n) - BigInt(Value.toNumber(price)) });
+ * const index = supervisor.define(charge);
+ * ```
+ */
 export type SupervisorFunction = (
   args: Value[],
   call: SupervisorCall,
@@ -180,8 +198,17 @@ function runWithSignals(
 }
 
 /**
- * What a function of a `JsSupervisor` may know about the guest that is calling it. It must not be used after the function
- * is done: it throws a `SandboxError` then.
+ * What a function of a `JsSupervisor` may know about the guest that is calling it. It must not be used after the function is done: its
+ * properties throw a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) then. If the function has returned a Promise, it is done when that is
+ * settled.
+ *
+ * @example
+ * ```ts
+ * const log = supervisor.define(([ptr, len], { memory }) => {
+ *   if (memory === undefined) throw new Error('the guest has no memory');
+ *   console.log(Buffer.from(memory.read(Value.toNumber(ptr), Value.toNumber(len))).toString());
+ * });
+ * ```
  */
 export interface SupervisorCall {
   /** Under `Instantiate.Version2` the guest's `gear_gas` at the time of the call, undefined under `Version1`. */

@@ -2,7 +2,7 @@
 
 import { argumentError, type BufferSource, bytes } from '../arguments';
 import { InstantiationError } from '../errors';
-import { decodeEnvironmentDefinition } from '../scale';
+import { decodeEnvironmentDefinition } from '../scale/index';
 import { componentsInternals, type SandboxComponents } from './components';
 import { MADE_HERE, refuseUsers } from './made_here';
 import { type Memory, memoryInternals } from './memory';
@@ -24,10 +24,12 @@ export let environmentInternals: EnvironmentInternals;
 
 /**
  * A decoded environment definition. It can be used for any number of instances, also after the memories in it have been
- * torn down.
+ * torn down. Mirrors `gear_sandbox_host::sandbox::GuestEnvironment` (crate `gear-sandbox-host` 1.10.0); unlike there, instantiating does
+ * not use it up.
  *
  * @example
  * ```ts
+ * const log = supervisor.define((args) => console.log(args));
  * const definition = new EnvironmentDefinitionBuilder().addHostFunc('env', 'log', log).encode();
  * const env = GuestEnvironment.decode(components, definition);
  * ```
@@ -62,12 +64,19 @@ export class GuestEnvironment {
   }
 
   /**
-   * Decodes an environment definition and looks its memories up.
+   * Decodes an environment definition and looks its memories up. Mirrors `GuestEnvironment::decode`.
    *
    * @param components - whose memories it names
    * @param rawEnvDef - the SCALE bytes, as {@link EnvironmentDefinitionBuilder.encode} makes them
-   * @throws InstantiationError of the kind `EnvironmentDefinitionCorrupted` if the bytes cannot be decoded or name a memory
-   *   that does not exist or is torn down; its `cause` says which
+   * @returns the environment, for these components only
+   * @throws an {@link InstantiationError} (`ERR_SANDBOX_INSTANTIATION`) of the kind `EnvironmentDefinitionCorrupted` if the bytes cannot be
+   *   decoded or name a memory that does not exist or is torn down; its `cause` says which
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) for what are no components or no bytes
+   * @example
+   * ```ts
+   * const definition = new EnvironmentDefinitionBuilder().addMemory('env', 'memory', components.newMemory(1)).encode();
+   * const env = GuestEnvironment.decode(components, definition);
+   * ```
    */
   static decode<DT>(components: SandboxComponents<DT>, rawEnvDef: BufferSource): GuestEnvironment {
     componentsInternals.check(components);

@@ -7,8 +7,15 @@ import { SandboxBackend } from './backend';
 import { knownOptions } from './known_options';
 
 /**
- * Proposals by their names. What is on by default can be turned off; what is marked so cannot be turned on, because no engine here, or not the
- * one chosen, has it.
+ * Proposals by their names. What is on by default can be turned off; what is marked so cannot be turned on, because no engine here, or not
+ * the one chosen, has it. What each proposal adds is in the WebAssembly specification, "Change History", or at
+ * https://github.com/WebAssembly/proposals.
+ *
+ * @example
+ * ```ts
+ * // A guest that uses SIMD or has several memories is refused, on both engines alike.
+ * const components = new SandboxComponents(SandboxBackend.Wasmi, { features: { simd: false, multiMemory: false } });
+ * ```
  */
 export interface SandboxFeatures {
   /** Imported and exported mutable globals. Default true. */

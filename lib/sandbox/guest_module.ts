@@ -14,11 +14,19 @@ export interface ExportedFunction {
   readonly slots: number;
 }
 
-/** What an instance exports. */
+/**
+ * What an instance exports: `ModuleExportDescriptor` of the WebAssembly JavaScript Interface ("Modules"), with the type that the type
+ * reflection proposal adds (https://github.com/WebAssembly/js-types).
+ */
 export interface ExportDescription {
+  /** The name of the export. */
   readonly name: string;
+  /** What it is. */
   readonly kind: 'function' | 'memory' | 'table' | 'global';
-  /** As in the JavaScript type reflection proposal: `{ parameters, results }`, `{ minimum, maximum? }`, `{ element, minimum, maximum? }` or `{ value, mutable }`. */
+  /**
+   * Its type: `{ parameters, results }` of a function, `{ minimum, maximum? }` of a memory, in pages of 64 KiB,
+   * `{ element, minimum, maximum? }` of a table, in elements, or `{ value, mutable }` of a global.
+   */
   readonly type: Readonly<Record<string, unknown>>;
 }
 

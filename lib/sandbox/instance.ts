@@ -90,10 +90,12 @@ let isTold = false;
 export let instanceInternals: InstanceInternals;
 
 /**
- * A guest. Get one by {@link SandboxComponents.instance}; it stays usable after its teardown for as long as you hold it.
+ * A guest. Get one by {@link SandboxComponents.instance}; it stays usable after its teardown for as long as you hold it. Mirrors
+ * `gear_sandbox_host::sandbox::SandboxInstance` (crate `gear-sandbox-host` 1.10.0).
  *
  * @example
  * ```ts
+ * const index = components.instantiate(Instantiate.Version1, wasm, env, supervisor).register(components, undefined);
  * const instance = components.instance(index);
  * instance.invoke('add', [Value.I32(1), Value.I32(2)], supervisor); // { type: 'i32', value: 3 }
  * instance.getGlobalVal('counter'); // { type: 'i64', value: 7n }
@@ -180,7 +182,15 @@ export class SandboxInstance {
     };
   }
 
-  /** What the instance exports, in the order of its module. */
+  /**
+   * What the instance exports, in the order of its module; frozen. The WebAssembly JavaScript Interface has it as
+   * `WebAssembly.Module.exports`.
+   *
+   * @example
+   * ```ts
+   * const functions = instance.exports.filter(({ kind }) => kind === 'function').map(({ name }) => name);
+   * ```
+   */
   get exports(): readonly ExportDescription[] {
     return this.#module.exports;
   }
@@ -193,9 +203,16 @@ export class SandboxInstance {
    * @param exportName - the name of the function
    * @param args - its arguments, of exactly its types
    * @param ctx - runs the supervisor functions
+   * @param options - what ends the call: `timeout` (ms), `fuel` (units) and `signal`
    * @returns the result, undefined if there is none, an array if there are several
-   * @throws TrapError if the guest traps: it stays usable. `NoExportError` if there is no function of that name.
-   *   `ArgumentError` for wrong arguments
+   * @throws a {@link TrapError} (`ERR_SANDBOX_TRAP`) if the guest traps: it stays usable
+   * @throws a {@link NoExportError} (`ERR_SANDBOX_NO_EXPORT`) if there is no export of that name, or it is no function
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) for wrong arguments, for `fuel` without {@link SandboxOptions.fuel}, and for a
+   *   function whose type has more than i32, i64, f32 and f64
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while the guest, or one that shares its memory, is running asynchronously
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_TIMEOUT`) if it takes longer than `options.timeout`, or what is left to the call around it;
+   *   a `TrapError` is the `cause`
+   * @throws the `reason` of `options.signal`, or of a call around this one, if that signal is aborted
    * @example
    * ```ts
    * try {
@@ -262,16 +279,27 @@ export class SandboxInstance {
    * others run side by side.
    *
    * While the call runs, this instance and those that share its memory throw `BusyError`, except during their supervisor calls. A call
-   * that is made inside a supervisor call of its own guest rejects with `BusyError`, because to wait for it there would never end.
+   * that is made inside a supervisor call of its own guest rejects with `BusyError`, because to wait for it there would never end. The
+   * reference has no such method.
    *
    * @param exportName - the name of the function
    * @param args - its arguments, of exactly its types
-   * @param ctx - runs the supervisor functions
-   * @returns as {@link SandboxInstance.invoke}; it never throws, wrong arguments reject
+   * @param ctx - runs the supervisor functions; it may answer with Promises
+   * @param options - what ends the call: `timeout` (ms), `fuel` (units) and `signal`. The time that it waits for its turn and for the
+   *   supervisor's Promises counts
+   * @returns a Promise of what {@link SandboxInstance.invoke} returns. The method never throws: the Promise rejects, with what
+   *   {@link SandboxInstance.invoke} throws
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) (it rejects) if it is made inside a supervisor call of this guest, or of one that shares
+   *   its memory
    * @example
    * ```ts
-   * const fetched = supervisor.define(async ([id]) => Value.I32((await load(Value.toNumber(id))).length));
-   * await instance.invokeAsync('run', [], supervisor, { timeout: 1000 });
+   * const length = supervisor.define(async ([port]) => {
+   *   const response = await fetch(`http://localhost:${Value.toNumber(port)}/`);
+   *   return Value.I32((await response.arrayBuffer()).byteLength);
+   * });
+   * const definition = new EnvironmentDefinitionBuilder().addHostFunc('env', 'length', length).encode();
+   * // … instantiate a guest that imports it …
+   * await instance.invokeAsync('run', [], supervisor, { timeout: 1000, signal: controller.signal });
    * ```
    */
   invokeAsync(
@@ -320,8 +348,15 @@ export class SandboxInstance {
   }
 
   /**
-   * What the last call of this guest that has ended left of its fuel, see {@link InvokeOptions.fuel}; undefined before the first one and without
-   * {@link SandboxOptions.fuel}. 0n if it was out of fuel. A call without a budget counts down from 2^63 - 1.
+   * What the last call of this guest that has ended left of its fuel, in units, see {@link InvokeOptions.fuel}; undefined before the first
+   * one and without {@link SandboxOptions.fuel}. 0n if it was out of fuel. A call without a budget counts down from 2^63 - 1. The reference
+   * has no fuel.
+   *
+   * @example
+   * ```ts
+   * instance.invoke('run', [], supervisor, { fuel: 1_000_000n });
+   * const used = 1_000_000n - (instance.fuel ?? 0n);
+   * ```
    */
   get fuel(): bigint | undefined {
     return this.#fuel;
@@ -335,7 +370,15 @@ export class SandboxInstance {
   /**
    * The value of an exported global. Mirrors `SandboxInstance::get_global_val`.
    *
-   * @returns undefined if there is no global of that name, or its type is none of `Value`'s
+   * @param name - the name of the export
+   * @returns its value, or undefined if there is no global of that name, or its type is none of `Value`'s
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `name` is no string
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while the guest, or one that shares its memory, is running asynchronously
+   * @example
+   * ```ts
+   * instance.getGlobalVal('gear_gas'); // { type: 'i64', value: 1000n }
+   * instance.getGlobalVal('nothing'); // undefined
+   * ```
    */
   getGlobalVal(name: string): Value | undefined {
     const global = this.#module.globals.get(string(name, 'name'));
@@ -353,8 +396,17 @@ export class SandboxInstance {
   /**
    * Sets an exported global. Mirrors `SandboxInstance::set_global_val`.
    *
-   * @returns false if there is no global of that name
-   * @throws SandboxError if it is immutable; `ArgumentError` if `value` is not of its type
+   * @param name - the name of the export
+   * @param value - its new value, of exactly its type
+   * @returns true, or false if there is no global of that name
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if the global is immutable
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `name` is no string, or `value` no value of the global's type
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while the guest, or one that shares its memory, is running asynchronously
+   * @example
+   * ```ts
+   * instance.setGlobalVal('gear_gas', Value.I64(1_000n)); // true
+   * instance.setGlobalVal('nothing', Value.I64(0n)); // false
+   * ```
    */
   setGlobalVal(name: string, value: Value): boolean {
     const global = this.#module.globals.get(string(name, 'name'));
@@ -380,29 +432,59 @@ export class SandboxInstance {
     return true;
   }
 
-  /** The same as {@link SandboxInstance.getGlobalVal}, which works inside a supervisor call as it is. */
+  /**
+   * The same as {@link SandboxInstance.getGlobalVal}, which works inside a supervisor call as it is. Mirrors
+   * `SandboxInstance::signal_handler_get_global_val`.
+   *
+   * @param name - the name of the export
+   * @returns as {@link SandboxInstance.getGlobalVal}
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `name` is no string
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while the guest, or one that shares its memory, is running asynchronously
+   */
   signalHandlerGetGlobalVal(name: string): Value | undefined {
     return this.getGlobalVal(name);
   }
 
-  /** The same as {@link SandboxInstance.setGlobalVal}, which works inside a supervisor call as it is. */
+  /**
+   * The same as {@link SandboxInstance.setGlobalVal}, which works inside a supervisor call as it is. Mirrors
+   * `SandboxInstance::signal_handler_set_global_val`.
+   *
+   * @param name - the name of the export
+   * @param value - its new value, of exactly its type
+   * @returns as {@link SandboxInstance.setGlobalVal}
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if the global is immutable
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `name` is no string, or `value` no value of the global's type
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while the guest, or one that shares its memory, is running asynchronously
+   */
   signalHandlerSetGlobalVal(name: string, value: Value): boolean {
     return this.setGlobalVal(name, value);
   }
 
   /**
-   * An exported memory, the same object each time.
+   * An exported memory, the same object each time. The reference has no such method.
    *
-   * @returns undefined if there is no memory of that name
+   * @param name - the name of the export
+   * @returns the memory, or undefined if there is none of that name
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `name` is no string
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while the guest, or another of its store group, runs asynchronously and is in no supervisor
+   * call, if the memory has not been asked for before
+   * @example
+   * ```ts
+   * const text = instance.getMemory('memory')?.read(8, 20); // 20 bytes at 8
+   * ```
    */
   getMemory(name: string): Memory | undefined {
     const known = this.#memories.get(string(name, 'name'));
     if (known !== undefined) return known;
     const index = this.#module.memories.get(name);
     if (index === undefined) return undefined;
-    const memory = memoryInternals.make(this.#backend, (wrapper) =>
-      native.exportedMemory(wrapper, this.#id, index),
-    );
+    const memory = memoryInternals.make(this.#backend, (wrapper) => {
+      try {
+        return native.exportedMemory(wrapper, this.#id, index);
+      } catch (error) {
+        throw translate(error, 'name');
+      }
+    });
     this.#memories.set(name, memoryInternals.handOut(memory));
     return memory;
   }

@@ -2,7 +2,7 @@
 
 import { argumentError, bytes, copyInto, fn as fnArgument, lengthOf, uint32 } from '../arguments';
 import { SandboxError } from '../errors';
-import { decodeValues, encodeDispatchResult, encodeDispatchResultV2 } from '../scale';
+import { decodeValues, encodeDispatchResult, encodeDispatchResultV2 } from '../scale/index';
 import type { Value } from '../values';
 import { Instantiate } from './backend';
 import {
@@ -29,8 +29,9 @@ import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
 export let directFunctions: (ctx: object) => readonly SupervisorFunction[] | undefined;
 
 /**
- * A supervisor over plain functions. Native code calls them directly; the methods of {@link SupervisorContext} are there as
- * well, with a little memory behind them, and come to the same results.
+ * A supervisor over plain functions. Native code calls them directly; the methods of {@link SupervisorContext} are there as well, with a
+ * little memory behind them, and come to the same results. The reference's host has none; the nearest is the embedded executor of the crate
+ * `gear-sandbox`, which calls Rust functions.
  *
  * @example
  * ```ts
@@ -39,7 +40,10 @@ export let directFunctions: (ctx: object) => readonly SupervisorFunction[] | und
  * const log = supervisor.define(([ptr, len], { memory }) => {
  *   console.log(Buffer.from(memory!.read(Value.toNumber(ptr), Value.toNumber(len))).toString());
  * });
- * const definition = new EnvironmentDefinitionBuilder().addHostFunc('env', 'add', add).addHostFunc('env', 'log', log).encode();
+ * const definition = new EnvironmentDefinitionBuilder()
+ *   .addHostFunc('env', 'add', add)
+ *   .addHostFunc('env', 'log', log)
+ *   .encode();
  * ```
  */
 export class JsSupervisor implements SupervisorContext {
@@ -49,6 +53,15 @@ export class JsSupervisor implements SupervisorContext {
   readonly #allocations = new Map<number, Uint8Array>();
   #top = FIRST_ADDRESS;
 
+  /**
+   * Makes a supervisor without functions. One made by a subclass is called by its methods, as every other `SupervisorContext` is.
+   *
+   * @example
+   * ```ts
+   * const supervisor = new JsSupervisor();
+   * supervisor.define(() => Value.I32(42)); // 0
+   * ```
+   */
   constructor() {
     // A function put in place of a method would not be called, so better refuse it.
     const isPlain = new.target === JsSupervisor;
@@ -61,19 +74,39 @@ export class JsSupervisor implements SupervisorContext {
   }
 
   /**
-   * Adds a function.
+   * Adds a function. Like `gear_sandbox::SandboxEnvironmentBuilder::add_host_func`, but without names.
    *
-   * @param fn - gets the guest's arguments and the call. It returns the result, or undefined for none; under
-   *   `Instantiate.Version2` it may return `{ gas, value }` to set the gas that is left. What it throws traps the guest and
-   *   becomes the `cause` of the `TrapError`
+   * @param fn - gets the guest's arguments and the call. It returns the result, or undefined for none; under `Instantiate.Version2` it may
+   *   return `{ gas, value }` to set the gas that is left; in asynchronous calls it may return a Promise of either. What it throws traps
+   *   the guest and becomes the `cause` of the `TrapError`
    * @returns the index for {@link EnvironmentDefinitionBuilder.addHostFunc}, counted from 0
-   * @throws ArgumentError if `fn` is no function
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `fn` is no function
+   * @example
+   * ```ts
+   * const square = supervisor.define(([n]) => Value.I32(Math.imul(Value.toNumber(n), Value.toNumber(n))));
+   * const definition = new EnvironmentDefinitionBuilder().addHostFunc('env', 'square', square).encode();
+   * ```
    */
   define(fn: SupervisorFunction): SupervisorFuncIndex {
     return (this.#functions.push(fnArgument(fn, 'fn') as SupervisorFunction) - 1) as SupervisorFuncIndex;
   }
 
-  /** See {@link SupervisorContext.invoke}. Follows the version of the guest that is running. */
+  /**
+   * See {@link SupervisorContext.invoke}. Follows the version of the guest that is running.
+   *
+   * @param invokeArgsPtr - the address of the SCALE-encoded `Vec<Value>`
+   * @param invokeArgsLen - its length in bytes
+   * @param funcIdx - the index of the function, as {@link JsSupervisor.define} gave it
+   * @returns where the SCALE-encoded result lies: its pointer in the upper 32 bits, its length in bytes in the lower 32
+   * @throws a {@link CodecError} (`ERR_SANDBOX_CODEC`) if the arguments cannot be decoded
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_TRAP`) if there is no such function, it gives a Promise to a synchronous call, or gas that
+   *   is no i64
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if the arguments lie outside of what is allocated, or the first of them is not
+   *   the gas under `Instantiate.Version2`
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if a number is no integer from 0 to 2^32 - 1, or the function returns what is no
+   *   value
+   * @throws what the function throws
+   */
   invoke(invokeArgsPtr: number, invokeArgsLen: number, funcIdx: SupervisorFuncIndex): bigint {
     const address = uint32(invokeArgsPtr, 'invokeArgsPtr');
     const args = decodeValues(this.readMemory(address, uint32(invokeArgsLen, 'invokeArgsLen')));
@@ -105,24 +138,53 @@ export class JsSupervisor implements SupervisorContext {
     }
   }
 
-  /** See {@link SupervisorContext.readMemoryInto}. */
+  /**
+   * See {@link SupervisorContext.readMemoryInto}.
+   *
+   * @param address - where to begin, in bytes
+   * @param dest - how many bytes it has, so many are read
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if they do not all lie in one allocation
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `address` is no integer from 0 to 2^32 - 1, or `dest` is detached
+   */
   readMemoryInto(address: number, dest: Uint8Array): void {
     const target = bytes(dest, 'dest');
     copyInto(target, this.#room(address, lengthOf(target)));
   }
 
-  /** See {@link SupervisorContext.readMemory}. */
+  /**
+   * See {@link SupervisorContext.readMemory}.
+   *
+   * @param address - where to begin, in bytes
+   * @param size - how many bytes
+   * @returns a copy of them
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if they do not all lie in one allocation
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if a number is no integer from 0 to 2^32 - 1
+   */
   readMemory(address: number, size: number): Uint8Array {
     return this.#room(address, uint32(size, 'size')).slice();
   }
 
-  /** See {@link SupervisorContext.writeMemory}. */
+  /**
+   * See {@link SupervisorContext.writeMemory}.
+   *
+   * @param address - where to begin, in bytes
+   * @param data - the bytes, of which a copy is taken
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if they do not all fit into one allocation
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `address` is no integer from 0 to 2^32 - 1, or `data` is detached
+   */
   writeMemory(address: number, data: Uint8Array): void {
     const source = bytes(data, 'data');
     this.#room(address, lengthOf(source)).set(source);
   }
 
-  /** See {@link SupervisorContext.allocateMemory}. */
+  /**
+   * See {@link SupervisorContext.allocateMemory}.
+   *
+   * @param size - for how many bytes
+   * @returns the address, a multiple of 8
+   * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if there is no room for them
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `size` is no integer from 0 to 2^32 - 1
+   */
   allocateMemory(size: number): number {
     const length = uint32(size, 'size');
     if (this.#allocations.size === 0) this.#top = FIRST_ADDRESS;
@@ -134,7 +196,12 @@ export class JsSupervisor implements SupervisorContext {
     return ptr;
   }
 
-  /** See {@link SupervisorContext.deallocateMemory}. */
+  /**
+   * See {@link SupervisorContext.deallocateMemory}.
+   *
+   * @param ptr - an address that {@link JsSupervisor.allocateMemory} or {@link JsSupervisor.invoke} gave
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if it is none, or was given back already
+   */
   deallocateMemory(ptr: number): void {
     if (!this.#allocations.delete(ptr)) throw argumentError('ptr', 'the address of an allocation', ptr);
   }

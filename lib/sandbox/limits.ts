@@ -5,8 +5,8 @@ import { LimitError } from '../errors';
 import { knownOptions } from './known_options';
 
 /**
- * Limits of the guests of some components. A guest that grows its memory or table beyond one gets -1, as WebAssembly has it; everything else
- * throws a `LimitError`, and changes nothing.
+ * Limits of the guests of some components. A guest that grows its memory or table beyond one gets -1, as WebAssembly has it; everything
+ * else throws a `LimitError`, and changes nothing.
  *
  * @example
  * ```ts
@@ -26,13 +26,13 @@ export interface SandboxLimits {
   /** The most bytes of a module's binary. */
   readonly moduleBytes?: number;
   /**
-   * The stack of a guest in bytes, 65,536 to 67,108,864; when it is exhausted the guest traps with `'stack-overflow'`. wasmer may give a guest
-   * a larger one that it has at hand. Default 1,048,576, or 16,777,216 if `deterministic`.
+   * The stack of a guest in bytes, 65,536 to 67,108,864; when it is exhausted the guest traps with `'stack-overflow'`. wasmer may give a
+   * guest a larger one that it has at hand. Default 1,048,576, or 16,777,216 if `deterministic`.
    */
   readonly stackBytes?: number;
   /**
-   * The most guest calls inside one another, 1 to 1,000,000; one more traps with `'stack-overflow'` on both engines alike, unless the stack is
-   * exhausted before. Default: 10,240 on wasmi, also on wasmer if `deterministic`; else wasmer has only its stack.
+   * The most guest calls inside one another, 1 to 1,000,000; one more traps with `'stack-overflow'` on both engines alike, unless the stack
+   * is exhausted before. Default: 10,240 on wasmi, also on wasmer if `deterministic`; else wasmer has only its stack.
    */
   readonly recursionDepth?: number;
 }

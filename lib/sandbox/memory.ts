@@ -44,7 +44,8 @@ const UNFILLED_FROM_BYTES = 4096;
 
 /**
  * A linear memory. Get one by {@link SandboxComponents.memory} or {@link SandboxInstance.getMemory}; it stays usable after
- * its teardown for as long as you hold it.
+ * its teardown for as long as you hold it. Mirrors `gear_sandbox_host::sandbox::Memory` and the trait
+ * `gear_sandbox_host::util::MemoryTransfer` (crate `gear-sandbox-host` 1.10.0).
  *
  * @example
  * ```ts
@@ -132,7 +133,14 @@ export class Memory {
    *
    * @param addr - where they begin, in bytes
    * @param size - how many bytes
-   * @throws ArgumentError if they do not all lie in the memory
+   * @returns a copy of them, with a buffer of its own
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if they do not all lie in the memory, or a number is no integer from 0 to 2^32 -
+   *   1
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while a guest that shares it is running asynchronously
+   * @example
+   * ```ts
+   * new TextDecoder().decode(memory.read(8, 5)); // 'hello'
+   * ```
    */
   read(addr: number, size: number): Uint8Array {
     const address = uint32(addr, 'addr');
@@ -161,7 +169,14 @@ export class Memory {
    *
    * @param addr - where to begin in the memory, in bytes
    * @param dest - any buffer or view; a view of this very memory is allowed
-   * @throws ArgumentError if the bytes do not all lie in the memory
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if the bytes do not all lie in the memory, `addr` is no integer from 0 to 2^32 -
+   *   1, or `dest` is no buffer or view, or is detached
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while a guest that shares it is running asynchronously
+   * @example
+   * ```ts
+   * const header = new Uint8Array(16);
+   * memory.readInto(1024, header); // the bytes from 1024 to 1039
+   * ```
    */
   readInto(addr: number, dest: BufferSource): void {
     this.#readInto(uint32(addr, 'addr'), bytes(dest, 'dest'));
@@ -172,7 +187,13 @@ export class Memory {
    *
    * @param addr - where to begin in the memory, in bytes
    * @param src - any buffer or view; a view of this very memory is allowed
-   * @throws ArgumentError if the bytes do not all fit
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if the bytes do not all fit, `addr` is no integer from 0 to 2^32 - 1, or `src`
+   *   is no buffer or view, or is detached
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while a guest that shares it is running asynchronously
+   * @example
+   * ```ts
+   * memory.writeFrom(8, new TextEncoder().encode('hello'));
+   * ```
    */
   writeFrom(addr: number, src: BufferSource): void {
     const address = uint32(addr, 'addr');
@@ -195,9 +216,16 @@ export class Memory {
    * `MemoryTransfer::memory_grow`.
    *
    * @param pages - by how many pages of 64 KiB
-   * @returns the size before, in pages
-   * @throws LimitError if the memory cannot grow that much, or would have to move while somebody has taken the bytes of its
-   *   `buffer` away; it stays as it is then
+   * @returns the size before, in pages of 64 KiB
+   * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) if the memory cannot grow that much, or would have to move while somebody has taken
+   *   the bytes of its `buffer` away; it stays as it is then
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `pages` is no integer from 0 to 2^32 - 1
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while a guest that shares it is running asynchronously
+   * @example
+   * ```ts
+   * const before = memory.memoryGrow(2); // 128 KiB more
+   * memory.memorySize() === before + 2; // true
+   * ```
    */
   memoryGrow(pages: number): number {
     const delta = uint32(pages, 'pages');
@@ -208,7 +236,16 @@ export class Memory {
     }
   }
 
-  /** The size in pages of 64 KiB. Mirrors `MemoryTransfer::memory_size`. */
+  /**
+   * The size. Mirrors `MemoryTransfer::memory_size`.
+   *
+   * @returns how many pages of 64 KiB it has
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while a guest that shares it is running asynchronously
+   * @example
+   * ```ts
+   * const bytes = memory.memorySize() * 65_536;
+   * ```
+   */
   memorySize(): number {
     return this.#bytesNow('memorySize') / PAGE_BYTES;
   }
@@ -220,6 +257,16 @@ export class Memory {
    *
    * Give copies to byte streams and to whatever else transfers buffers: whoever takes its bytes over has the guest's memory, and
    * a memory that would have to move cannot grow until they are gone. This property gives a new buffer then.
+   *
+   * Mirrors `MemoryTransfer::get_buff`, and behaves as `WebAssembly.Memory.prototype.buffer` (WebAssembly JavaScript Interface,
+   * "Memories"). Where the runtime forbids buffers of native memory, as Electron does, it is a copy.
+   *
+   * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while a guest that shares it is running asynchronously
+   * @example
+   * ```ts
+   * const view = new DataView(memory.buffer);
+   * view.setUint32(16, 42, true); // the guest sees it at once
+   * ```
    */
   get buffer(): ArrayBuffer {
     try {
@@ -231,12 +278,28 @@ export class Memory {
     }
   }
 
-  /** This memory if it belongs to wasmi. Mirrors `Memory::as_wasmi`. */
+  /**
+   * This memory if it belongs to wasmi. Mirrors `Memory::as_wasmi`.
+   *
+   * @returns the memory, or undefined if it belongs to wasmer
+   * @example
+   * ```ts
+   * const isInterpreted = memory.asWasmi() !== undefined;
+   * ```
+   */
   asWasmi(): Memory | undefined {
     return this.#ifOf(SandboxBackend.Wasmi);
   }
 
-  /** This memory if it belongs to wasmer. Mirrors `Memory::as_wasmer`. */
+  /**
+   * This memory if it belongs to wasmer. Mirrors `Memory::as_wasmer`.
+   *
+   * @returns the memory, or undefined if it belongs to wasmi
+   * @example
+   * ```ts
+   * const isCompiled = memory.asWasmer() !== undefined;
+   * ```
+   */
   asWasmer(): Memory | undefined {
     return this.#ifOf(SandboxBackend.Wasmer);
   }

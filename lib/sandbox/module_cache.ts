@@ -11,19 +11,19 @@ export interface ModuleCacheOptions {
   /** The most modules that are kept in memory, 1 to 65,536. Default 256. */
   readonly entries?: number;
   /**
-   * A folder in which the machine code of wasmer's modules is kept as well, for other processes and the next start; any number of them may use it at
-   * once. It is made if it is missing. **Whoever can write to it can run any code in your process**: give it one that nobody but you writes
-   * to. On Unix it must belong to you or root and must not be writable by everyone.
+   * A folder in which the machine code of wasmer's modules is kept as well, for other processes and the next start; any number of them may
+   * use it at once. It is made if it is missing. **Whoever can write to it can run any code in your process**: give it one that nobody but
+   * you writes to. On Unix it must belong to you or root and must not be writable by everyone.
    *
-   * Files are written atomically and checked when they are read; a damaged one costs a compile. Nothing in the folder is ever evicted; any file
-   * may be deleted at any time.
+   * Files are written atomically and checked when they are read; a damaged one costs a compile. Nothing in the folder is ever evicted; any
+   * file may be deleted at any time.
    */
   readonly unsafeDirectory?: string;
 }
 
 /**
  * Compiled modules in memory, for components that should not share the process's own cache, and on disk if you name a folder. Threads
- * that share nothing else share modules only by the process's own cache.
+ * that share nothing else share modules only by the process's own cache. The reference has none.
  *
  * @example
  * ```ts
@@ -35,7 +35,14 @@ export class ModuleCache {
   readonly #id: number;
 
   /**
-   * @throws ArgumentError for a wrong or unknown option, and for a folder that cannot be used
+   * Makes a cache, and the folder if it is named and missing.
+   *
+   * @param options - how many modules it keeps, and where on disk
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) for an unknown or wrong option, and for a folder that cannot be used
+   * @example
+   * ```ts
+   * const components = new SandboxComponents(SandboxBackend.Wasmi, { cache: new ModuleCache({ entries: 16 }) });
+   * ```
    */
   constructor(options: ModuleCacheOptions = {}) {
     const given = knownOptions(options, 'options', ['entries', 'unsafeDirectory']);

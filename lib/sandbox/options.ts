@@ -11,22 +11,31 @@ import { cacheId, type ModuleCache } from './module_cache';
 import { isSignal } from './stop';
 import { ThreadBudget } from './thread_budget';
 
-/** How {@link SandboxComponents} run their guests. */
+/**
+ * How {@link SandboxComponents} run their guests. The reference has no such options.
+ *
+ * @example
+ * ```ts
+ * const options: SandboxOptions = { fuel: true, limits: { memoryBytes: 64 * 1024 * 1024 }, features: { simd: false } };
+ * const components = new SandboxComponents(SandboxBackend.Wasmer, options);
+ * ```
+ */
 export interface SandboxOptions {
   /**
-   * Whether guests are metered: {@link InvokeOptions.fuel} bounds what a call may do, and {@link SandboxInstance.fuel} tells what it has left. About
-   * one unit for each instruction, one for each 64 bytes that a bulk operation moves, and 1,024 for each page that a memory grows; the same on every run and machine for one version of
-   * this package, and as a rule on both backends. It costs something, see ARCHITECTURE.md. Default false.
+   * Whether guests are metered: {@link InvokeOptions.fuel} bounds what a call may do, and {@link SandboxInstance.fuel} tells what it has
+   * left. About one unit for each instruction, one for each 64 bytes that a bulk operation moves, and 1,024 for each page that a memory
+   * grows; the same on every run and machine for one version of this package, and as a rule on both backends. It costs something, see
+   * ARCHITECTURE.md. Default false.
    */
   readonly fuel?: boolean;
   /**
-   * Whether results are the same on every machine: NaNs are canonical (their bits are otherwise the processor's), relaxed SIMD is off, and calls are counted
-   * (see {@link SandboxLimits.recursionDepth}). Default false.
+   * Whether results are the same on every machine: NaNs are canonical (their bits are otherwise the processor's), relaxed SIMD is off, and
+   * calls are counted (see {@link SandboxLimits.recursionDepth}). Default false.
    */
   readonly deterministic?: boolean;
-  /** How much guests may take. */
+  /** How much guests may take. Default: as much as there is, but for the stack and its depth. */
   readonly limits?: SandboxLimits;
-  /** Which proposals of WebAssembly they may use. */
+  /** Which proposals of WebAssembly they may use. Default: all that the backend has, but no relaxed SIMD if `deterministic`. */
   readonly features?: SandboxFeatures;
   /**
    * Whether {@link InvokeOptions.timeout} stops a guest while it computes, endless loops too. It costs a little, see ARCHITECTURE.md.
@@ -40,15 +49,16 @@ export interface SandboxOptions {
   /** Where compiled modules are kept; false keeps none. Default: one cache in memory for the whole process. */
   readonly cache?: ModuleCache | false;
   /**
-   * The most native threads that asynchronous calls may hold at once, 1 to 4,096; calls beyond that wait. Guests on wasmer hold one while they
-   * wait for a Promise, guests on wasmi do not. As many guests compute at once as there are cores. Default 1,024.
+   * The most native threads that asynchronous calls may hold at once, 1 to 4,096; calls beyond that wait. Guests on wasmer hold one while
+   * they wait for a Promise, guests on wasmi do not. As many guests compute at once as there are cores. Default 1,024.
    */
   readonly threads?: number;
 }
 
 /**
  * How one call runs. A call that is stopped leaves the guest's memory and globals as they were at that moment, and the instance can
- * be invoked again. Calls that are made inside a supervisor call end with the call around them at the latest.
+ * be invoked again. Calls that are made inside a supervisor call end with the call around them at the latest. The reference has no such
+ * options.
  *
  * @example
  * ```ts
@@ -57,17 +67,20 @@ export interface SandboxOptions {
  */
 export interface InvokeOptions {
   /**
-   * The most fuel that the call may use, 0 to 2^63 - 1; it needs {@link SandboxOptions.fuel}. When it is used up the guest traps with `'out-of-fuel'`.
-   * Without it a call may use as much as it likes, and is counted from 2^63 - 1. Calls inside a supervisor call draw on the fuel of the call
-   * around them; their own may only be tighter. An asynchronous call that is made there takes its part at once and gives back what it has
-   * left when it is over.
+   * The most fuel that the call may use, in units, 0 to 2^63 - 1; it needs {@link SandboxOptions.fuel}. When it is used up the guest traps
+   * with `'out-of-fuel'`. Without it a call may use as much as it likes, and is counted from 2^63 - 1. Calls inside a supervisor call draw
+   * on the fuel of the call around them; their own may only be tighter. An asynchronous call that is made there takes its part at once and
+   * gives back what it has left when it is over.
    */
   readonly fuel?: bigint | undefined;
-  /** The most wall time in ms that the call may take, above 0. When it is over the call throws `ERR_SANDBOX_TIMEOUT`. */
+  /**
+   * The most wall time in ms that the call may take, above 0. When it is over the call throws a {@link SandboxError} with the `code`
+   * `ERR_SANDBOX_TIMEOUT`.
+   */
   readonly timeout?: number | undefined;
   /**
-   * Ends the call with the signal's `reason`. No event reaches a signal while a synchronous call runs, unless a supervisor function
-   * aborts it; it is looked at before the call and after each supervisor call.
+   * Ends the call with the signal's `reason` (DOM Standard, "Aborting ongoing activities"). No event reaches a signal while a synchronous
+   * call runs, unless a supervisor function aborts it; it is looked at before the call and after each supervisor call.
    */
   readonly signal?: AbortSignal | undefined;
 }

@@ -18,24 +18,50 @@ import {
 } from './return_value';
 import { Writer } from './writer';
 
-/** The answer to a supervisor call: a value, undefined for none, or a `HostError`, which traps the guest. */
+/**
+ * The answer to a supervisor call: a value, undefined for none, or a `HostError`, which traps the guest. Mirrors
+ * `Result<ReturnValue, gear_sandbox_env::HostError>`.
+ */
 export type DispatchResult =
-  | { readonly ok: true; readonly value: Value | undefined }
-  | { readonly ok: false };
+  | {
+      /** The function has an answer. */
+      readonly ok: true;
+      /** What it returns, or undefined if it returns nothing. */
+      readonly value: Value | undefined;
+    }
+  | {
+      /** The function has failed: a `HostError`. */
+      readonly ok: false;
+    };
 
-/** The answer to a supervisor call under `Instantiate.Version2`, with the gas that is left. */
+/**
+ * The answer to a supervisor call under `Instantiate.Version2`, with the gas that is left. Mirrors
+ * `Result<gear_sandbox_env::WasmReturnValue, gear_sandbox_env::HostError>`.
+ */
 export type DispatchResultV2 =
-  | { readonly ok: true; readonly gas: bigint; readonly value: Value | undefined }
-  | { readonly ok: false };
+  | {
+      /** The function has an answer. */
+      readonly ok: true;
+      /** The gas that is left, an i64: the new value of the guest's global `gear_gas`. */
+      readonly gas: bigint;
+      /** What it returns, or undefined if it returns nothing. */
+      readonly value: Value | undefined;
+    }
+  | {
+      /** The function has failed: a `HostError`. */
+      readonly ok: false;
+    };
 
 /** The first byte of a result, as `parity-scale-codec` has it for Rust's `Result`. */
 const OK = 0;
 const ERROR = 1;
 
 /**
- * Encodes a `Result<ReturnValue, HostError>`.
+ * Encodes a `Result<ReturnValue, HostError>`, with `gear_sandbox_env::HostError`.
  *
- * @throws ArgumentError if that is no result
+ * @param result - the answer
+ * @returns the bytes, a new array
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `result.ok` is no boolean, or `result.value` neither undefined nor a value
  * @example
  * ```ts
  * codec.encodeDispatchResult({ ok: true, value: Value.I32(1) }); // 00 01 00 01000000
@@ -55,7 +81,10 @@ export function encodeDispatchResult(result: DispatchResult): Uint8Array<ArrayBu
 /**
  * Decodes a `Result<ReturnValue, HostError>`. Bytes after it are ignored, as the reference does.
  *
- * @throws CodecError if the bytes are truncated or unknown
+ * @param bytes - the encoding; whatever follows it is ignored
+ * @returns the answer
+ * @throws a {@link CodecError} (`ERR_SANDBOX_CODEC`) if the bytes are truncated or unknown
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `bytes` is no buffer or view, or is detached
  * @example
  * ```ts
  * codec.decodeDispatchResult(Uint8Array.of(0, 0)); // { ok: true, value: undefined }
@@ -67,9 +96,12 @@ export function decodeDispatchResult(bytes: BufferSource): DispatchResult {
 }
 
 /**
- * Encodes a `Result<WasmReturnValue, HostError>`.
+ * Encodes a `Result<WasmReturnValue, HostError>`, with `gear_sandbox_env::HostError`.
  *
- * @throws ArgumentError if that is no result
+ * @param result - the answer, with the gas that is left
+ * @returns the bytes, a new array
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `result.ok` is no boolean, `result.gas` no i64, or `result.value` neither
+ *   undefined nor a value
  * @example
  * ```ts
  * codec.encodeDispatchResultV2({ ok: true, gas: 7n, value: undefined }); // 00 0700000000000000 00
@@ -89,7 +121,10 @@ export function encodeDispatchResultV2(result: DispatchResultV2): Uint8Array<Arr
 /**
  * Decodes a `Result<WasmReturnValue, HostError>`. Bytes after it are ignored, as the reference does.
  *
- * @throws CodecError if the bytes are truncated or unknown
+ * @param bytes - the encoding; whatever follows it is ignored
+ * @returns the answer, with the gas that is left
+ * @throws a {@link CodecError} (`ERR_SANDBOX_CODEC`) if the bytes are truncated or unknown
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `bytes` is no buffer or view, or is detached
  * @example
  * ```ts
  * codec.decodeDispatchResultV2(Uint8Array.of(1)); // { ok: false }

@@ -8,12 +8,13 @@ import { type BufferSource, list, object, oneOf, uint32, wellFormedString } from
 import { Reader } from './reader';
 import { sizeOfLength, sizeOfString, Writer } from './writer';
 
-/** What a guest may import. */
+/** What a guest may import. Mirrors `gear_sandbox_env::EnvironmentDefinition`. */
 export interface EnvironmentDefinition {
+  /** The imports, in order. Of several of one kind with the same names the last one counts. */
   readonly entries: readonly EnvironmentEntry[];
 }
 
-/** One thing that a guest may import. */
+/** One thing that a guest may import. Mirrors `gear_sandbox_env::Entry`. */
 export interface EnvironmentEntry {
   /** The module name of the import. */
   readonly moduleName: string;
@@ -23,9 +24,14 @@ export interface EnvironmentEntry {
   readonly entity: ExternEntity;
 }
 
-/** A function of the supervisor, by its supervisor function index, or a sandboxed memory, by its index. */
+/**
+ * A function of the supervisor, by its supervisor function index, or a sandboxed memory, by its index. Mirrors
+ * `gear_sandbox_env::ExternEntity`.
+ */
 export interface ExternEntity {
+  /** Which of the two it is. */
   readonly kind: 'function' | 'memory';
+  /** The supervisor function index, or the index of the memory in its components; from 0 to 2^32 - 1. */
   readonly index: number;
 }
 
@@ -39,9 +45,12 @@ const ENTITY_BYTES = 5;
 const LEAST_ENTRY_BYTES = 2 + ENTITY_BYTES;
 
 /**
- * Encodes an `EnvironmentDefinition`. `EnvironmentDefinitionBuilder` is the convenient way to it.
+ * Encodes a `gear_sandbox_env::EnvironmentDefinition`. {@link EnvironmentDefinitionBuilder} is the convenient way to it.
  *
- * @throws ArgumentError if that is no definition, or a name has a lone surrogate, which UTF-8 can't encode
+ * @param definition - the entries, which are encoded in their order
+ * @returns the bytes, a new array
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `definition` is none, or a name has a lone surrogate, which UTF-8 can't
+ * encode
  * @example
  * ```ts
  * codec.encodeEnvironmentDefinition({
@@ -67,12 +76,15 @@ export function encodeEnvironmentDefinition(definition: EnvironmentDefinition): 
 }
 
 /**
- * Decodes an `EnvironmentDefinition`. Bytes after it are ignored, as the reference does.
+ * Decodes a `gear_sandbox_env::EnvironmentDefinition`. Bytes after it are ignored, as the reference does.
  *
- * @throws CodecError if the bytes are truncated or unknown, or a name is no UTF-8
+ * @param bytes - the encoding; whatever follows it is ignored
+ * @returns the entries, in their order
+ * @throws a {@link CodecError} (`ERR_SANDBOX_CODEC`) if the bytes are truncated or unknown, or a name is no UTF-8
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `bytes` is no buffer or view, or is detached
  * @example
  * ```ts
- * codec.decodeEnvironmentDefinition(builder.encode()).entries.length;
+ * codec.decodeEnvironmentDefinition(definition).entries.map(({ moduleName, fieldName }) => `${moduleName}.${fieldName}`);
  * ```
  */
 export function decodeEnvironmentDefinition(bytes: BufferSource): EnvironmentDefinition {

@@ -5,7 +5,15 @@
  *
  * Decoding takes any `BufferSource` and throws a `CodecError` for bytes that the reference refuses. Encoding
  * throws an `ArgumentError` for what has no encoding. Bytes after a complete value are ignored, since the
- * reference ignores them.
+ * reference ignores them. The format is that of `parity-scale-codec` 3.7: https://docs.rs/parity-scale-codec/3.7.5/parity_scale_codec/
+ *
+ * @example
+ * ```ts
+ * const bytes = codec.encodeValues([Value.I32(1), Value.I64(2n)]);
+ * codec.decodeValues(bytes); // the same values
+ * ```
+ *
+ * @packageDocumentation
  */
 
 export {

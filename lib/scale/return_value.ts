@@ -10,7 +10,7 @@ import { Reader } from './reader';
 import { readValue, sizeOfValue, writeValue } from './value';
 import { Writer } from './writer';
 
-/** What a function returns under `Instantiate.Version2`. */
+/** What a function returns under `Instantiate.Version2`. Mirrors `gear_sandbox_env::WasmReturnValue`. */
 export interface WasmReturnValue {
   /** The gas that is left, an i64: the new value of the guest's global `gear_gas`. */
   readonly gas: bigint;
@@ -23,10 +23,11 @@ const UNIT = 0;
 const VALUE = 1;
 
 /**
- * Encodes a `ReturnValue`.
+ * Encodes a `sp_wasm_interface_common::ReturnValue`. The bytes of an `Option<Value>` are the same.
  *
- * @param value - undefined for a function that returns nothing
- * @throws ArgumentError if that is no value
+ * @param value - a value, or undefined for a function that returns nothing
+ * @returns the bytes, a new array
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `value` is neither undefined nor a value
  * @example
  * ```ts
  * codec.encodeReturnValue(undefined); // 00
@@ -41,9 +42,12 @@ export function encodeReturnValue(value: Value | undefined): Uint8Array<ArrayBuf
 }
 
 /**
- * Decodes a `ReturnValue`. Bytes after it are ignored, as the reference does.
+ * Decodes a `sp_wasm_interface_common::ReturnValue`. Bytes after it are ignored, as the reference does.
  *
- * @throws CodecError if the bytes are truncated or unknown
+ * @param bytes - the encoding; whatever follows it is ignored
+ * @returns the value, or undefined for a function that returns nothing
+ * @throws a {@link CodecError} (`ERR_SANDBOX_CODEC`) if the bytes are truncated or unknown
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `bytes` is no buffer or view, or is detached
  * @example
  * ```ts
  * codec.decodeReturnValue(Uint8Array.of(0)); // undefined
@@ -54,9 +58,11 @@ export function decodeReturnValue(bytes: BufferSource): Value | undefined {
 }
 
 /**
- * Encodes a `WasmReturnValue`.
+ * Encodes a `gear_sandbox_env::WasmReturnValue`.
  *
- * @throws ArgumentError if `gas` is no i64 or `inner` no value
+ * @param result - what a function returns, with the gas that is left
+ * @returns the bytes, a new array
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `gas` is no i64, or `inner` neither undefined nor a value
  * @example
  * ```ts
  * codec.encodeWasmReturnValue({ gas: 7n, inner: undefined }); // 0700000000000000 00
@@ -71,9 +77,12 @@ export function encodeWasmReturnValue(result: WasmReturnValue): Uint8Array<Array
 }
 
 /**
- * Decodes a `WasmReturnValue`. Bytes after it are ignored, as the reference does.
+ * Decodes a `gear_sandbox_env::WasmReturnValue`. Bytes after it are ignored, as the reference does.
  *
- * @throws CodecError if the bytes are truncated or unknown
+ * @param bytes - the encoding; whatever follows it is ignored
+ * @returns what a function returns, with the gas that is left
+ * @throws a {@link CodecError} (`ERR_SANDBOX_CODEC`) if the bytes are truncated or unknown
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `bytes` is no buffer or view, or is detached
  * @example
  * ```ts
  * codec.decodeWasmReturnValue(Uint8Array.of(7, 0, 0, 0, 0, 0, 0, 0, 0)); // { gas: 7n, inner: undefined }

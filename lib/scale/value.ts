@@ -18,9 +18,11 @@ const F64 = 3;
 const LEAST_BYTES = 5;
 
 /**
- * Encodes a `Vec<Value>`.
+ * Encodes a `Vec<Value>` of `sp_wasm_interface_common::Value`, as the arguments of a supervisor call are.
  *
- * @throws ArgumentError if that is no array of values
+ * @param values - any number of values
+ * @returns the bytes, a new array
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `values` is no array of values
  * @example
  * ```ts
  * codec.encodeValues([Value.I32(1)]); // 04 00 01000000
@@ -37,9 +39,12 @@ export function encodeValues(values: readonly Value[]): Uint8Array<ArrayBuffer> 
 }
 
 /**
- * Decodes a `Vec<Value>`. Bytes after it are ignored, as the reference does.
+ * Decodes a `Vec<Value>` of `sp_wasm_interface_common::Value`. Bytes after it are ignored, as the reference does.
  *
- * @throws CodecError if the bytes are truncated or unknown
+ * @param bytes - the encoding; whatever follows it is ignored
+ * @returns the values
+ * @throws a {@link CodecError} (`ERR_SANDBOX_CODEC`) if the bytes are truncated or unknown
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `bytes` is no buffer or view, or is detached
  * @example
  * ```ts
  * codec.decodeValues(Uint8Array.of(4, 0, 1, 0, 0, 0)); // [{ type: 'i32', value: 1 }]

@@ -18,8 +18,8 @@ use std::{collections::HashMap, error::Error, ops::Range};
 use wasm_encoder::Encode;
 use wasmparser::{
     BlockType, BrTable, CompositeInnerType, Encoding, Frame, FrameKind, FuncValidator, FuncValidatorAllocations,
-    FunctionBody, MemArgTarget, Operator, Parser, Payload, RefType, TypeRef, ValType, ValidPayload, Validator,
-    ValidatorResources, WasmFeatures, WasmModuleResources,
+    FunctionBody, Operator, Parser, Payload, RefType, TypeRef, ValType, ValidPayload, Validator, ValidatorResources,
+    WasmFeatures, WasmModuleResources,
 };
 
 /// A module that wasmi does right.
@@ -205,8 +205,8 @@ impl Layout {
                     }
                     layout.exports = section(exports.range(), exports.count())?;
                 }
-                Payload::CodeSectionStart { unchecked_range, count, .. } => {
-                    layout.code = section(unchecked_range.clone(), *count)?;
+                Payload::CodeSectionStart { range, count, .. } => {
+                    layout.code = section(range.clone(), *count)?;
                 }
                 _ => {}
             }
@@ -482,7 +482,7 @@ fn wants_nothing_at_hand(
             ),
         },
         Operator::I32Store { memarg } | Operator::I32Store8 { memarg } | Operator::I32Store16 { memarg } => {
-            memarg.offset >= LARGE_OFFSET || !matches!(memarg.target, MemArgTarget::Memory(0))
+            memarg.offset >= LARGE_OFFSET || memarg.memory != 0
         }
         _ => false,
     }

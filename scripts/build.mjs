@@ -1,0 +1,94 @@
+// `npm run build [native|js] [-- FLAGS]`: the addon into native/, and all else that the package consists of into dist/. One
+// file for each module system: the code is in index.cjs, and index.mjs gives its exports names, so that a process which uses both has every
+// class once. The types are one file too, made by API Extractor, without what is internal. It also reports what is public: `npm run api`, which
+// is `build js --accept`, accepts that as docs/sandbox-host.api.md.
+
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { Extractor, ExtractorConfig } from '@microsoft/api-extractor';
+import { rollup } from 'rollup';
+import { cargoEnvironment } from './cargo.mjs';
+import { fail, ROOT, run, StepError } from './ensure-built.mjs';
+
+const NATIVE = join(ROOT, 'native');
+const DIST = join(ROOT, 'dist');
+/** What TypeScript makes, one file for each source. */
+const BUILD = join(ROOT, 'build');
+
+try {
+  const [first = '', ...others] = process.argv.slice(2);
+  const parts = { native: buildNative, js: buildJs };
+  if (Object.hasOwn(parts, first)) {
+    await parts[first](others);
+  } else {
+    await buildNative(process.argv.slice(2));
+    await buildJs();
+  }
+} catch (error) {
+  fail(error);
+}
+
+/** @param {string[]} flags - of `napi build`, such as `--target TRIPLE` */
+async function buildNative(flags) {
+  const napi = join(ROOT, 'node_modules', '@napi-rs', 'cli', 'dist', 'cli.js');
+  const args = ['build', '--platform', '--release', '--no-js', '--output-dir', NATIVE, ...flags];
+  const status = await run(process.execPath, [napi, ...args], { env: cargoEnvironment() });
+  if (status !== 0) throw new StepError('Building the addon failed: see above.', status);
+  // Empty, as there are no #[napi] items: lib/native.ts has the types.
+  rmSync(join(NATIVE, 'index.d.ts'), { force: true });
+}
+
+/** @param {string[]} [flags] */
+async function buildJs(flags = []) {
+  for (const folder of [BUILD, DIST]) rmSync(folder, { recursive: true, force: true });
+  mkdirSync(DIST);
+  const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
+  const status = await run(process.execPath, [tsc, '--project', 'tsconfig.build.json']);
+  if (status !== 0) throw new StepError('Compiling the TypeScript failed: see above.', status);
+  const names = await bundle();
+  rollUpTypes(flags.includes('--accept'));
+  // Not index.cjs itself: before Node imports CommonJS it looks for the names that it exports, which in a large file takes longer than all else.
+  writeFileSync(join(DIST, 'bridge.cjs'), "exports.sandboxHost = require('./index.cjs');\n");
+  writeFileSync(join(DIST, 'index.mjs'), esModule(names));
+  writeFileSync(join(DIST, 'index.d.mts'), "export * from './index.cjs';\n");
+}
+
+/** The module that gives names to what index.cjs exports. */
+function esModule(names) {
+  const list = names.map((name) => `  ${name},\n`).join('');
+  return `import bridge from './bridge.cjs';\n\nexport const {\n${list}} = bridge.sandboxHost;\n`;
+}
+
+/** Writes index.cjs and returns the names that it exports. */
+async function bundle() {
+  const built = await rollup({
+    input: join(BUILD, 'index.js'),
+    external: /^node:/,
+    onwarn(warning, warn) {
+      // They are of functions that use each other when they run.
+      if (warning.code === 'CIRCULAR_DEPENDENCY') return;
+      warn(warning);
+      throw new StepError('The bundler warns: see above.');
+    },
+  });
+  const { output } = await built.write({
+    file: join(DIST, 'index.cjs'),
+    format: 'cjs',
+    generatedCode: 'es2015',
+  });
+  await built.close();
+  return output[0].exports;
+}
+
+function rollUpTypes(acceptsReport) {
+  const config = ExtractorConfig.loadFileAndPrepare(join(ROOT, 'api-extractor.json'));
+  const { errorCount } = Extractor.invoke(config, {
+    localBuild: acceptsReport,
+    messageCallback(message) {
+      // A test compares the reports.
+      if (message.category === 'console') message.handled = true;
+    },
+  });
+  if (errorCount > 0) throw new StepError('Rolling up the types failed: see above.');
+}

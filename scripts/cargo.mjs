@@ -1,0 +1,38 @@
+// `npm run cargo -- ARGUMENTS…`: cargo as all the scripts call it. The flags keep the paths of the machine out of binaries (a panic names
+// the file that it is in). They are the same for the addon and the tests, or cargo would compile the engines once for each.
+
+import { execFileSync } from 'node:child_process';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { fail, ROOT, run } from './ensure-built.mjs';
+
+/** The environment that cargo is to be called with. Needs rustc on PATH. */
+export function cargoEnvironment() {
+  const { RUSTFLAGS: given = '', CARGO_TARGET_DIR = join(ROOT, 'target') } = process.env;
+  const added = remapFlags([[CARGO_TARGET_DIR, '/target']])
+    // The variable is separated by spaces. The other one, which is not, would hide what napi's command adds to this one.
+    .filter((flag) => !/\s/.test(flag) && !given.includes(flag));
+  return { ...process.env, RUSTFLAGS: [given, ...added].filter((flags) => flags !== '').join(' ') };
+}
+
+/**
+ * The flags that put names in place of folders of this machine: of the repository, of cargo and of Rust.
+ *
+ * @param {[path: string, name: string][]} [others] - and of these, which may lie in the repository
+ */
+export function remapFlags(others = []) {
+  const sysroot = execFileSync('rustc', ['--print', 'sysroot'], { cwd: ROOT, encoding: 'utf8' }).trim();
+  const cargoHome = process.env.CARGO_HOME ?? join(homedir(), '.cargo');
+  // Of those that fit the last one counts, so a folder comes before those that may lie in it.
+  const folders = [[ROOT, '/sandbox-host'], ...others, [cargoHome, '/cargo'], [sysroot, '/rust']];
+  return folders.map(([path, name]) => `--remap-path-prefix=${path}=${name}`);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    process.exitCode = await run('cargo', process.argv.slice(2), { env: cargoEnvironment() });
+  } catch (error) {
+    fail(error);
+  }
+}
