@@ -200,7 +200,7 @@ export function translate(error: unknown, argument: string): unknown {
   const message = (error as Error).message;
   switch (kind) {
     case 'memory-size':
-      return new ArgumentError(`${argument} must be sizes that a memory can have: ${message}`, { argument });
+      return new ArgumentError(`${argument} must be a size that a memory can have: ${message}`, { argument });
     case 'out-of-bounds':
       return new ArgumentError(message, { argument });
     case 'memory-grow':

@@ -1,6 +1,7 @@
 // `npm test`: installs and builds what is missing, then type-checks, runs the Rust tests without napi, and runs every
-// __test__/**/*.spec.ts with node:test, but for __test__/package. `npm run test:package` packs what would be published and runs those. Each step runs even if one before it failed; any failure, or a runner that ran
-// no test, makes the exit status non-zero. The last lines sum up what ran, and are what .ci/run's reader goes by.
+// __test__/**/*.spec.ts with node:test, but for __test__/package. `npm run test:package` makes the site of the docs, packs what
+// would be published, and runs those. Each step runs even if one before it failed; any failure, or a runner that ran no
+// test, makes the exit status non-zero. The last lines sum up what ran, and are what .ci/run's reader goes by.
 
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -25,7 +26,8 @@ const QUICK = [
 ];
 /** @type {typeof QUICK} */
 const PACKAGE = [
-  ['pack', pack],
+  ['docs', () => script('docs', 'docs/api has the site, and its links lead somewhere')],
+  ['pack', () => script('pack', 'release/ has the tarballs')],
   ['package', () => testNode(isOfPackage)],
 ];
 const isOfPackage = (name) => name.startsWith(join('__test__', 'package'));
@@ -50,10 +52,10 @@ async function checkTypes() {
   return { ok: status === 0, says: status === 0 ? 'tsc: no errors' : `tsc: exit status ${status}` };
 }
 
-/** @returns {Promise<Outcome>} */
-async function pack() {
-  const status = await run(process.execPath, ['scripts/pack.mjs']);
-  return { ok: status === 0, says: status === 0 ? 'release/ has the tarballs' : `exit status ${status}` };
+/** @param {string} name @param {string} says - if it is content @returns {Promise<Outcome>} */
+async function script(name, says) {
+  const status = await run(process.execPath, [join('scripts', `${name}.mjs`)]);
+  return { ok: status === 0, says: status === 0 ? says : `exit status ${status}` };
 }
 
 /** @returns {Promise<Outcome>} */

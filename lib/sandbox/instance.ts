@@ -594,7 +594,7 @@ function checkArguments(fn: ExportedFunction, args: readonly Value[]): readonly 
   const given = array(args, 'args');
   if (given.length !== parameters.length) {
     throw new ArgumentError(
-      `args must have ${parameters.length} values, as the function has parameters, got ${describe(given.length)}`,
+      `args must have ${parameters.length} ${parameters.length === 1 ? 'value' : 'values'}, as the function has parameters, got ${describe(given.length)}`,
       {
         argument: 'args',
       },
