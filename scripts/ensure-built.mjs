@@ -109,7 +109,9 @@ export function npm(args, options, started) {
 const NATIVE = join(ROOT, 'native');
 const SOURCES = ['Cargo.toml', 'Cargo.lock', 'build.rs', 'crate'];
 /** Folders of `crate/` that are not part of the addon. */
-const TESTS = ['tests', 'scale-vectors', 'gear-supervisor', 'smith'].map((name) => join(ROOT, 'crate', name));
+const TESTS = ['tests', 'scale-vectors', 'gear-supervisor', 'handover-model', 'smith', 'spec-suite'].map(
+  (name) => join(ROOT, 'crate', name),
+);
 
 function addons() {
   if (!existsSync(NATIVE)) return [];

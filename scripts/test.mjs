@@ -77,8 +77,9 @@ async function testRust() {
     );
   const core = await cargoTest('--no-default-features');
   const vectors = await cargoTest('--package', 'scale-vectors');
+  const spec = await cargoTest('--package', 'spec-suite');
   const model = await cargoTest('--package', 'handover-model');
-  const status = core || vectors || model;
+  const status = core || vectors || spec || model;
   // One line for each test binary, and one for the doc tests.
   const results = [...output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm)];
   const [passed, failed, ignored] = [1, 2, 3].map((group) =>
