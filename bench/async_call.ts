@@ -10,7 +10,7 @@ import {
   type SandboxInstance,
   type SupervisorFuncIndex,
   type SupervisorFunction,
-} from '../index';
+} from 'sandbox-host';
 import { CALLING_GUEST, callingAsync, LAST_RESULT } from './support/calling_guest';
 import { ENGINES, instantiate, wat } from './support/guest';
 import { LinearSupervisor } from './support/linear_supervisor';

@@ -1,6 +1,6 @@
 /** How fast guests compute, on both engines as they are by default, compared with V8's own WebAssembly. */
 
-import { JsSupervisor, Value } from '../index';
+import { JsSupervisor, Value } from 'sandbox-host';
 import { ENGINES, instantiate, wat } from './support/guest';
 import type { Comparison } from './support/measure';
 import { instantiateInV8 } from './support/v8';

@@ -1,6 +1,6 @@
 /** What it costs that guests are metered: the same guest with and without fuel. Neither can be interrupted, or both. */
 
-import { Instantiate, JsSupervisor, type SandboxBackend, type SandboxOptions, Value } from '../index';
+import { Instantiate, JsSupervisor, type SandboxBackend, type SandboxOptions, Value } from 'sandbox-host';
 import { ENGINES, instantiate, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
 import { WORK, WORKING_GUEST } from './support/working_guest';

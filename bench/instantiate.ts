@@ -6,7 +6,7 @@ import {
   JsSupervisor,
   type SandboxBackend,
   SandboxComponents,
-} from '../index';
+} from 'sandbox-host';
 import { definition, ENGINES, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
 import { V8 } from './support/v8';

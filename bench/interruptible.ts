@@ -1,6 +1,6 @@
 /** What it costs that guests can be stopped: the same guest in components that are interruptible, and in others that are not. */
 
-import { Instantiate, JsSupervisor, type SandboxBackend, Value } from '../index';
+import { Instantiate, JsSupervisor, type SandboxBackend, Value } from 'sandbox-host';
 import { ENGINES, instantiate, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
 import { WORKING_GUEST } from './support/working_guest';

@@ -1,6 +1,6 @@
 /** What a supervisor pays for a call into a guest that does nothing. */
 
-import { JsSupervisor, type SandboxBackend, type SupervisorContext, Value } from '../index';
+import { JsSupervisor, type SandboxBackend, type SupervisorContext, Value } from 'sandbox-host';
 import { ENGINES, instantiate, wat } from './support/guest';
 import { LinearSupervisor } from './support/linear_supervisor';
 import type { Comparison, Operation } from './support/measure';

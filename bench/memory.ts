@@ -1,6 +1,6 @@
 /** How fast bytes go in and out of a sandboxed memory, against a copy between two arrays of JavaScript. */
 
-import { type Memory, type SandboxBackend, SandboxComponents } from '../index';
+import { type Memory, type SandboxBackend, SandboxComponents } from 'sandbox-host';
 import { ENGINES } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
 

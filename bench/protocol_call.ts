@@ -3,7 +3,7 @@
  * one that decodes by hand, once one that takes the `codec` of this package.
  */
 
-import { codec, type Value } from '../index';
+import { codec, type Value } from 'sandbox-host';
 import { CALLING_GUEST, callingIn, callingInV8 } from './support/calling_guest';
 import { ENGINES, instantiate, wat } from './support/guest';
 import { LinearSupervisor } from './support/linear_supervisor';

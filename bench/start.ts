@@ -11,7 +11,7 @@ import {
   type SandboxBackend,
   SandboxComponents,
   Value,
-} from '../index';
+} from 'sandbox-host';
 import { definition, ENGINES } from './support/guest';
 import { largeModule, withCustomSection } from './support/large_module';
 import type { Comparison, Operation } from './support/measure';

@@ -1,6 +1,6 @@
 /** What a guest pays for a call to a function of a `JsSupervisor` with two i64 arguments and an i64 result. */
 
-import { Instantiate, JsSupervisor, type SandboxBackend, type SupervisorFunction, Value } from '../index';
+import { Instantiate, JsSupervisor, type SandboxBackend, type SupervisorFunction, Value } from 'sandbox-host';
 import { CALLING_GUEST, callingIn, callingInV8 } from './support/calling_guest';
 import { ENGINES, instantiate, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';

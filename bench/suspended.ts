@@ -15,7 +15,7 @@ import {
   SandboxComponents,
   type SandboxInstance,
   Value,
-} from '../index';
+} from 'sandbox-host';
 import { definition, wat } from './support/guest';
 import type { Sizes } from './support/size';
 

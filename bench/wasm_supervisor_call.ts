@@ -3,7 +3,7 @@
  * and its dispatch thunk, and back. Beside it the same call through the six steps to a supervisor written in TypeScript.
  */
 
-import type { SandboxBackend } from '../index';
+import type { SandboxBackend } from 'sandbox-host';
 import { CALLING_GUEST, callingIn } from './support/calling_guest';
 import { ENGINES, instantiate, wat } from './support/guest';
 import { LinearSupervisor } from './support/linear_supervisor';

@@ -126,8 +126,13 @@ const deno = runtimes.find(({ name }) => name.startsWith('Deno'));
 describe('The permissions of Deno', {
   skip: deno === undefined && 'there is no Deno for this machine',
 }, () => {
+  it('let the package work where foreign code and reading are allowed', async () => {
+    const flags = ['run', '--no-prompt', '--allow-ffi', '--allow-read'];
+    assertPassed(await project.run(deno!.program, [...flags, 'main.mjs', '--worker']), CHECKS * 4);
+  });
+
   it('are named by the error where foreign code is not allowed', async () => {
-    const flags = ['run', '--no-prompt', '--allow-read', '--allow-env'];
+    const flags = ['run', '--no-prompt', '--allow-read'];
     const { status, stderr } = await project.run(deno!.program, [...flags, 'main.mjs']);
     assert.equal(status, 1);
     assert.match(stderr, /sandbox-host cannot start: .*--allow-ffi/);

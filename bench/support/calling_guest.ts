@@ -6,7 +6,7 @@ import {
   type SandboxInstance,
   type SupervisorContext,
   Value,
-} from '../../index';
+} from 'sandbox-host';
 import type { Operation } from './measure';
 import { CALLS } from './peers';
 import { instantiateInV8, type V8Function } from './v8';

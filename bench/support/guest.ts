@@ -1,6 +1,5 @@
 /** Makes guests for benchmarks: WebAssembly text to a running instance in one call. */
 
-import loadWabt from 'wabt';
 import {
   EnvironmentDefinitionBuilder,
   GuestEnvironment,
@@ -10,7 +9,8 @@ import {
   type SandboxInstance,
   type SandboxOptions,
   type SupervisorContext,
-} from '../../index';
+} from 'sandbox-host';
+import loadWabt from 'wabt';
 
 /** The two engines, in the order of all tables. */
 export const ENGINES: readonly SandboxBackend[] = ['wasmi', 'wasmer'];

@@ -3,7 +3,7 @@
  * lie, and the allocator only moves a mark, which goes back when nothing is allocated any more.
  */
 
-import type { SupervisorContext } from '../../index';
+import type { SupervisorContext } from 'sandbox-host';
 
 /** The arguments of a guest's call, i64 and f64 as bigints, and what the guest gets: an i64. */
 export type LinearFunction = (args: readonly (number | bigint)[]) => bigint;

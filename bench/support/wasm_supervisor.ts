@@ -3,7 +3,7 @@
  * allocator only moves a mark, which goes back when nothing is allocated any more.
  */
 
-import { type SandboxBackend, SandboxHost } from '../../index';
+import { type SandboxBackend, SandboxHost } from 'sandbox-host';
 import { definition, wat } from './guest';
 import { V8 } from './v8';
 
