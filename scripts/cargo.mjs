@@ -17,15 +17,15 @@ export function cargoEnvironment() {
 }
 
 /**
- * The flags that put names in place of folders of this machine: of the repository, of cargo and of Rust.
+ * The flags that put names in place of folders of this machine: those of cargo and of Rust. The repository is not one of them, because cargo
+ * names its files from there on; so clones can share what is built.
  *
- * @param {[path: string, name: string][]} [others] - and of these, which may lie in the repository
+ * @param {[path: string, name: string][]} [others] - and of these
  */
 export function remapFlags(others = []) {
   const sysroot = execFileSync('rustc', ['--print', 'sysroot'], { cwd: ROOT, encoding: 'utf8' }).trim();
   const cargoHome = process.env.CARGO_HOME ?? join(homedir(), '.cargo');
-  // Of those that fit the last one counts, so a folder comes before those that may lie in it.
-  const folders = [[ROOT, '/sandbox-host'], ...others, [cargoHome, '/cargo'], [sysroot, '/rust']];
+  const folders = [...others, [cargoHome, '/cargo'], [sysroot, '/rust']];
   return folders.map(([path, name]) => `--remap-path-prefix=${path}=${name}`);
 }
 

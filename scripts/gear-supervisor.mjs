@@ -104,7 +104,7 @@ async function build(patch) {
 function rustflags() {
   const { CARGO_ENCODED_RUSTFLAGS: encoded, RUSTFLAGS: plain = '' } = process.env;
   const given = encoded === undefined ? plain.split(' ') : encoded.split('\x1f');
-  return [...given.filter((flag) => flag !== ''), ...remapFlags()];
+  return [...given.filter((flag) => flag !== ''), ...remapFlags([[ROOT, '/sandbox-host']])];
 }
 
 /** What a program prints. */
