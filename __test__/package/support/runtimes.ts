@@ -14,6 +14,8 @@ export interface Runtime {
 }
 
 const NODES = ['20.20.2', '22.23.3', '24.21.0', '26.12.1'];
+/** Those that are tried under emulation, which takes its time. */
+export const EMULATED_NODES = ['20.20.2', '24.21.0'];
 const BUN = '1.4.5';
 const DENO = '2.9.6';
 
