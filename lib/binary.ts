@@ -89,10 +89,10 @@ function installedPackage(names: readonly string[], platform: string, machine: M
       return false;
     }
   });
+  if (installed.length === 1) return installed[0]!;
   // To ask for the C library takes milliseconds, so it is asked for only where the answer matters.
-  const wanted =
-    installed.length === 1 ? installed[0]! : packages[packages.length > 1 && machine.isMusl() ? 1 : 0]!;
-  if (installed.length > 0) return wanted;
+  const wanted = packages[packages.length > 1 && machine.isMusl() ? 1 : 0]!;
+  if (installed.length > 1) return wanted;
   throw binaryError(
     `the package ${wanted}, which has the binary for ${platform}, is not installed. It is an optional dependency: install again without ` +
       '--omit=optional or --no-optional, on the machine that will run it or with its --os, --cpu and --libc. If it is still missing ' +

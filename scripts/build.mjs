@@ -4,7 +4,6 @@
 // is `build js --accept`, accepts that as docs/sandbox-host.api.md.
 
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { Extractor, ExtractorConfig } from '@microsoft/api-extractor';
 import { rollup } from 'rollup';
@@ -31,9 +30,10 @@ try {
 
 /** @param {string[]} flags - of `napi build`, such as `--target TRIPLE` */
 async function buildNative(flags) {
-  const napi = join(ROOT, 'node_modules', '@napi-rs', 'cli', 'dist', 'cli.js');
   const args = ['build', '--platform', '--release', '--no-js', '--output-dir', NATIVE, ...flags];
-  const status = await run(process.execPath, [napi, ...args], { env: cargoEnvironment() });
+  const status = await run(process.execPath, ['node_modules/@napi-rs/cli/dist/cli.js', ...args], {
+    env: cargoEnvironment(),
+  });
   if (status !== 0) throw new StepError('Building the addon failed: see above.', status);
   // Empty, as there are no #[napi] items: lib/native.ts has the types.
   rmSync(join(NATIVE, 'index.d.ts'), { force: true });
@@ -43,8 +43,8 @@ async function buildNative(flags) {
 async function buildJs(flags = []) {
   for (const folder of [BUILD, DIST]) rmSync(folder, { recursive: true, force: true });
   mkdirSync(DIST);
-  const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
-  const status = await run(process.execPath, [tsc, '--project', 'tsconfig.build.json']);
+  const tsc = ['node_modules/typescript/bin/tsc', '--project', 'tsconfig.build.json'];
+  const status = await run(process.execPath, tsc);
   if (status !== 0) throw new StepError('Compiling the TypeScript failed: see above.', status);
   const names = await bundle();
   rollUpTypes(flags.includes('--accept'));

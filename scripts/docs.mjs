@@ -11,8 +11,7 @@ const places = new Map();
 
 try {
   await ensureInstalled();
-  const typedoc = join(ROOT, 'node_modules', 'typedoc', 'bin', 'typedoc');
-  const status = await run(process.execPath, [typedoc]);
+  const status = await run(process.execPath, ['node_modules/typedoc/bin/typedoc']);
   if (status !== 0) throw new StepError('typedoc is not content: see above.', status);
   const pages = readdirSync(SITE, { recursive: true, encoding: 'utf8' }).filter((name) =>
     name.endsWith('.html'),

@@ -20,7 +20,7 @@ const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
 const platforms = readdirSync(join(ROOT, 'npm'));
 
 try {
-  const found = platforms.filter((platform) => existsSync(binaryOf(platform)));
+  const found = platforms.filter((platform) => existsSync(join(ROOT, binaryOf(platform))));
   const missing = platforms.filter((platform) => !found.includes(platform));
   if (found.length === 0 || (process.argv.includes('--all') && missing.length > 0)) {
     throw new StepError(`native/ has no binary for ${missing.join(', ')}.`);
@@ -81,6 +81,7 @@ async function pack(name, packed, files, written = {}) {
   if (status !== 0) throw new StepError(`Packing ${name} failed: see above.`, status);
 }
 
+/** In the repository. */
 function binaryOf(platform) {
   return join('native', `${manifest.napi.binaryName}.${platform}.node`);
 }

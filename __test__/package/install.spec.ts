@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, beforeEach, describe, it } from 'node:test';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { binaryPackage } from './support/paths';
 import { Project } from './support/project';
 import { type Registry, startRegistry } from './support/registry';
@@ -15,10 +15,10 @@ after(() => registry.close());
 
 describe('npm install sandbox-host', () => {
   let project: Project;
-  beforeEach((context) => {
+  beforeEach(() => {
     project = new Project();
-    (context as unknown as { after(run: () => void): void }).after?.(() => project.remove());
   });
+  afterEach(() => project.remove());
   const installed = () =>
     readdirSync(join(project.folder, 'node_modules')).filter((name) => !name.startsWith('.'));
   const load = () => project.run(process.execPath, ['-p', "require('sandbox-host').SandboxBackend.Wasmi"]);

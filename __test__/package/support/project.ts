@@ -35,11 +35,10 @@ export class Project {
     this.write('package.json', JSON.stringify({ name: 'project', version: '1.0.0', private: true }));
   }
 
-  write(name: string, text: string | Uint8Array): string {
+  write(name: string, text: string | Uint8Array): void {
     const path = join(this.folder, name);
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, text);
-    return path;
   }
 
   remove(): void {
@@ -47,14 +46,14 @@ export class Project {
   }
 
   /** Runs a program in the project, on a PATH without anything that could build an addon. */
-  async run(program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> {
+  async run(program: string, args: readonly string[]): Promise<Ended> {
     const path =
       process.platform === 'win32'
         ? `${dirname(process.execPath)}${delimiter}C:\\Windows\\System32`
         : this.#path;
     const options = {
       cwd: this.folder,
-      env: { ...withoutNpm(process.env), PATH: path, Path: path, ...env },
+      env: { ...withoutNpm(process.env), PATH: path, Path: path },
       maxBuffer: 2 ** 26,
       timeout: 300_000,
     };

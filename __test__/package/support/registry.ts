@@ -3,15 +3,17 @@
  * the platform's package included. Of the platforms that are not packed it knows the manifests, which is all that npm may ask for. For other packages it points
  * to the real registry.
  */
+import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type Manifest, RELEASE, ROOT, readManifest, tarballOf } from './paths';
+import type { Project } from './project';
 
 export interface Registry {
   readonly url: string;
@@ -56,7 +58,7 @@ export async function startRegistry(): Promise<Registry> {
   function packument({ name, version, ...others }: Manifest): object {
     const packed = existsSync(join(RELEASE, name)) ? readFileSync(tarballOf(name)) : Buffer.alloc(0);
     const dist = {
-      tarball: `${url}/${name}/-/${basename(name)}-${version}.tgz`,
+      tarball: `${url}/${name}/-/${name}-${version}.tgz`,
       integrity: `sha512-${createHash('sha512').update(packed).digest('base64')}`,
     };
     return {
@@ -64,6 +66,17 @@ export async function startRegistry(): Promise<Registry> {
       'dist-tags': { latest: version },
       versions: { [version]: { name, version, ...others, dist } },
     };
+  }
+}
+
+/** Installs packages into a project, from a registry that is there for so long. */
+export async function install(project: Project, ...args: string[]): Promise<void> {
+  const registry = await startRegistry();
+  try {
+    const { status, stderr } = await project.npm(['install', ...args], registry.url);
+    assert.equal(status, 0, stderr);
+  } finally {
+    registry.close();
   }
 }
 
