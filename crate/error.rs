@@ -180,6 +180,9 @@ pub enum InstantiateError {
     CpuFeature(String),
     #[error("{what} of {size} {unit} exceeds the limit of {limit}")]
     Limit { what: &'static str, size: u64, unit: &'static str, limit: u64 },
+    /// The system has no room for its memories or tables: nothing is wrong with the module.
+    #[error("cannot allocate: {0}")]
+    Allocation(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -646,6 +646,8 @@ fn instantiate_error(error: wasmer::InstantiationError) -> InstantiateError {
         wasmer::InstantiationError::Link(wasmer::LinkError::Trap(error)) => {
             InstantiateError::Segment(runtime_error(&error))
         }
+        // The realm has compared the sizes with the limits, so only the system can have refused.
+        wasmer::InstantiationError::Link(wasmer::LinkError::Resource(reason)) => InstantiateError::Allocation(reason),
         wasmer::InstantiationError::Link(error) => InstantiateError::Link(error.to_string()),
         wasmer::InstantiationError::Start(error) => InstantiateError::Segment(runtime_error(&error)),
         wasmer::InstantiationError::CpuFeature(feature) => InstantiateError::CpuFeature(feature),

@@ -543,7 +543,7 @@ impl From<InstantiateError> for Throw {
         let kind = match &error {
             InstantiateError::Link(_) | InstantiateError::Segment(_) => "link",
             InstantiateError::CpuFeature(_) => "cpu-feature",
-            InstantiateError::Limit { .. } => "limit",
+            InstantiateError::Limit { .. } | InstantiateError::Allocation(_) => "limit",
             InstantiateError::Store(_) => "store",
         };
         Self::new(kind, error)

@@ -197,6 +197,7 @@ fn damaged_modules_that_are_valid_are_linked_alike() {
                 Error::CpuFeature(feature) => feature,
                 Error::Store(error) => error.to_string(),
                 Error::Limit { .. } => "limit".to_owned(),
+                Error::Allocation(_) => "allocation".to_owned(),
             }
         }))
     }
