@@ -2,7 +2,7 @@
 //!
 //! Every function is registered raw (`napi_create_function`), because a `#[napi]` function that takes arguments costs a
 //! hundred nanoseconds more and aborts the process when it panics. `lib/native.ts` types what is exported here. All state
-//! hangs on one [`state::State`] for each JavaScript environment, so each worker thread has its own.
+//! hangs on one [`state::State`] for each copy of the package's JavaScript, so each worker thread has its own, and each bundle.
 
 mod async_functions;
 mod backend;
@@ -16,6 +16,7 @@ mod raw;
 mod scratch;
 mod state;
 mod supervisor;
+mod table;
 
 use napi::{Env, JsValue as _, bindgen_prelude::Object};
 use napi_derive::napi;

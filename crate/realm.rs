@@ -239,6 +239,11 @@ impl<E: Engine> Realm<E> {
         })
     }
 
+    /// TEMP
+    pub fn renew(self: &Rc<Self>, _kept: &[u32]) -> Option<Rc<Self>> {
+        None
+    }
+
     /// The engine of all objects here.
     pub fn engine(&self) -> &Arc<E> {
         &self.engine

@@ -3,6 +3,7 @@
  * its errors into this package's classes. No other file loads it. `crate/node/functions.rs` is the other side.
  */
 
+import { types } from 'node:util';
 import { loadBinary } from './binary';
 import { ArgumentError, BusyError, InternalError, LimitError, SandboxError } from './errors';
 
@@ -32,28 +33,31 @@ export interface NativeFailure {
 }
 
 /**
- * The functions of the addon. Objects are numbers here; the wrapper object that a number belongs to is passed where it
- * is made, and the native side lets go of it when the wrapper has been collected, or by a `drop` function.
+ * The functions of the addon. Objects are numbers here. Each number belongs to one wrapper object, which is passed where the number
+ * is made, and is given to another object only when that wrapper has been collected, or by a `drop` function: so whoever uses a number
+ * must hold the wrapper, also across an `await`.
  */
 export interface Native {
-  setup(dispatch: () => void, scratch: ArrayBuffer, drain: () => void): void;
+  /** Must be called once, before any guest is. Both functions are held weakly. */
+  setup(dispatch: () => void, drain: () => void): void;
   /** `options` are doubles, see `crate/node/functions.rs`. */
-  engine(options: Uint8Array): number;
+  engine(wrapper: object, options: Uint8Array): number;
   featureNames(): string[];
   /** `folder` is a path in UTF-8, or empty. */
-  newCache(entries: number, folder: Uint8Array): number;
+  newCache(wrapper: object, entries: number, folder: Uint8Array): number;
   serializeModule(engine: number, module: number, wasm: Uint8Array): ArrayBuffer;
-  /** How many bytes the module's binary has is in `WORD_COUNT`. */
-  deserializeModule(engine: number, bytes: Uint8Array): number;
-  compile(engine: number, cache: number, wasm: Uint8Array): number;
+  /** As `compile`. How many bytes the module's binary has is in `WORD_COUNT`. */
+  deserializeModule(engine: number, bytes: Uint8Array): object | undefined;
+  /** The wrapper of that compiled module, if there is one; if not, one must be made and given to `adoptModule` before anything else. */
+  compile(engine: number, cache: number, wasm: Uint8Array): object | undefined;
+  adoptModule(wrapper: object): number;
   describeModule(module: number): NativeModuleDescription;
-  dropModule(module: number): void;
   newMemory(wrapper: object, engine: number, initial: number, maximum: number): number;
   dropMemory(memory: number): void;
   memoryBytes(memory: number): number;
   memoryGrow(memory: number, pages: number): number;
   memoryBuffer(memory: number): ArrayBuffer;
-  /** As `memoryBuffer`, but undefined where that gives a copy. */
+  /** As `memoryBuffer`, but undefined if the memory is empty or the runtime forbids such buffers. */
   memoryView(memory: number): ArrayBuffer | undefined;
   memoryAddress(memory: number): bigint;
   memoryRead(memory: number, address: number, dest: Uint8Array): void;
@@ -70,10 +74,11 @@ export interface Native {
   globalSet(): void;
   // Asynchronous calls, which are numbers too. Their timeouts are in the scratch buffer.
   /** A budget of so many native threads. */
-  newBudget(threads: number): number;
-  dropBudget(budget: number): void;
-  /** A call that ends with the number of a module. */
+  newBudget(wrapper: object, threads: number): number;
+  /** A call that ends with a module, to be asked for by `compiledBy`. */
   compileAsync(engine: number, cache: number, wasm: Uint8Array, budget: number): number;
+  /** As `compile`. */
+  compiledBy(call: number): object | undefined;
   /** A call that ends with an instance, to be adopted. */
   instantiateAsync(
     module: number,
@@ -99,12 +104,18 @@ export interface Native {
   callForBench(fn: () => void, times: number): void;
   countForTests(): number;
   panicForTests(): void;
+  /** Whether to behave as in a runtime that forbids buffers over native memory: not 0. */
+  refuseBuffersForTests(refuses: number): void;
 }
 
-export const native = loadBinary() as Native;
+/** What the addon itself exports. */
+interface Addon {
+  /** Gives functions that share nothing with those of another copy of this file. */
+  open(scratch: ArrayBuffer): Native;
+}
 
-/** The cache number of the one that all environments of the process share. */
-export const DEFAULT_CACHE = 0;
+/** The cache number of the one that all copies of this package in the process share. */
+export const DEFAULT_CACHE = 0xffff_fffe;
 /** Compile without a cache. */
 export const NO_CACHE = 0xffff_ffff;
 
@@ -176,6 +187,9 @@ export const layout = Object.freeze({
 
 const scratch = new ArrayBuffer(SCRATCH_BYTES);
 
+/** The functions of the addon, for this copy of the package: a process can have several, of bundles, of test files, or of both module systems. */
+export const native = (loadBinary() as Addon).open(scratch);
+
 /**
  * Views of the scratch buffer. Hot files take them into constants of their own (`const { words } = scratchViews`): what is
  * imported is looked up again at each use, which V8 does not optimise away and costs more than the use itself.
@@ -190,7 +204,7 @@ export const scratchViews = Object.freeze({
 
 /** Tells the addon who answers guests' calls, and who takes the events of asynchronous ones. Once. */
 export function setDispatch(dispatch: () => void, drain: () => void): void {
-  native.setup(dispatch, scratch, drain);
+  native.setup(dispatch, drain);
 }
 
 /** The error class for each kind of failure that the addon reports. */
@@ -211,8 +225,8 @@ export function translate(error: unknown, argument: string): unknown {
       return new SandboxError(message);
     case 'busy':
       return new BusyError(message);
-    case 'store':
-      return message.includes('in use') ? new BusyError(message) : new InternalError(message);
+    case 'poisoned':
+      return new InternalError(message);
     case 'panic':
       return new InternalError(
         `sandbox-host has a bug: ${message}. If a guest was running, its store is unusable now`,
@@ -222,9 +236,9 @@ export function translate(error: unknown, argument: string): unknown {
   }
 }
 
-/** The addon marks its own errors with a property `kind`. */
+/** The addon marks its own errors with a property `kind`. They may be of another realm than this code, so their class does not tell. */
 export function kindOf(error: unknown): string | undefined {
-  if (!(error instanceof Error)) return undefined;
+  if (!types.isNativeError(error)) return undefined;
   const kind = (error as { kind?: unknown }).kind;
   return typeof kind === 'string' ? kind : undefined;
 }

@@ -1,15 +1,12 @@
 //! The native functions of asynchronous calls. Typed and described for TypeScript in `lib/native.ts`.
 
-use std::{cell::RefCell, sync::Arc};
-
-use slab::Slab;
-
 use super::{
     calls::{What, Work},
-    functions::{engine_at, linking, slots_of_call},
+    functions::{linking, slots_of_call},
     raw::{Arguments, Outcome, Registrar, Scope, Throw},
     scratch::{WORD_CALL, WORD_FUNC, WORD_HAS_THROWN, WORD_INSTANCE, WORD_IS_NEW_TURN, WORD_LOOKS},
     state::{Entry, State},
+    table::Table,
 };
 use crate::{
     executor::pool::{Budget, Pool},
@@ -17,10 +14,10 @@ use crate::{
 };
 
 /// Puts these functions on `exports`.
-pub fn register(registrar: &Registrar) {
+pub fn register(registrar: &Registrar<'_>) {
     registrar.function("newBudget", new_budget);
-    registrar.function("dropBudget", drop_budget);
     registrar.function("compileAsync", compile_async);
+    registrar.function("compiledBy", compiled_by);
     registrar.function("instantiateAsync", instantiate_async);
     registrar.function("adoptInstance", adopt_instance);
     registrar.function("invokeAsync", invoke_async);
@@ -35,46 +32,44 @@ pub fn register(registrar: &Registrar) {
     registrar.hot_function("putOff", put_off);
 }
 
-/// `newBudget(threads)`: the number of a budget of so many native threads.
+/// `newBudget(wrapper, threads)`: the number of a budget of so many native threads.
 fn new_budget(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let budget = Budget::new(arguments.u32(scope, 0)? as usize);
-    let number = state.calls.budgets.borrow_mut().insert(budget);
-    Ok(Some(scope.number(number as f64)))
+    let budget = Budget::new(arguments.u32(scope, 1)? as usize);
+    Ok(Some(scope.number(f64::from(state.budgets.add(scope, budget, arguments.get(0))?))))
 }
 
-/// `dropBudget(budget)`: calls that were made with it go on.
-fn drop_budget(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    state.calls.budgets.borrow_mut().try_remove(arguments.u32(scope, 0)? as usize);
-    Ok(None)
-}
-
-fn budget_at(state: &State, number: u32) -> Result<Arc<Budget>, Throw> {
-    let budgets = state.calls.budgets.borrow();
-    budgets.get(number as usize).cloned().ok_or_else(|| Throw::internal("no such budget"))
-}
-
-/// `compileAsync(engine, cache | NO_CACHE, wasm, budget)`: the number of a call that ends with the number of a module. Its
-/// timeout is in the scratch buffer.
+/// `compileAsync(engine, cache | NO_CACHE, wasm, budget)`: the number of a call that ends with a module, to be asked for by `compiledBy`. Its timeout
+/// is in the scratch buffer.
 fn compile_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let engine = engine_at(state, arguments.u32(scope, 0)?)?;
-    let cache = state.caches.borrow().get(arguments.u32(scope, 1)? as usize).cloned();
+    let engine = state.engines.get(arguments.u32(scope, 0)?)?;
+    let cache = state.cache(arguments.u32(scope, 1)?)?;
     // SAFETY: copied at once.
     let wasm = unsafe { arguments.bytes(scope, 2) }?.to_vec();
-    let budget = budget_at(state, arguments.u32(scope, 3)?)?;
+    let budget = state.budgets.get(arguments.u32(scope, 3)?)?;
     let compile = move || engine.engine.compile(&wasm, cache.as_deref());
-    let call = state.calls.compile(state, scope, &*state.scratch()?, &budget, compile)?;
+    let call = state.calls.compile(state, scope, &state.scratch(), &budget, compile)?;
     Ok(Some(scope.number(f64::from(call))))
+}
+
+/// `compiledBy(call)`: the module with which that call has ended, as `compile` gives it.
+fn compiled_by(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let module = state.calls.take_compiled(arguments.u32(scope, 0)?);
+    let module = module.ok_or_else(|| Throw::internal("that call has compiled nothing"))?;
+    Ok(state.module_wrapper(scope, module))
 }
 
 /// `instantiateAsync(module, engine, version, memories, budget)`: the number of a call that ends with an instance, whose start
 /// function has run, to be adopted. Its timeout is in the scratch buffer.
 fn instantiate_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     state.sweep_if_due(scope);
-    let engine = engine_at(state, arguments.u32(scope, 1)?)?;
+    let engine = state.engines.get(arguments.u32(scope, 1)?)?;
     let linking = linking(state, scope, arguments, [0, 2, 3])?;
-    let budget = budget_at(state, arguments.u32(scope, 4)?)?;
+    for group in linking.groups(state)? {
+        state.renew_if_collected(scope, &group);
+    }
+    let budget = state.budgets.get(arguments.u32(scope, 4)?)?;
     let work = Work { budget, slots: Slots::new(0), what: What::Instantiate { engine, linking } };
-    let call = state.calls.enter(state, scope, &*state.scratch()?, work)?;
+    let call = state.calls.enter(state, scope, &state.scratch(), work)?;
     Ok(Some(scope.number(f64::from(call))))
 }
 
@@ -82,15 +77,15 @@ fn instantiate_async(state: &State, scope: Scope, arguments: &Arguments) -> Outc
 fn adopt_instance(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let made = state.calls.take_made(arguments.u32(scope, 1)?);
     let (group, index) = made.ok_or_else(|| Throw::internal("that call has made no instance"))?;
-    let number = state.add(&state.instances, scope, group, index, arguments.get(0))?;
+    let number = state.add_instance(scope, group, index, arguments.get(0))?;
     Ok(Some(scope.number(f64::from(number))))
 }
 
 /// `invokeAsync(budget)`: the number of a call of export `WORD_FUNC` of instance `WORD_INSTANCE` with `WORD_COUNT` slots.
 fn invoke_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let scratch = state.scratch()?;
-    let budget = budget_at(state, arguments.u32(scope, 0)?)?;
-    let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
+    let scratch = state.scratch();
+    let budget = state.budgets.get(arguments.u32(scope, 0)?)?;
+    let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let export = scratch.read_word(WORD_FUNC);
     let slots = slots_of_call(&scratch)?;
     let work = Work { budget, slots, what: What::Call { group, instance, export } };
@@ -108,8 +103,8 @@ fn has_turn_of_memory(state: &State, scope: Scope, arguments: &Arguments) -> Out
     has_turn(state, &state.memories, scope, arguments)
 }
 
-fn has_turn(state: &State, table: &RefCell<Slab<Entry>>, scope: Scope, arguments: &Arguments) -> Outcome {
-    let (group, _) = state.entry(table, arguments.u32(scope, 1)?)?;
+fn has_turn(state: &State, table: &Table<Entry>, scope: Scope, arguments: &Arguments) -> Outcome {
+    let Entry { group, .. } = table.get(arguments.u32(scope, 1)?)?;
     Ok(Some(scope.boolean(state.calls.has_turn(arguments.u32(scope, 0)?, &group))))
 }
 
@@ -132,7 +127,7 @@ fn throw_refusal(state: &State, _scope: Scope, _arguments: &Arguments) -> Outcom
 
 /// `nextEvent()`: the next event of asynchronous calls.
 fn next_event(state: &State, scope: Scope) -> Outcome {
-    let scratch = state.scratch()?;
+    let scratch = state.scratch();
     let is_new_turn = scratch.read_word(WORD_IS_NEW_TURN) != 0;
     let looks = scratch.read_word(WORD_LOOKS) != 0;
     state.calls.next(state, scope, &scratch, is_new_turn, looks);
@@ -141,7 +136,7 @@ fn next_event(state: &State, scope: Scope) -> Outcome {
 
 /// `answer()`: the results for the guest of `WORD_CALL` are in the slots, unless `WORD_HAS_THROWN`.
 fn answer(state: &State, scope: Scope) -> Outcome {
-    let scratch = state.scratch()?;
+    let scratch = state.scratch();
     let has_thrown = scratch.read_word(WORD_HAS_THROWN) != 0;
     state.calls.answer(state, scope, &scratch, scratch.read_word(WORD_CALL), has_thrown);
     Ok(None)
@@ -149,7 +144,7 @@ fn answer(state: &State, scope: Scope) -> Outcome {
 
 /// `putOff()`: the answer for the guest of `WORD_CALL` comes later.
 fn put_off(state: &State, scope: Scope) -> Outcome {
-    state.calls.put_off(scope, state.scratch()?.read_word(WORD_CALL));
+    state.calls.put_off(scope, state.scratch().read_word(WORD_CALL));
     Ok(None)
 }
 

@@ -14,15 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use slab::Slab;
-
 use super::{
     backend::{AnyModule, AnyRealm, LimitedEngine, with_module},
     budget::Fuel,
     group::Group,
     linking::Linking,
     port::{Event, JsPort},
-    raw::{Reference, Scope, Throw, shut_down_before},
+    raw::{Scope, Throw, shut_down_before},
     scratch::{
         EVENT_ASKED, EVENT_DONE, EVENT_NONE, EVENT_REFUSED, EVENT_TIME_OVER, EVENT_TRAPPED, Scratch, WORD_CALL,
         WORD_EVENT, WORD_FUNC, WORD_HAS_GAS,
@@ -52,7 +50,8 @@ pub struct Calls {
     pending: RefCell<HashMap<CallId, Pending>>,
     /// Instances that were made, until TypeScript has adopted them.
     made: RefCell<HashMap<CallId, (Rc<Group>, u32)>>,
-    pub budgets: RefCell<Slab<Arc<Budget>>>,
+    /// Modules that were compiled, likewise.
+    compiled: RefCell<HashMap<CallId, AnyModule>>,
     last_id: Cell<CallId>,
     /// When the event loop had its last turn.
     turn_began: Cell<Option<Instant>>,
@@ -104,15 +103,12 @@ const EVENTS_PER_CLOCK: u32 = 8;
 const MOST_LOOK_MICROS: u32 = 20;
 
 impl Calls {
-    /// Sets the way up by which threads of the pool come back. `drain` is TypeScript's.
+    /// Sets the way up by which threads of the pool come back.
     fn port(&self, state: &State, scope: Scope) -> Result<Arc<JsPort>, Throw> {
         if let Some(port) = &*self.port.borrow() {
             return Ok(port.clone());
         }
-        let drain = state.drain.borrow();
-        let drain = drain.as_ref().and_then(|drain: &Reference| drain.get(scope));
-        let drain = drain.ok_or_else(|| Throw::internal("setup has not been called"))?;
-        let port = Arc::new(JsPort::new(scope, drain)?);
+        let port = Arc::new(JsPort::new(scope, state)?);
         shut_down_before(scope, state);
         let context = Context { port: port.clone(), patience: Patience::default() };
         self.context.replace(Some(Arc::new(context)));
@@ -122,10 +118,15 @@ impl Calls {
     }
 
     fn new_id(&self) -> CallId {
-        // 0 is nobody's.
-        let id = self.last_id.get().checked_add(1).unwrap_or(1);
-        self.last_id.set(id);
-        id
+        let mut id = self.last_id.get();
+        loop {
+            // 0 is nobody's.
+            id = id.checked_add(1).unwrap_or(1);
+            if !self.pending.borrow().contains_key(&id) {
+                self.last_id.set(id);
+                return id;
+            }
+        }
     }
 
     /// Makes a call with the timeout that stands in the scratch buffer, or the deadline around it if that is sooner.
@@ -151,6 +152,7 @@ impl Calls {
         let mut pending = self.pending.borrow_mut();
         if pending.is_empty() {
             port.keep_alive(scope, true);
+            state.keep_alive(scope, true);
         }
         let (begun, around) = (fuel.left, self.within.get());
         pending.insert(id, Pending { interrupt, deadline, fuel, begun, around, stage });
@@ -204,13 +206,13 @@ impl Calls {
     }
 
     /// Removes a call that has run no guest.
-    fn remove_unused(&self, scope: Scope, id: CallId) -> Option<Pending> {
-        let call = self.remove(scope, id)?;
+    fn remove_unused(&self, state: &State, scope: Scope, id: CallId) -> Option<Pending> {
+        let call = self.remove(state, scope, id)?;
         self.settle_fuel(&call, call.fuel.left);
         Some(call)
     }
 
-    fn remove(&self, scope: Scope, id: CallId) -> Option<Pending> {
+    fn remove(&self, state: &State, scope: Scope, id: CallId) -> Option<Pending> {
         let mut pending = self.pending.borrow_mut();
         let removed = pending.remove(&id);
         if removed.is_some()
@@ -218,6 +220,7 @@ impl Calls {
             && let Some(port) = &*self.port.borrow()
         {
             port.keep_alive(scope, false);
+            state.keep_alive(scope, false);
         }
         removed
     }
@@ -251,7 +254,7 @@ impl Calls {
     pub fn enter(&self, state: &State, scope: Scope, scratch: &Scratch, work: Work) -> Result<CallId, Throw> {
         let fuel = self.take_fuel(state, scratch.read_fuel());
         let id = self.add(state, scope, scratch, fuel, |_, _| Ok(Stage::Waiting(work)))?;
-        self.begin(state, scope, id).inspect_err(|_| drop(self.remove_unused(scope, id)))?;
+        self.begin(state, scope, id).inspect_err(|_| drop(self.remove_unused(state, scope, id)))?;
         Ok(id)
     }
 
@@ -401,10 +404,10 @@ impl Calls {
             }
             Event::Compiled(id, compiled) => {
                 scratch.write_word(WORD_CALL, id);
-                self.remove_unused(scope, id)?;
+                self.remove_unused(state, scope, id)?;
                 match compiled {
                     Ok(module) => {
-                        scratch.write_word(WORD_FUNC, state.add_module(module));
+                        self.compiled.borrow_mut().insert(id, module);
                         Some(EVENT_DONE)
                     }
                     Err(error) => {
@@ -415,7 +418,7 @@ impl Calls {
             }
             Event::Refused(id, error) => {
                 scratch.write_word(WORD_CALL, id);
-                self.remove_unused(scope, id)?;
+                self.remove_unused(state, scope, id)?;
                 state.refuse(error);
                 Some(EVENT_REFUSED)
             }
@@ -493,7 +496,7 @@ impl Calls {
             }
             return None;
         }
-        let call = self.remove_unused(scope, id)?;
+        let call = self.remove_unused(state, scope, id)?;
         scratch.write_fuel(call.fuel.left);
         if let Stage::Waiting(Work { what, .. }) = call.stage {
             for group in what.groups(state).unwrap_or_default() {
@@ -502,14 +505,14 @@ impl Calls {
             }
         }
         scratch.write_word(WORD_CALL, id);
-        state.fail(Trap::new(TrapCode::Interrupted), None);
+        state.fail(scope, Trap::new(TrapCode::Interrupted), None);
         Some(EVENT_TRAPPED)
     }
 
     fn finish(&self, state: &State, scope: Scope, scratch: &Scratch, id: CallId, finished: Finished) -> Option<u32> {
         let Finished { outcome, slots, fuel, lease } = finished;
         drop(lease);
-        let call = self.remove(scope, id)?;
+        let call = self.remove(state, scope, id)?;
         self.settle_fuel(&call, fuel);
         scratch.write_fuel(fuel);
         let Stage::Running { group, extra_bytes } = call.stage else { return None };
@@ -520,7 +523,7 @@ impl Calls {
                 EVENT_DONE
             }
             Outcome::Returned(Err(trap)) | Outcome::Instantiated(_, Err(trap)) => {
-                state.fail(trap, None);
+                state.fail(scope, trap, None);
                 EVENT_TRAPPED
             }
             Outcome::Instantiated(instance, Ok(())) => {
@@ -544,6 +547,11 @@ impl Calls {
     /// An instance that was made by that call.
     pub fn take_made(&self, id: CallId) -> Option<(Rc<Group>, u32)> {
         self.made.borrow_mut().remove(&id)
+    }
+
+    /// A module that was compiled by that call.
+    pub fn take_compiled(&self, id: CallId) -> Option<AnyModule> {
+        self.compiled.borrow_mut().remove(&id)
     }
 
     fn end_turn(&self, state: &State, scope: Scope, group: &Rc<Group>) {

@@ -8,9 +8,9 @@ use super::{
     backend::{AnyEngine, AnyModule, AnyRealm, Cache, LimitedEngine, with_module, with_realm},
     group::Group,
     linking::Linking,
-    raw::{Arguments, Outcome, Reference, Registrar, Scope, Throw, Value, attach_state},
+    raw::{self, Arguments, Outcome, Registrar, Scope, Stateless, Throw, Value},
     scratch::{MAX_SLOTS, Scratch, WORD_COUNT, WORD_FUNC, WORD_INSTANCE},
-    state::{State, release_if_last},
+    state::{Entry, State, release_if_last},
     supervisor::Supervisor,
 };
 use crate::{
@@ -19,18 +19,33 @@ use crate::{
         Engine as _, EngineConfig, ExportType, ImportType, OptLevel, StoreLimits, features::Features, wasmer::Wasmer,
         wasmi::Wasmi,
     },
-    error::{GlobalError, InstantiateError, MemoryError, Trap},
+    error::{GlobalError, InstantiateError, MemoryError, StoreError, Trap},
     realm::{Slots, Version},
     value::{ExternType, MemoryType, ValueType},
 };
 
-/// Puts all native functions on `exports`.
+/// What the addon exports: its version, and a function that opens it for one copy of the package's JavaScript.
 pub fn register(env: sys::napi_env, exports: Value) {
     // SAFETY: called by Node while it loads the addon, on the environment's thread.
     let scope = unsafe { Scope::new(env) };
-    let state = attach_state(env, Box::new(State::new()));
-    let registrar = Registrar { scope, exports, state };
-    registrar.function("version", version);
+    for (name, run) in [("version", version as Stateless), ("open", open)] {
+        scope.set(exports, name, scope.stateless_function(name, run));
+    }
+}
+
+/// `version()`: the package's version that the addon was built for.
+fn version(scope: Scope, _arguments: &Arguments) -> Outcome {
+    Ok(Some(scope.string(env!("CARGO_PKG_VERSION"))))
+}
+
+/// `open(scratch)`: an object with all other functions, which share no state with those of any other opening.
+fn open(scope: Scope, arguments: &Arguments) -> Outcome {
+    let scratch = Scratch::new(scope, arguments.get(0))?;
+    raw::open(scope, State::new(scratch), define).map(Some)
+}
+
+/// Defines all functions of one opening.
+fn define(registrar: &Registrar<'_>) {
     registrar.function("setup", setup);
     registrar.function("engine", engine);
     registrar.function("featureNames", feature_names);
@@ -38,8 +53,8 @@ pub fn register(env: sys::napi_env, exports: Value) {
     registrar.function("serializeModule", serialize_module);
     registrar.function("deserializeModule", deserialize_module);
     registrar.function("compile", compile);
+    registrar.function("adoptModule", adopt_module);
     registrar.function("describeModule", describe_module);
-    registrar.function("dropModule", drop_module);
     registrar.function("newMemory", new_memory);
     registrar.function("dropMemory", drop_memory);
     registrar.function("memoryBytes", memory_bytes);
@@ -58,33 +73,28 @@ pub fn register(env: sys::napi_env, exports: Value) {
     registrar.function("callForBench", call_for_bench);
     registrar.function("countForTests", count_for_tests);
     registrar.function("panicForTests", panic_for_tests);
-    super::async_functions::register(&registrar);
+    registrar.function("refuseBuffersForTests", refuse_buffers_for_tests);
+    super::async_functions::register(registrar);
     registrar.hot_function("invoke", invoke);
     registrar.hot_function("start", start);
     registrar.hot_function("globalGet", global_get);
     registrar.hot_function("globalSet", global_set);
 }
 
-/// `version()`: the package's version that the addon was built for.
-fn version(_state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
-    Ok(Some(scope.string(env!("CARGO_PKG_VERSION"))))
-}
-
+/// `setup(dispatch, drain)`: TypeScript's function that answers guests, and the one that takes the events of asynchronous calls.
 fn setup(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    state.dispatch.replace(Some(Reference::strong(scope, arguments.get(0))?));
-    state.scratch.replace(Some(Rc::new(Scratch::new(scope, arguments.get(1))?)));
-    state.drain.replace(Some(Reference::strong(scope, arguments.get(2))?));
+    state.set_functions(scope, arguments.get(0), arguments.get(1))?;
     Ok(None)
 }
 
 // Engines and modules
 
-/// `engine(options)`: the number of an engine with limits for its stores. `options` are ten doubles: backend (0 wasmi, 1 wasmer), optLevel
+/// `engine(wrapper, options)`: the number of an engine with limits for its stores. `options` are ten doubles: backend (0 wasmi, 1 wasmer), optLevel
 /// (0 none, 1 speed), interruptible, fuel, deterministic (0 or 1), the bits of the features, and recursionDepth, stackBytes, memoryBytes and
 /// tableElements, or -1 for what is not limited.
 fn engine(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     // SAFETY: read at once.
-    let options = unsafe { arguments.bytes(scope, 0) }?;
+    let options = unsafe { arguments.bytes(scope, 1) }?;
     let (options, rest) = options.as_chunks();
     let &[backend, opt_level, interruptible, fuel, deterministic, features, recursion, stack, memory, table] = options
     else {
@@ -113,9 +123,8 @@ fn engine(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let engine = AnyEngine::named(name, &config)
         .ok_or_else(|| Throw::internal("unknown backend"))?
         .map_err(|error| Throw::new("engine", error))?;
-    let mut engines = state.engines.borrow_mut();
-    engines.push(LimitedEngine { engine, limits });
-    Ok(Some(scope.number((engines.len() - 1) as f64)))
+    let number = state.engines.add(scope, LimitedEngine { engine, limits }, arguments.get(0))?;
+    Ok(Some(scope.number(f64::from(number))))
 }
 
 /// `featureNames()`: the names of the features, in the order of their bits.
@@ -124,24 +133,22 @@ fn feature_names(_state: &State, scope: Scope, _arguments: &Arguments) -> Outcom
     Ok(Some(scope.array(names.into_iter())))
 }
 
-/// `newCache(entries, folder)`: the number of a cache, on disk as well in that folder, whose path is UTF-8, unless it is empty. 0 is the
-/// process's own.
+/// `newCache(wrapper, entries, folder)`: the number of a cache, on disk as well in that folder, whose path is UTF-8, unless it is empty.
 fn new_cache(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let entries = arguments.u32(scope, 0)? as usize;
+    let entries = arguments.u32(scope, 1)? as usize;
     // SAFETY: read at once.
-    let folder = unsafe { arguments.bytes(scope, 1) }?;
+    let folder = unsafe { arguments.bytes(scope, 2) }?;
     let folder = str::from_utf8(folder).map_err(|_| Throw::internal("the folder is not UTF-8"))?;
     let open = || DiskCache::open(Path::new(folder)).map_err(|error| Throw::new("cache-folder", error));
     let disk = if folder.is_empty() { None } else { Some(open()?) };
-    let mut caches = state.caches.borrow_mut();
-    caches.push(Arc::new(Cache { modules: ModuleCache::new(entries), disk }));
-    Ok(Some(scope.number((caches.len() - 1) as f64)))
+    let cache = Arc::new(Cache { modules: ModuleCache::new(entries), disk });
+    Ok(Some(scope.number(f64::from(state.caches.add(scope, cache, arguments.get(0))?))))
 }
 
 /// `serializeModule(engine, module, wasm)`: the module, which was compiled from `wasm`, as bytes.
 fn serialize_module(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let engine = engine_at(state, arguments.u32(scope, 0)?)?.engine;
-    let module = module(state, arguments.u32(scope, 1)?)?;
+    let engine = state.engines.get(arguments.u32(scope, 0)?)?.engine;
+    let module = state.modules.get(arguments.u32(scope, 1)?)?;
     // SAFETY: read at once.
     let wasm = unsafe { arguments.bytes(scope, 2) }?;
     let bytes = engine.serialize(wasm, &module).map_err(|error| Throw::new("module", error))?;
@@ -149,38 +156,36 @@ fn serialize_module(state: &State, scope: Scope, arguments: &Arguments) -> Outco
     Ok(Some(unsafe { scope.copied_buffer(bytes.as_ptr(), bytes.len()) }?))
 }
 
-/// `deserializeModule(engine, bytes)`: the number of the module in such bytes; how many bytes its binary has is in `WORD_COUNT`.
+/// `deserializeModule(engine, bytes)`: the module in such bytes, as `compile` gives it; how many bytes its binary has is in `WORD_COUNT`.
 fn deserialize_module(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let engine = engine_at(state, arguments.u32(scope, 0)?)?.engine;
+    let engine = state.engines.get(arguments.u32(scope, 0)?)?.engine;
     // SAFETY: no JavaScript runs meanwhile.
     let bytes = unsafe { arguments.bytes(scope, 1) }?;
     // SAFETY: JavaScript's `unsafeDeserialize` passes that on to its caller.
     let (module, length) = unsafe { engine.deserialize(bytes) }.map_err(|error| Throw::new("module", error))?;
-    state.scratch()?.write_word(WORD_COUNT, u32::try_from(length).unwrap_or(u32::MAX));
-    Ok(Some(scope.number(f64::from(state.add_module(module)))))
+    state.scratch().write_word(WORD_COUNT, u32::try_from(length).unwrap_or(u32::MAX));
+    Ok(state.module_wrapper(scope, module))
 }
 
-/// `compile(engine, cache | NO_CACHE, wasm)`: the number of a module, the same for the same compiled module.
+/// `compile(engine, cache | NO_CACHE, wasm)`: the wrapper that stands for this compiled module already. If there is none, one must be made and be
+/// given to `adoptModule` at once.
 fn compile(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let engine = engine_at(state, arguments.u32(scope, 0)?)?;
-    let cache = state.caches.borrow().get(arguments.u32(scope, 1)? as usize).cloned();
+    let engine = state.engines.get(arguments.u32(scope, 0)?)?;
+    let cache = state.cache(arguments.u32(scope, 1)?)?;
     // SAFETY: no JavaScript runs and no memory grows while the engine compiles.
     let wasm = unsafe { arguments.bytes(scope, 2) }?;
     let module = engine.engine.compile(wasm, cache.as_deref()).map_err(|error| Throw::new("module", error))?;
-    Ok(Some(scope.number(f64::from(state.add_module(module)))))
+    Ok(state.module_wrapper(scope, module))
 }
 
-pub fn engine_at(state: &State, number: u32) -> Result<LimitedEngine, Throw> {
-    state.engines.borrow().get(number as usize).cloned().ok_or_else(|| Throw::internal("no such engine"))
-}
-
-fn module(state: &State, number: u32) -> Result<AnyModule, Throw> {
-    state.modules.borrow().get(number as usize).cloned().ok_or_else(|| Throw::internal("no such module"))
+/// `adoptModule(wrapper)`: the number of the module for which there was no wrapper.
+fn adopt_module(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    Ok(Some(scope.number(f64::from(state.claim_module(scope, arguments.get(0))?))))
 }
 
 /// `describeModule(module)`: its imports and exports.
 fn describe_module(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let module = module(state, arguments.u32(scope, 0)?)?;
+    let module = state.modules.get(arguments.u32(scope, 0)?)?;
     let description = scope.object();
     with_module!(&module, module => {
         let imports = module.imports.iter().map(|ImportType { module, name, ty }| {
@@ -236,46 +241,37 @@ fn extern_object(scope: Scope, name: &str, ty: &ExternType) -> Value {
     object
 }
 
-/// `dropModule(module)`: this environment will not use it again.
-fn drop_module(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let module = state.modules.borrow_mut().try_remove(arguments.u32(scope, 0)? as usize);
-    if let Some(module) = module {
-        state.module_numbers.borrow_mut().remove(&module.address());
-    }
-    Ok(None)
-}
-
 // Memories
 
 /// `newMemory(wrapper, engine, initial, maximum | UNLIMITED)`: the number of a memory in a group of its own.
 fn new_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     state.sweep_if_due(scope);
-    let engine = engine_at(state, arguments.u32(scope, 1)?)?;
+    let engine = state.engines.get(arguments.u32(scope, 1)?)?;
     let minimum = u64::from(arguments.u32(scope, 2)?);
     let maximum = arguments.u32(scope, 3)?;
     let maximum = (maximum != u32::MAX).then_some(u64::from(maximum));
     let group = Rc::new(Group::new(engine.new_realm()));
     let index = with_realm!(&*group.enter()?, realm => realm.new_memory(MemoryType { minimum, maximum }))?;
     group.report(scope);
-    let number = state.add(&state.memories, scope, group, index, arguments.get(0))?;
+    let number = state.memories.add(scope, Entry { group, index }, arguments.get(0))?;
     Ok(Some(scope.number(f64::from(number))))
 }
 
 fn drop_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    state.remove(&state.memories, scope, arguments.u32(scope, 0)?);
+    state.remove_memory(scope, arguments.u32(scope, 0)?);
     Ok(None)
 }
 
 /// `memoryBytes(memory)`: its size in bytes.
 fn memory_bytes(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
-    let region = with_realm!(&*group.enter()?, realm => realm.memory_region(index)).map_err(MemoryError::Store)?;
+    let Entry { group, index } = state.memories.get(arguments.u32(scope, 0)?)?;
+    let region = with_realm!(&*group.enter()?, realm => realm.memory_region(index))?;
     Ok(Some(scope.number(region.bytes as f64)))
 }
 
 /// `memoryGrow(memory, pages)`: its size before, in pages.
 fn memory_grow(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    let Entry { group, index } = state.memories.get(arguments.u32(scope, 0)?)?;
     let delta = u64::from(arguments.u32(scope, 1)?);
     let realm = group.enter()?;
     group.pin(scope);
@@ -287,28 +283,28 @@ fn memory_grow(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 
 /// `memoryBuffer(memory)`: its zero-copy ArrayBuffer.
 fn memory_buffer(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    let Entry { group, index } = state.memories.get(arguments.u32(scope, 0)?)?;
     let _entered = group.enter()?;
-    group.view(scope, index).map(Some)
+    group.view(scope, index, state.refuses_buffers.get()).map(Some)
 }
 
-/// `memoryView(memory)`: the same, but nothing where that would be a copy.
+/// `memoryView(memory)`: the same, but nothing for an empty memory, or where the runtime forbids such buffers.
 fn memory_view(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    let Entry { group, index } = state.memories.get(arguments.u32(scope, 0)?)?;
     let _entered = group.enter()?;
-    group.shared_view(scope, index)
+    group.shared_view(scope, index, state.refuses_buffers.get())
 }
 
 /// `memoryAddress(memory)`: where its first byte lies in this process, until it grows.
 fn memory_address(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
-    let region = with_realm!(&*group.enter()?, realm => realm.memory_region(index)).map_err(MemoryError::Store)?;
+    let Entry { group, index } = state.memories.get(arguments.u32(scope, 0)?)?;
+    let region = with_realm!(&*group.enter()?, realm => realm.memory_region(index))?;
     Ok(Some(scope.bigint(region.base as u64)))
 }
 
 /// `memoryRead(memory, address, dest)`.
 fn memory_read(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    let Entry { group, index } = state.memories.get(arguments.u32(scope, 0)?)?;
     let address = arguments.u32(scope, 1)?;
     // SAFETY: no JavaScript runs and no memory grows during the copy.
     let dest = unsafe { arguments.bytes(scope, 2) }?;
@@ -318,7 +314,7 @@ fn memory_read(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 
 /// `memoryWrite(memory, address, src)`.
 fn memory_write(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let (group, index) = state.entry(&state.memories, arguments.u32(scope, 0)?)?;
+    let Entry { group, index } = state.memories.get(arguments.u32(scope, 0)?)?;
     let address = arguments.u32(scope, 1)?;
     // SAFETY: no JavaScript runs and no memory grows during the copy.
     let src = unsafe { arguments.bytes(scope, 2) }?;
@@ -332,8 +328,11 @@ fn memory_write(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 /// `memories` is a Uint8Array over 32-bit numbers, one for each import of the module: a memory, or anything for another kind.
 fn instantiate(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     state.sweep_if_due(scope);
-    let engine = engine_at(state, arguments.u32(scope, 2)?)?;
+    let engine = state.engines.get(arguments.u32(scope, 2)?)?;
     let linking = linking(state, scope, arguments, [1, 3, 4])?;
+    for group in linking.groups(state)? {
+        state.renew_if_collected(scope, &group);
+    }
     let group = linking.common_group(state, scope, &engine)?;
     let (version, imports) = (linking.version, linking.imports(state)?);
     let index = match (&*group.enter()?, &linking.module) {
@@ -350,13 +349,13 @@ fn instantiate(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     };
     group.add_extra(with_module!(&linking.module, module => module.instance_bytes));
     group.report(scope);
-    let number = state.add(&state.instances, scope, group, index, arguments.get(0))?;
+    let number = state.add_instance(scope, group, index, arguments.get(0))?;
     Ok(Some(scope.number(f64::from(number))))
 }
 
 /// What is to be linked, from the arguments at these places: a module, a version, and the memories.
 pub fn linking(state: &State, scope: Scope, arguments: &Arguments, places: [usize; 3]) -> Result<Linking, Throw> {
-    let module = module(state, arguments.u32(scope, places[0])?)?;
+    let module = state.modules.get(arguments.u32(scope, places[0])?)?;
     let version = if arguments.u32(scope, places[1])? == 2 { Version::V2 } else { Version::V1 };
     // SAFETY: copied at once.
     let memories = unsafe { arguments.bytes(scope, places[2]) }?;
@@ -364,23 +363,23 @@ pub fn linking(state: &State, scope: Scope, arguments: &Arguments, places: [usiz
 }
 
 fn drop_instance(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    state.remove(&state.instances, scope, arguments.u32(scope, 0)?);
+    state.remove_instance(scope, arguments.u32(scope, 0)?);
     Ok(None)
 }
 
 /// `instanceAddress(instance)`: an address that only this instance has.
 fn instance_address(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let address = state.identity(&state.instances, arguments.u32(scope, 0)?)?;
+    let address = state.instances.identity(arguments.u32(scope, 0)?)?;
     Ok(Some(scope.bigint(address as u64)))
 }
 
 /// `exportedMemory(wrapper, instance, export)`: the number of a memory that the instance exports.
 fn exported_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let (group, instance) = state.entry(&state.instances, arguments.u32(scope, 1)?)?;
+    let Entry { group, index: instance } = state.instances.get(arguments.u32(scope, 1)?)?;
     let export = arguments.u32(scope, 2)?;
     let index = with_realm!(&*group.enter()?, realm => realm.exported_memory(instance, export));
     let index = index.ok_or_else(|| Throw::internal(format!("export {export} is not a memory")))?;
-    let number = state.add(&state.memories, scope, group, index, arguments.get(0))?;
+    let number = state.memories.add(scope, Entry { group, index }, arguments.get(0))?;
     Ok(Some(scope.number(f64::from(number))))
 }
 
@@ -388,8 +387,8 @@ fn exported_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcom
 
 /// `invoke()`: calls export `WORD_FUNC` of instance `WORD_INSTANCE` with `WORD_COUNT` slots.
 fn invoke(state: &State, scope: Scope) -> Outcome {
-    let scratch = state.scratch()?;
-    let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
+    let scratch = state.scratch();
+    let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let export = scratch.read_word(WORD_FUNC);
     let mut slots = slots_of_call(&scratch)?;
     let realm = group.enter()?;
@@ -415,8 +414,8 @@ pub fn slots_of_call(scratch: &Scratch) -> Result<Slots, Throw> {
 
 /// `start()`: runs the start function of instance `WORD_INSTANCE`.
 fn start(state: &State, scope: Scope) -> Outcome {
-    let scratch = state.scratch()?;
-    let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
+    let scratch = state.scratch();
+    let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let realm = group.enter()?;
     let mut supervisor = Supervisor::new(state, scope, &group, &scratch);
     let outcome = with_realm!(&*realm, realm => realm.start(instance, &mut supervisor));
@@ -460,11 +459,10 @@ fn take_failure(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome 
 /// tells whether there is one.
 fn global_get(state: &State, scope: Scope) -> Outcome {
     let _ = scope;
-    let scratch = state.scratch()?;
-    let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
+    let scratch = state.scratch();
+    let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let export = scratch.read_word(WORD_FUNC);
-    let value = with_realm!(&*group.enter()?, realm => realm.global_get(instance, export))
-        .map_err(|error| Throw::new("store", error))?;
+    let value = with_realm!(&*group.enter()?, realm => realm.global_get(instance, export)).map_err(Throw::from)?;
     let value = value.ok_or_else(|| Throw::new("global", "the type of the global has no Value"))?;
     scratch.write_slots(&[value]);
     Ok(None)
@@ -473,8 +471,8 @@ fn global_get(state: &State, scope: Scope) -> Outcome {
 /// `globalSet()`: sets export `WORD_FUNC` of instance `WORD_INSTANCE` to the first slot.
 fn global_set(state: &State, scope: Scope) -> Outcome {
     let _ = scope;
-    let scratch = state.scratch()?;
-    let (group, instance) = state.entry(&state.instances, scratch.read_word(WORD_INSTANCE))?;
+    let scratch = state.scratch();
+    let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let export = scratch.read_word(WORD_FUNC);
     let mut slots = [0];
     scratch.read_slots(&mut slots);
@@ -504,8 +502,14 @@ fn call_for_bench(_state: &State, scope: Scope, arguments: &Arguments) -> Outcom
 
 /// `countForTests()`: how many memories and instances there are, also those that only wait for the collector.
 fn count_for_tests(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
-    let count = state.memories.borrow().len() + state.instances.borrow().len();
+    let count = state.memories.len() + state.instances.len();
     Ok(Some(scope.number(count as f64)))
+}
+
+/// `refuseBuffersForTests(refuses)`: whether to behave as in a runtime that forbids buffers over native memory.
+fn refuse_buffers_for_tests(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    state.refuses_buffers.set(arguments.u32(scope, 0)? != 0);
+    Ok(None)
 }
 
 /// `panicForTests()`: proves that a panic becomes an error.
@@ -515,6 +519,16 @@ fn panic_for_tests(_state: &State, _scope: Scope, _arguments: &Arguments) -> Out
 
 // Errors: which kind of JavaScript error each becomes
 
+impl From<StoreError> for Throw {
+    fn from(error: StoreError) -> Self {
+        let kind = match error {
+            StoreError::Busy => "busy",
+            StoreError::Poisoned => "poisoned",
+        };
+        Self::new(kind, error)
+    }
+}
+
 impl From<MemoryError> for Throw {
     fn from(error: MemoryError) -> Self {
         let kind = match &error {
@@ -522,7 +536,7 @@ impl From<MemoryError> for Throw {
             MemoryError::Grow { .. } => "memory-grow",
             MemoryError::Allocation(_) | MemoryError::Limit { .. } => "limit",
             MemoryError::OutOfBounds { .. } => "out-of-bounds",
-            MemoryError::Store(_) => "store",
+            MemoryError::Store(error) => return Self::from(*error),
         };
         Self::new(kind, error)
     }
@@ -532,7 +546,7 @@ impl From<GlobalError> for Throw {
     fn from(error: GlobalError) -> Self {
         let kind = match &error {
             GlobalError::Immutable | GlobalError::Type(_) => "global",
-            GlobalError::Store(_) => "store",
+            GlobalError::Store(error) => return Self::from(*error),
         };
         Self::new(kind, error)
     }
@@ -544,7 +558,7 @@ impl From<InstantiateError> for Throw {
             InstantiateError::Link(_) | InstantiateError::Segment(_) => "link",
             InstantiateError::CpuFeature(_) => "cpu-feature",
             InstantiateError::Limit { .. } | InstantiateError::Allocation(_) => "limit",
-            InstantiateError::Store(_) => "store",
+            InstantiateError::Store(error) => return Self::from(*error),
         };
         Self::new(kind, error)
     }

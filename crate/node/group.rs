@@ -24,8 +24,8 @@ use crate::{
 
 /// A realm and what hangs on it. When the last handle is gone it goes too, after its views are detached.
 pub struct Group {
-    /// Only reached by [`Group::enter`], because it may be in the hands of another thread.
-    realm: AnyRealm,
+    /// Only reached by [`Group::enter`], because it may be in the hands of another thread. Replaced by [`Group::renew`].
+    realm: RefCell<AnyRealm>,
     /// The asynchronous call whose turn it is.
     turn: RefCell<Option<Turn>>,
     has_turn: Cell<bool>,
@@ -40,7 +40,27 @@ pub struct Group {
     reported: Cell<i64>,
     /// Bytes of instances' own memories and records, as far as they can be told at instantiation.
     extra: Cell<i64>,
+    instances: Instances,
 }
+
+/// The instances of a group.
+#[derive(Default)]
+struct Instances {
+    /// How many have been made in its store.
+    made: Cell<u32>,
+    /// How many of them are left.
+    alive: Cell<u32>,
+    /// The number of the one that was made last.
+    newest: Cell<Option<u32>>,
+    /// How many must have been made for a fresh store to be worth its cost.
+    worth_from: Cell<u32>,
+}
+
+/// A fresh store is made for so many instances at least, or one for each so many bytes of memory, which may have to be copied, but not for more than
+/// the other number.
+const INSTANCES_PER_STORE: u32 = 64;
+const BYTES_PER_INSTANCE: u64 = 16 * 1024;
+const MOST_INSTANCES_PER_STORE: u32 = 16 * 1024;
 
 /// The turn of an asynchronous call: its guest's thread has the realm, except while the guest waits for its supervisor.
 struct Turn {
@@ -56,6 +76,7 @@ struct Turn {
 /// The use of a realm on this thread.
 pub struct Entered<'a> {
     group: &'a Group,
+    realm: AnyRealm,
     is_counted: bool,
 }
 
@@ -63,7 +84,7 @@ impl Deref for Entered<'_> {
     type Target = AnyRealm;
 
     fn deref(&self) -> &AnyRealm {
-        &self.group.realm
+        &self.realm
     }
 }
 
@@ -79,7 +100,8 @@ impl Drop for Entered<'_> {
 struct View {
     memory: u32,
     region: MemoryRegion,
-    /// Strong, so that it can be seen whether somebody else has detached it.
+    /// Weak, or the memory, which the buffer keeps alive, would never go. The wrapper of the memory refers to it, so it can be seen whether somebody
+    /// else has detached it.
     buffer: Reference,
     /// Its bytes, which go with the last buffer that has them.
     bytes: Rc<Bytes>,
@@ -105,7 +127,7 @@ const STORE_BYTES: i64 = 4096;
 impl Group {
     pub fn new(realm: AnyRealm) -> Self {
         Self {
-            realm,
+            realm: RefCell::new(realm),
             turn: RefCell::default(),
             has_turn: Cell::new(false),
             waiting: RefCell::default(),
@@ -114,7 +136,76 @@ impl Group {
             strays: RefCell::default(),
             reported: Cell::new(0),
             extra: Cell::new(STORE_BYTES),
+            instances: Instances { worth_from: Cell::new(INSTANCES_PER_STORE), ..Instances::default() },
         }
+    }
+
+    /// The realm, for what is allowed whoever has it.
+    fn realm(&self) -> AnyRealm {
+        self.realm.borrow().clone()
+    }
+
+    // Its instances
+
+    pub fn add_instance(&self, number: u32) {
+        let Instances { made, alive, newest, .. } = &self.instances;
+        made.set(made.get().saturating_add(1));
+        alive.set(alive.get() + 1);
+        newest.set(Some(number));
+    }
+
+    pub fn remove_instance(&self) {
+        let alive = &self.instances.alive;
+        alive.set(alive.get().saturating_sub(1));
+    }
+
+    pub fn newest_instance(&self) -> Option<u32> {
+        self.instances.newest.get()
+    }
+
+    /// Whether so many instances have been made in its store that a fresh one is worth its cost.
+    pub fn is_worth_renewing(&self) -> bool {
+        self.instances.made.get() >= self.instances.worth_from.get()
+    }
+
+    /// Whether nobody is using its realm, or waits to.
+    pub fn is_idle(&self) -> bool {
+        !self.has_turn.get() && !self.is_running() && self.waiting.borrow().is_empty()
+    }
+
+    /// Has the next look whether a renewal is possible wait for as many instances as a look costs.
+    pub fn put_renewal_off(&self, entries: usize) {
+        let Instances { made, worth_from, .. } = &self.instances;
+        if self.is_worth_renewing() {
+            let more = u32::try_from(entries / 8).unwrap_or(u32::MAX).max(INSTANCES_PER_STORE);
+            worth_from.set(made.get().saturating_add(more));
+        }
+    }
+
+    /// Gives its memories a fresh store, if no instance is left. `kept` are the memories that somebody can reach. Their bytes stay where they are, and so
+    /// do their buffers.
+    pub fn renew(&self, scope: Scope, kept: &[u32]) {
+        let Instances { made, alive, newest, worth_from } = &self.instances;
+        if alive.get() > 0 {
+            return;
+        }
+        let renewed = match &*self.realm.borrow() {
+            AnyRealm::Wasmi(realm) => realm.renew(kept).map(AnyRealm::Wasmi),
+            AnyRealm::Wasmer(realm) => realm.renew(kept).map(AnyRealm::Wasmer),
+        };
+        newest.set(None);
+        let Some(renewed) = renewed else {
+            worth_from.set(worth_from.get().saturating_mul(2));
+            return;
+        };
+        self.realm.replace(renewed);
+        made.set(0);
+        let bytes: u64 =
+            kept.iter().filter_map(|memory| self.region(*memory).ok()).map(|region| region.bytes as u64).sum();
+        let per_store = u32::try_from(bytes / BYTES_PER_INSTANCE).unwrap_or(u32::MAX);
+        worth_from.set(per_store.clamp(INSTANCES_PER_STORE, MOST_INSTANCES_PER_STORE));
+        self.extra.set(STORE_BYTES);
+        self.report(scope);
     }
 
     // Whose the realm is
@@ -124,9 +215,9 @@ impl Group {
     pub fn enter(&self) -> Result<Entered<'_>, Throw> {
         if self.has_turn.get() {
             self.use_in_turn()?;
-            return Ok(Entered { group: self, is_counted: true });
+            return Ok(Entered { group: self, realm: self.realm(), is_counted: true });
         }
-        Ok(Entered { group: self, is_counted: false })
+        Ok(Entered { group: self, realm: self.realm(), is_counted: false })
     }
 
     #[cold]
@@ -258,7 +349,7 @@ impl Group {
     // Memories
 
     fn region(&self, memory: u32) -> Result<MemoryRegion, StoreError> {
-        with_realm!(&self.realm, realm => realm.memory_region(memory))
+        with_realm!(&*self.realm.borrow(), realm => realm.memory_region(memory))
     }
 
     fn detach_all(&self, scope: Scope) {
@@ -289,7 +380,7 @@ impl Group {
     /// Has memories stay where they are if somebody has bytes of theirs who cannot be told that they move.
     pub fn pin(&self, scope: Scope) {
         let has_strays = self.has_strays(scope);
-        with_realm!(&self.realm, realm => realm.pin_memories(has_strays));
+        with_realm!(&*self.realm.borrow(), realm => realm.pin_memories(has_strays));
     }
 
     /// Keeps a group that is about to go until nobody has bytes of its memories any more.
@@ -301,18 +392,20 @@ impl Group {
 
     // These use the realm, so the caller has entered it.
 
-    /// The memory's ArrayBuffer: the same one as long as the memory keeps its size, or a copy if it can't be shared.
-    pub fn view(&self, scope: Scope, memory: u32) -> Result<Value, Throw> {
-        if let Some(shared) = self.shared_view(scope, memory)? {
+    /// The memory's ArrayBuffer: the same one as long as the memory keeps its size.
+    pub fn view(&self, scope: Scope, memory: u32, is_refused: bool) -> Result<Value, Throw> {
+        if let Some(shared) = self.shared_view(scope, memory, is_refused)? {
             return Ok(shared);
         }
-        let region = self.region(memory).map_err(|error| Throw::new("store", error))?;
-        // SAFETY: the region is readable until the memory grows or the realm is dropped, and nothing runs during the copy.
-        unsafe { scope.copied_buffer(region.base, region.bytes) }
+        let region = self.region(memory)?;
+        if region.bytes > 0 {
+            return Err(Throw::new("no-buffers", "the runtime allows no ArrayBuffer over native memory"));
+        }
+        scope.empty_buffer()
     }
 
-    /// The same without the copy. There is nothing to share if the memory is empty or the host forbids it, as Electron does.
-    pub fn shared_view(&self, scope: Scope, memory: u32) -> Result<Option<Value>, Throw> {
+    /// The same, but nothing if the memory is empty or the host forbids such buffers, as Electron does.
+    pub fn shared_view(&self, scope: Scope, memory: u32, is_refused: bool) -> Result<Option<Value>, Throw> {
         self.detach_stale(scope);
         let mut views = self.views.borrow_mut();
         if let Some(at) = views.iter().position(|view| view.memory == memory) {
@@ -322,8 +415,8 @@ impl Group {
             }
             self.detach(scope, views.swap_remove(at));
         }
-        let region = self.region(memory).map_err(|error| Throw::new("store", error))?;
-        if region.bytes == 0 {
+        let region = self.region(memory)?;
+        if region.bytes == 0 || is_refused {
             return Ok(None);
         }
         let bytes = Rc::<Bytes>::default();
@@ -332,7 +425,7 @@ impl Group {
         // grow (`has_strays`), and the realm stays until the bytes are gone (`outlive_strays`).
         let buffer = unsafe { scope.external_buffer(region.base, region.bytes, bytes.clone()) };
         if let Some(buffer) = buffer {
-            views.push(View { memory, region, buffer: Reference::strong(scope, buffer)?, bytes });
+            views.push(View { memory, region, buffer: Reference::weak(scope, buffer)?, bytes });
         }
         Ok(buffer)
     }
@@ -366,7 +459,7 @@ impl Group {
 
     /// Tells V8 how much native memory hangs on this group by now.
     pub fn report(&self, scope: Scope) {
-        let memories = with_realm!(&self.realm, realm => realm.memory_count());
+        let memories = with_realm!(&*self.realm.borrow(), realm => realm.memory_count());
         let bytes = (0..memories)
             .filter_map(|memory| self.region(memory).ok())
             .fold(self.extra.get(), |sum, region| sum.saturating_add(i64::try_from(region.bytes).unwrap_or(i64::MAX)));

@@ -6,7 +6,7 @@ use super::{
     backend::{AnyModule, AnyRealm, LimitedEngine, with_module, with_realm},
     group::Group,
     raw::{Scope, Throw},
-    state::State,
+    state::{Entry, State},
 };
 use crate::{
     realm::{Import, Version, move_memory},
@@ -39,7 +39,7 @@ impl Linking {
     /// For each import of the module, what it is linked with in its group's realm.
     pub fn imports(&self, state: &State) -> Result<Vec<Import>, Throw> {
         let import = |number: &Option<u32>| match number {
-            Some(number) => Ok(Import::Memory(state.entry(&state.memories, *number)?.1)),
+            Some(number) => Ok(Import::Memory(state.memories.get(*number)?.index)),
             None => Ok(Import::HostFunc),
         };
         self.memories.iter().map(import).collect()
@@ -49,7 +49,7 @@ impl Linking {
     pub fn groups(&self, state: &State) -> Result<Vec<Rc<Group>>, Throw> {
         let mut groups: Vec<Rc<Group>> = Vec::new();
         for memory in self.memories.iter().flatten() {
-            let (group, _) = state.entry(&state.memories, *memory)?;
+            let Entry { group, .. } = state.memories.get(*memory)?;
             if !groups.iter().any(|known| Rc::ptr_eq(known, &group)) {
                 groups.push(group);
             }

@@ -11,7 +11,8 @@ use std::{
 
 use super::{
     backend::AnyModule,
-    raw::{Scope, ThreadsafeFunction, Throw, Value},
+    raw::{Scope, ThreadsafeFunction, Throw},
+    state::State,
 };
 use crate::{
     error::CompileError,
@@ -48,9 +49,9 @@ struct Queue {
 
 impl JsPort {
     /// `drain` is called on the JavaScript thread when there are events and nobody looks.
-    pub fn new(scope: Scope, drain: Value) -> Result<Self, Throw> {
+    pub fn new(scope: Scope, state: &State) -> Result<Self, Throw> {
         let queue = Queue { events: VecDeque::new(), is_looking: false, is_ending: false, is_closed: false };
-        let waker = ThreadsafeFunction::new(scope, drain)?;
+        let waker = ThreadsafeFunction::new(scope, state)?;
         Ok(Self { queue: Mutex::new(queue), length: AtomicUsize::new(0), waker: Mutex::new(Some(waker)) })
     }
 

@@ -3,7 +3,10 @@
 //! An [`Scope`] stands for "on the JavaScript thread, inside a native function": whoever has one may call Node-API.
 
 use std::{
+    any::Any,
+    cell::RefCell,
     ffi::{CString, c_void},
+    mem::offset_of,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr,
     rc::Rc,
@@ -49,6 +52,9 @@ pub type Native = fn(&State, Scope, &Arguments) -> Outcome;
 /// A native function without arguments, for the hot ones: it takes them from the scratch buffer.
 pub type NativeHot = fn(&State, Scope) -> Outcome;
 
+/// A native function that works on no state.
+pub type Stateless = fn(Scope, &Arguments) -> Outcome;
+
 const MAX_ARGUMENTS: usize = 6;
 
 /// The arguments of a native function.
@@ -63,6 +69,18 @@ struct Registered<F> {
 }
 
 extern "C" fn enter(env: sys::napi_env, info: sys::napi_callback_info) -> Value {
+    let (arguments, data) = arguments_of(env, info);
+    // SAFETY: `data` is what `define` gave to this function: a `Registered` that lives as long as the `Opened`, which goes after all its
+    // functions, see `open`.
+    let registered = unsafe { &*data.cast::<Registered<Native>>() };
+    // SAFETY: the state is part of the same `Opened`.
+    let state = unsafe { &*registered.state };
+    guard(Scope { env }, || (registered.run)(state, Scope { env }, &arguments))
+}
+
+/// The arguments of the current call, and the data pointer of its function.
+#[inline]
+fn arguments_of(env: sys::napi_env, info: sys::napi_callback_info) -> (Arguments, *mut c_void) {
     let mut count = MAX_ARGUMENTS;
     let mut values = [ptr::null_mut(); MAX_ARGUMENTS];
     let mut data = ptr::null_mut();
@@ -70,11 +88,7 @@ extern "C" fn enter(env: sys::napi_env, info: sys::napi_callback_info) -> Value 
     unsafe {
         sys::napi_get_cb_info(env, info, &mut count, values.as_mut_ptr(), ptr::null_mut(), &mut data);
     }
-    // SAFETY: `data` is what `register` gave to this function: a `Registered` that is never freed.
-    let registered = unsafe { &*data.cast::<Registered<Native>>() };
-    // SAFETY: the state lives until the environment's instance data is finalised, after which no function is called.
-    let state = unsafe { &*registered.state };
-    guard(Scope { env }, || (registered.run)(state, Scope { env }, &Arguments { values }))
+    (Arguments { values }, data)
 }
 
 extern "C" fn enter_hot(env: sys::napi_env, info: sys::napi_callback_info) -> Value {
@@ -88,6 +102,13 @@ extern "C" fn enter_hot(env: sys::napi_env, info: sys::napi_callback_info) -> Va
     // SAFETY: as in `enter`.
     let state = unsafe { &*registered.state };
     guard(Scope { env }, || (registered.run)(state, Scope { env }))
+}
+
+extern "C" fn enter_stateless(env: sys::napi_env, info: sys::napi_callback_info) -> Value {
+    let (arguments, data) = arguments_of(env, info);
+    // SAFETY: `data` is what `stateless_function` gave to this function: a function pointer of that type.
+    let run = unsafe { std::mem::transmute::<*mut c_void, Stateless>(data) };
+    guard(Scope { env }, || run(Scope { env }, &arguments))
 }
 
 /// Runs a native function so that neither an error nor a panic passes Node.
@@ -107,42 +128,98 @@ fn guard(scope: Scope, run: impl FnOnce() -> Outcome) -> Value {
     }
 }
 
-/// Defines the native functions on `exports`.
-pub struct Registrar {
-    pub scope: Scope,
-    pub exports: Value,
-    pub state: *const State,
+/// One opening of the addon: a state, and what its functions find behind their data pointers.
+struct Opened {
+    state: State,
+    registered: RefCell<Vec<Box<dyn Any>>>,
 }
 
-impl Registrar {
+/// Defines the native functions of one opening.
+pub struct Registrar<'a> {
+    scope: Scope,
+    exports: Value,
+    opened: &'a Opened,
+}
+
+impl Registrar<'_> {
     pub fn function(&self, name: &str, run: Native) {
-        self.define(name, enter, Registered { state: self.state, run });
+        self.define(name, enter, run);
     }
 
     pub fn hot_function(&self, name: &str, run: NativeHot) {
-        self.define(name, enter_hot, Registered { state: self.state, run });
+        self.define(name, enter_hot, run);
     }
 
-    fn define<F>(
+    fn define<F: 'static>(
         &self,
         name: &str,
         entry: extern "C" fn(sys::napi_env, sys::napi_callback_info) -> Value,
-        registered: Registered<F>,
+        run: F,
     ) {
-        let data = Box::into_raw(Box::new(registered)).cast::<c_void>();
-        let mut function = ptr::null_mut();
-        // SAFETY: `name` is passed with its length; `data` is never freed, so it outlives the function.
-        unsafe {
-            sys::napi_create_function(
-                self.scope.env,
-                name.as_ptr().cast(),
-                name.len() as isize,
-                Some(entry),
-                data,
-                &mut function,
-            );
-        }
+        let registered = Box::new(Registered { state: &raw const self.opened.state, run });
+        let data = (&raw const *registered).cast_mut().cast();
+        self.opened.registered.borrow_mut().push(registered);
+        let function = self.scope.function(name, entry, data);
+        // Whoever has the function alone must keep its state.
+        self.scope.set_for_good(function, "owner", self.exports);
         self.scope.set(self.exports, name, function);
+    }
+}
+
+/// Makes a state for one copy of the package's JavaScript and gives an object with the native functions that work on it, which `register` defines.
+///
+/// The state lives as long as that object or one of its functions can be reached, and is dropped by the object's finalizer: a test runner that
+/// loads the package anew for each file leaves nothing behind. It ends with the environment at the latest.
+pub fn open(scope: Scope, state: State, register: impl FnOnce(&Registrar<'_>)) -> Result<Value, Throw> {
+    let exports = scope.object();
+    let opened = Box::into_raw(Box::new(Opened { state, registered: RefCell::default() }));
+    // SAFETY: the box is freed by `close` alone, which Node calls once, after `exports` has been collected or when the environment ends.
+    let status =
+        unsafe { sys::napi_wrap(scope.env, exports, opened.cast(), Some(close), ptr::null_mut(), ptr::null_mut()) };
+    if !ok(status) {
+        // SAFETY: as it came from `into_raw`; nobody else has it.
+        drop(unsafe { Box::from_raw(opened) });
+        return Err(Throw::internal("the addon cannot be opened"));
+    }
+    // SAFETY: a live box. The hook runs before the environment ends and leaves it usable; `close` takes the hook back.
+    unsafe { sys::napi_add_env_cleanup_hook(scope.env, Some(cleanup), opened.cast()) };
+    // SAFETY: as above.
+    register(&Registrar { scope, exports, opened: unsafe { &*opened } });
+    Ok(exports)
+}
+
+unsafe extern "C" fn close(env: sys::napi_env, opened: *mut c_void, _hint: *mut c_void) {
+    // SAFETY: these hooks were added with the same arguments; to remove one that is not there does nothing.
+    unsafe {
+        sys::napi_remove_env_cleanup_hook(env, Some(cleanup), opened);
+        sys::napi_remove_env_cleanup_hook(env, Some(cleanup_early), opened);
+    }
+    // SAFETY: the box that `open` leaked, freed once.
+    let opened = unsafe { Box::from_raw(opened.cast::<Opened>()) };
+    let _ = catch_unwind(AssertUnwindSafe(move || {
+        opened.state.dispose(Scope { env });
+        drop(opened);
+    }));
+}
+
+unsafe extern "C" fn cleanup(opened: *mut c_void) {
+    // SAFETY: the hook was given a live box, and `close` removes the hook before it frees that.
+    let opened = unsafe { &*opened.cast::<Opened>() };
+    let _ = catch_unwind(AssertUnwindSafe(|| opened.state.shut_down()));
+}
+
+/// Node wants one function for each hook.
+unsafe extern "C" fn cleanup_early(opened: *mut c_void) {
+    // SAFETY: the same box, and shutting down twice does no harm.
+    unsafe { cleanup(opened) }
+}
+
+/// Has the state shut down before Node takes what was made up to now from it, threadsafe functions among them: hooks run in the reverse order.
+pub fn shut_down_before(scope: Scope, state: &State) {
+    // SAFETY: every state is part of an `Opened`, at that offset in it; the hook lives no longer than that, see `close`.
+    unsafe {
+        let opened = ptr::from_ref(state).byte_sub(offset_of!(Opened, state)).cast_mut().cast();
+        sys::napi_add_env_cleanup_hook(scope.env, Some(cleanup_early), opened);
     }
 }
 
@@ -258,6 +335,40 @@ impl Scope {
         }
     }
 
+    /// Sets a property that nobody can change or see by enumeration.
+    fn set_for_good(self, object: Value, name: &str, value: Value) {
+        let property = sys::napi_property_descriptor {
+            utf8name: ptr::null(),
+            name: self.string(name),
+            method: None,
+            getter: None,
+            setter: None,
+            value,
+            attributes: sys::PropertyAttributes::default,
+            data: ptr::null_mut(),
+        };
+        // SAFETY: all values belong to the current call.
+        unsafe { sys::napi_define_properties(self.env, object, 1, &property) };
+    }
+
+    fn function(
+        self,
+        name: &str,
+        entry: extern "C" fn(sys::napi_env, sys::napi_callback_info) -> Value,
+        data: *mut c_void,
+    ) -> Value {
+        // SAFETY: `name` is passed with its length; what `data` must be is `entry`'s and its caller's to agree on.
+        self.value(|value| unsafe {
+            sys::napi_create_function(self.env, name.as_ptr().cast(), name.len() as isize, Some(entry), data, value)
+        })
+    }
+
+    /// A function that needs no state.
+    pub fn stateless_function(self, name: &str, run: Stateless) -> Value {
+        // A function pointer is the data itself.
+        self.function(name, enter_stateless, run as *mut c_void)
+    }
+
     fn throw(self, error: &Throw) {
         let message = self.string(&error.message);
         // SAFETY: as in `undefined`; a null code is allowed.
@@ -313,6 +424,12 @@ impl Scope {
         // SAFETY: it comes from `into_raw` above, and no buffer has it.
         drop(unsafe { Rc::from_raw(hint) });
         None
+    }
+
+    /// An ArrayBuffer without bytes.
+    pub fn empty_buffer(self) -> Result<Value, Throw> {
+        // SAFETY: nothing is read.
+        unsafe { self.copied_buffer(ptr::null(), 0) }
     }
 
     /// An ArrayBuffer of its own with a copy of the bytes.
@@ -409,6 +526,18 @@ impl Reference {
         (!object.is_null()).then_some(object)
     }
 
+    /// Makes a weak reference strong, or weak again.
+    pub fn hold(&self, scope: Scope, is_strong: bool) {
+        // SAFETY: as in `get`. The count is not asked for.
+        unsafe {
+            if is_strong {
+                sys::napi_reference_ref(scope.env, self.0, ptr::null_mut());
+            } else {
+                sys::napi_reference_unref(scope.env, self.0, ptr::null_mut());
+            }
+        }
+    }
+
     pub fn delete(self, scope: Scope) {
         // SAFETY: as in `get`; and it is not used again.
         unsafe { sys::napi_delete_reference(scope.env, self.0) };
@@ -422,23 +551,24 @@ pub struct ThreadsafeFunction(sys::napi_threadsafe_function);
 unsafe impl Send for ThreadsafeFunction {}
 
 impl ThreadsafeFunction {
-    /// It does not keep the event loop alive.
-    pub fn new(scope: Scope, function: Value) -> Result<Self, Throw> {
+    /// Has `drain` of that state's TypeScript called. It neither keeps the event loop alive nor refers to that TypeScript.
+    pub fn new(scope: Scope, state: &State) -> Result<Self, Throw> {
         let name = scope.string("sandbox-host");
         let mut made = ptr::null_mut();
-        // SAFETY: the values belong to the current call; no finalizer, no context and no callback of our own: Node calls `function`.
+        // SAFETY: the values belong to the current call. `call_drain` gets the state only while the environment lives and the function has not been
+        // released, which happens before the state goes.
         let status = unsafe {
             sys::napi_create_threadsafe_function(
                 scope.env,
-                function,
+                ptr::null_mut(),
                 ptr::null_mut(),
                 name,
                 0,
                 1,
                 ptr::null_mut(),
                 None,
-                ptr::null_mut(),
-                None,
+                ptr::from_ref(state).cast_mut().cast(),
+                Some(call_drain),
                 &mut made,
             )
         };
@@ -474,6 +604,22 @@ impl ThreadsafeFunction {
         // SAFETY: as in `call`; it is not used again.
         unsafe { sys::napi_release_threadsafe_function(self.0, sys::ThreadsafeFunctionReleaseMode::abort) };
     }
+}
+
+/// Called by Node on the JavaScript thread for each [`ThreadsafeFunction::call`].
+unsafe extern "C" fn call_drain(env: sys::napi_env, _function: Value, state: *mut c_void, _data: *mut c_void) {
+    // Without an environment Node only tells that a call is dropped, because the function was released.
+    if env.is_null() {
+        return;
+    }
+    // SAFETY: the state lives until the function is released, and a released function is called without an environment.
+    let state = unsafe { &*state.cast::<State>() };
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let scope = Scope { env };
+        if let Some(drain) = state.drain(scope) {
+            scope.call(scope.undefined(), drain);
+        }
+    }));
 }
 
 /// A handle scope that is renewed from time to time, so that a long call does not pile up handles.
@@ -516,40 +662,4 @@ impl Drop for RenewedScope {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// Gives the environment its state and sees to it that it is dropped with the environment.
-pub fn attach_state(env: sys::napi_env, state: Box<State>) -> *const State {
-    let state = Box::into_raw(state);
-    // SAFETY: `state` is a live box. The hook runs before the environment ends and leaves the state usable; the instance
-    // data's finalizer runs after the last native function of the environment and frees it.
-    unsafe {
-        sys::napi_add_env_cleanup_hook(env, Some(cleanup), state.cast());
-        sys::napi_set_instance_data(env, state.cast(), Some(free_state), ptr::null_mut());
-    }
-    state
-}
-
-/// Has the state shut down before Node takes what was made up to now from it, threadsafe functions among them: hooks run in the reverse order.
-pub fn shut_down_before(scope: Scope, state: &State) {
-    let state = ptr::from_ref(state).cast_mut().cast();
-    // SAFETY: the state lives longer than all hooks, see `attach_state`.
-    unsafe { sys::napi_add_env_cleanup_hook(scope.env, Some(cleanup_early), state) };
-}
-
-unsafe extern "C" fn cleanup_early(state: *mut c_void) {
-    // SAFETY: the same state, and shutting down twice does no harm. Node wants one function for each hook.
-    unsafe { cleanup(state) }
-}
-
-unsafe extern "C" fn cleanup(state: *mut c_void) {
-    // SAFETY: the hook was given a live state, which is freed only later.
-    let state = unsafe { &*state.cast::<State>() };
-    let _ = catch_unwind(AssertUnwindSafe(|| state.shut_down()));
-}
-
-extern "C" fn free_state(_env: sys::napi_env, state: *mut c_void, _hint: *mut c_void) {
-    // SAFETY: the box that `attach_state` leaked, freed once.
-    let state = unsafe { Box::from_raw(state.cast::<State>()) };
-    let _ = catch_unwind(AssertUnwindSafe(move || drop(state)));
 }

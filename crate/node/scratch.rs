@@ -61,7 +61,7 @@ pub const STATUS_TRAPPED: u32 = 1;
 pub struct Scratch {
     base: *mut u8,
     /// Keeps the buffer alive.
-    _buffer: Reference,
+    buffer: Reference,
 }
 
 impl Scratch {
@@ -70,7 +70,12 @@ impl Scratch {
         if bytes != SCRATCH_BYTES || !(base as usize).is_multiple_of(8) {
             return Err(Throw::internal(format!("the scratch buffer must have {SCRATCH_BYTES} bytes")));
         }
-        Ok(Self { base, _buffer: Reference::strong(scope, buffer)? })
+        Ok(Self { base, buffer: Reference::strong(scope, buffer)? })
+    }
+
+    /// Lets the buffer go. To be called last.
+    pub fn release(&self, scope: Scope) {
+        self.buffer.hold(scope, false);
     }
 
     fn word(&self, index: usize) -> *mut u32 {

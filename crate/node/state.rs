@@ -1,10 +1,12 @@
-//! All that the addon holds for one JavaScript environment: the tables behind the numbers that TypeScript passes, the
-//! scratch buffer and the last failure.
+//! All that the addon holds for one copy of the package's JavaScript: the tables behind the numbers that TypeScript passes, the scratch buffer and
+//! the last failure. A process can have several copies, even in one environment: bundles, a test runner's fresh registry for each file, an ES
+//! module beside CommonJS. Each of them opens the addon for itself and shares nothing with the others but engines and the default cache.
 //!
-//! Lifetimes: a memory or instance entry belongs to one JavaScript wrapper object. It is dropped when TypeScript says so
-//! (a teardown of something that was never handed out), or once the wrapper has been collected, which
-//! [`State::sweep`] finds out by a weak reference. Unlike a finalizer, that works in a loop that never returns to the event loop.
-//! A realm goes when its last entry and last running call are gone.
+//! Lifetimes: an entry of a table belongs to one JavaScript wrapper object, see [`Table`]. It is dropped when TypeScript says so (a teardown of
+//! something that was never handed out), or once the wrapper has been collected, which [`State::sweep`] finds out by a weak
+//! reference. Unlike a finalizer, that works in a loop that never returns to the event loop. A realm goes when its last entry and last running
+//! call are gone. The state itself goes when its copy of the JavaScript has been collected, see [`super::raw::open`]: it refers to nothing of it but weakly,
+//! except while asynchronous calls are pending.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,8 +14,6 @@ use std::{
     rc::Rc,
     sync::{Arc, LazyLock},
 };
-
-use slab::Slab;
 
 use super::{
     backend::{AnyModule, AnyRealm, Cache, LimitedEngine},
@@ -23,21 +23,23 @@ use super::{
     raw::{Reference, Scope, Throw, Value},
     scratch::Scratch,
     supervisor::Deadline,
+    table::Table,
 };
 use crate::{
     cache::{DEFAULT_ENTRIES, ModuleCache},
     error::Trap,
+    executor::pool::Budget,
 };
 
-/// The cache that all environments of the process share unless they ask for another.
+/// The cache that all copies of the process share unless they ask for another.
 static DEFAULT_CACHE: LazyLock<Arc<Cache>> =
     LazyLock::new(|| Arc::new(Cache { modules: ModuleCache::new(DEFAULT_ENTRIES), disk: None }));
 
-/// A memory or an instance: which group, which index in its realm, whose wrapper.
+/// A memory or an instance: which group, which index in its realm.
+#[derive(Clone)]
 pub struct Entry {
     pub group: Rc<Group>,
     pub index: u32,
-    wrapper: Reference,
 }
 
 /// How the last call failed.
@@ -48,17 +50,19 @@ pub struct Failure {
 }
 
 pub struct State {
-    pub dispatch: RefCell<Option<Reference>>,
-    /// TypeScript's function that takes the events of asynchronous calls.
-    pub drain: RefCell<Option<Reference>>,
-    pub scratch: RefCell<Option<Rc<Scratch>>>,
-    pub engines: RefCell<Vec<LimitedEngine>>,
-    pub caches: RefCell<Vec<Arc<Cache>>>,
-    pub modules: RefCell<Slab<AnyModule>>,
+    /// TypeScript's functions, weakly: they belong to the copy that opened this.
+    functions: RefCell<Option<Functions>>,
+    scratch: Rc<Scratch>,
+    pub engines: Table<LimitedEngine>,
+    pub caches: Table<Arc<Cache>>,
+    pub budgets: Table<Arc<Budget>>,
+    pub modules: Table<AnyModule>,
     /// The number of each module in `modules`, by its address.
-    pub module_numbers: RefCell<HashMap<usize, usize>>,
-    pub memories: RefCell<Slab<Entry>>,
-    pub instances: RefCell<Slab<Entry>>,
+    module_numbers: RefCell<HashMap<usize, u32>>,
+    /// A module for which TypeScript is about to make a wrapper.
+    unclaimed: RefCell<Option<AnyModule>>,
+    pub memories: Table<Entry>,
+    pub instances: Table<Entry>,
     failure: RefCell<Option<Failure>>,
     refusal: RefCell<Option<Throw>>,
     pub calls: Calls,
@@ -69,23 +73,33 @@ pub struct State {
     /// What the innermost of them may use.
     pub fuel: Cell<Option<Fuel>>,
     entries_at_next_sweep: Cell<usize>,
+    /// Set by tests: behave as in a runtime that forbids buffers over native memory, as Electron does.
+    pub refuses_buffers: Cell<bool>,
+}
+
+struct Functions {
+    /// Answers the calls of guests.
+    dispatch: Reference,
+    /// Takes the events of asynchronous calls.
+    drain: Reference,
 }
 
 /// Fewer entries than this are not worth a sweep.
 const MIN_SWEEP: usize = 64;
 
 impl State {
-    pub fn new() -> Self {
+    pub fn new(scratch: Scratch) -> Self {
         Self {
-            dispatch: RefCell::default(),
-            drain: RefCell::default(),
-            scratch: RefCell::default(),
-            engines: RefCell::default(),
-            caches: RefCell::new(vec![DEFAULT_CACHE.clone()]),
-            modules: RefCell::default(),
+            functions: RefCell::default(),
+            scratch: Rc::new(scratch),
+            engines: Table::default(),
+            caches: Table::default(),
+            budgets: Table::default(),
+            modules: Table::default(),
             module_numbers: RefCell::default(),
-            memories: RefCell::default(),
-            instances: RefCell::default(),
+            unclaimed: RefCell::default(),
+            memories: Table::default(),
+            instances: Table::default(),
             failure: RefCell::default(),
             refusal: RefCell::default(),
             calls: Calls::default(),
@@ -93,15 +107,47 @@ impl State {
             deadline: RefCell::default(),
             fuel: Cell::new(None),
             entries_at_next_sweep: Cell::new(MIN_SWEEP),
+            refuses_buffers: Cell::new(false),
         }
     }
 
-    pub fn scratch(&self) -> Result<Rc<Scratch>, Throw> {
-        self.scratch.borrow().clone().ok_or_else(|| Throw::internal("setup has not been called"))
+    pub fn scratch(&self) -> Rc<Scratch> {
+        self.scratch.clone()
     }
 
-    pub fn fail(&self, trap: Trap, thrown: Option<Reference>) {
-        self.failure.replace(Some(Failure { trap, thrown }));
+    /// Takes note of TypeScript's functions.
+    pub fn set_functions(&self, scope: Scope, dispatch: Value, drain: Value) -> Result<(), Throw> {
+        let functions =
+            Functions { dispatch: Reference::weak(scope, dispatch)?, drain: Reference::weak(scope, drain)? };
+        if let Some(Functions { dispatch, drain }) = self.functions.replace(Some(functions)) {
+            dispatch.delete(scope);
+            drain.delete(scope);
+        }
+        Ok(())
+    }
+
+    /// TypeScript's function that answers guests.
+    pub fn dispatch(&self, scope: Scope) -> Option<Value> {
+        self.functions.borrow().as_ref()?.dispatch.get(scope)
+    }
+
+    /// TypeScript's function that takes events.
+    pub fn drain(&self, scope: Scope) -> Option<Value> {
+        self.functions.borrow().as_ref()?.drain.get(scope)
+    }
+
+    /// Whether this copy of the JavaScript must stay although nothing refers to it, because asynchronous calls are pending that it must hear of.
+    pub fn keep_alive(&self, scope: Scope, is_needed: bool) {
+        if let Some(Functions { drain, .. }) = &*self.functions.borrow() {
+            drain.hold(scope, is_needed);
+        }
+    }
+
+    pub fn fail(&self, scope: Scope, trap: Trap, thrown: Option<Reference>) {
+        let before = self.failure.replace(Some(Failure { trap, thrown }));
+        if let Some(thrown) = before.and_then(|failure| failure.thrown) {
+            thrown.delete(scope);
+        }
     }
 
     pub fn take_failure(&self) -> Option<Failure> {
@@ -117,42 +163,44 @@ impl State {
         self.refusal.take()
     }
 
-    /// The number of a compiled module, the same for the same one.
-    pub fn add_module(&self, module: AnyModule) -> u32 {
-        let mut modules = self.modules.borrow_mut();
-        let mut numbers = self.module_numbers.borrow_mut();
-        let address = module.address();
-        let known = numbers.get(&address).copied();
-        if let Some(known) = known.filter(|known| modules.get(*known).is_some_and(|other| other.same(&module))) {
-            return known as u32;
+    // Modules
+
+    /// The wrapper that stands for a compiled module already; if there is none, the module waits for [`State::claim_module`].
+    pub fn module_wrapper(&self, scope: Scope, module: AnyModule) -> Option<Value> {
+        let number = self.module_numbers.borrow().get(&module.address()).copied();
+        let is_same = |number: &u32| self.modules.with(*number, |other| other.same(&module)).unwrap_or(false);
+        let known = number.filter(is_same).and_then(|number| self.modules.wrapper(scope, number));
+        if known.is_none() {
+            self.unclaimed.replace(Some(module));
         }
-        let number = modules.insert(module);
-        numbers.insert(address, number);
-        number as u32
+        known
     }
 
-    /// Makes an entry for `wrapper` and returns its number.
-    pub fn add(
-        &self,
-        table: &RefCell<Slab<Entry>>,
-        scope: Scope,
-        group: Rc<Group>,
-        index: u32,
-        wrapper: Value,
-    ) -> Result<u32, Throw> {
-        let wrapper = Reference::weak(scope, wrapper)?;
-        let id = table.borrow_mut().insert(Entry { group, index, wrapper });
-        u32::try_from(id).map_err(|_| Throw::new("limit", "too many objects"))
+    /// Gives the module that was compiled last to its wrapper.
+    pub fn claim_module(&self, scope: Scope, wrapper: Value) -> Result<u32, Throw> {
+        let module = self.unclaimed.take().ok_or_else(|| Throw::internal("no module waits for a wrapper"))?;
+        let address = module.address();
+        let number = self.modules.add(scope, module, wrapper)?;
+        self.module_numbers.borrow_mut().insert(address, number);
+        Ok(number)
     }
 
-    /// The group and index behind a number.
-    pub fn entry(&self, table: &RefCell<Slab<Entry>>, id: u32) -> Result<(Rc<Group>, u32), Throw> {
-        with_entry(table, id, |entry| (entry.group.clone(), entry.index))
+    /// The cache that `compile` is to use: by its number, the process's own, or none.
+    pub fn cache(&self, number: u32) -> Result<Option<Arc<Cache>>, Throw> {
+        match number {
+            DEFAULT_CACHE_NUMBER => Ok(Some(DEFAULT_CACHE.clone())),
+            NO_CACHE_NUMBER => Ok(None),
+            number => self.caches.get(number).map(Some),
+        }
     }
 
-    /// An address that belongs to this entry alone for as long as it is there.
-    pub fn identity(&self, table: &RefCell<Slab<Entry>>, id: u32) -> Result<usize, Throw> {
-        with_entry(table, id, |entry| entry.wrapper.address())
+    // Memories and instances
+
+    /// Puts an instance into the table.
+    pub fn add_instance(&self, scope: Scope, group: Rc<Group>, index: u32, wrapper: Value) -> Result<u32, Throw> {
+        let number = self.instances.add(scope, Entry { group: group.clone(), index }, wrapper)?;
+        group.add_instance(number);
+        Ok(number)
     }
 
     /// Moves all memories of one group into another, whoever holds them, by `move_one`.
@@ -164,56 +212,139 @@ impl State {
         move_one: impl Fn(&AnyRealm, u32, &AnyRealm) -> Result<u32, Throw>,
     ) -> Result<(), Throw> {
         let mut moved: Vec<(u32, u32)> = Vec::new();
-        let mut memories = self.memories.borrow_mut();
-        for (_, entry) in memories.iter_mut().filter(|(_, entry)| Rc::ptr_eq(&entry.group, from)) {
-            let index = match moved.iter().find(|(before, _)| *before == entry.index) {
-                Some((_, after)) => *after,
-                None => {
-                    let after = move_one(&*from.enter()?, entry.index, &*to.enter()?)?;
-                    moved.push((entry.index, after));
-                    after
+        let mut failed = None;
+        self.memories.for_each(|_, entry| {
+            if failed.is_some() || !Rc::ptr_eq(&entry.group, from) {
+                return;
+            }
+            let known = moved.iter().find(|(before, _)| *before == entry.index).map(|(_, after)| Ok(*after));
+            let index = known.unwrap_or_else(|| move_one(&*from.enter()?, entry.index, &*to.enter()?));
+            match index {
+                Ok(index) => {
+                    moved.push((entry.index, index));
+                    *entry = Entry { group: to.clone(), index };
                 }
-            };
-            entry.index = index;
-            entry.group = to.clone();
+                Err(error) => failed = Some(error),
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
         }
         from.release(scope);
         from.clone().outlive_strays();
         Ok(())
     }
 
-    /// Drops an entry, and its group with it if that was the last.
-    pub fn remove(&self, table: &RefCell<Slab<Entry>>, scope: Scope, id: u32) {
-        let entry = table.borrow_mut().try_remove(id as usize);
-        if let Some(entry) = entry {
-            entry.wrapper.delete(scope);
+    /// Drops a memory, and its group with it if that was the last.
+    pub fn remove_memory(&self, scope: Scope, number: u32) {
+        if let Some(entry) = self.memories.remove(scope, number) {
             release_if_last(scope, entry.group);
         }
     }
 
+    /// Drops an instance likewise. If it was the last one of a memory that lives on, the store is given back.
+    pub fn remove_instance(&self, scope: Scope, number: u32) {
+        if let Some(entry) = self.instances.remove(scope, number) {
+            self.let_go_of_instance(scope, entry);
+        }
+    }
+
+    fn let_go_of_instance(&self, scope: Scope, entry: Entry) {
+        entry.group.remove_instance();
+        self.renew_if_worth(scope, &entry.group);
+        release_if_last(scope, entry.group);
+    }
+
+    /// Gives back what instances have left in the store of a memory that lives on, if there have been many of them and none is left: stores only
+    /// grow, so the memories get a fresh one.
+    fn renew_if_worth(&self, scope: Scope, group: &Rc<Group>) {
+        if !group.is_worth_renewing() || !group.is_idle() {
+            return;
+        }
+        let mut kept = Vec::new();
+        self.memories.for_each(|_, entry| {
+            if Rc::ptr_eq(&entry.group, group) {
+                kept.push(entry.index);
+            }
+        });
+        // Without any the group is about to go.
+        if !kept.is_empty() {
+            group.renew(scope, &kept);
+        }
+    }
+
+    /// The same before an instance is made in a group, in case V8 has just collected the wrappers of all others: in a loop that
+    /// never returns to the event loop nothing else finds that out in time.
+    pub fn renew_if_collected(&self, scope: Scope, group: &Rc<Group>) {
+        if !group.is_worth_renewing() || !group.is_idle() {
+            return;
+        }
+        // The newest one is the last to be collected.
+        if group.newest_instance().is_some_and(|newest| self.instances.wrapper(scope, newest).is_some()) {
+            return;
+        }
+        self.sweep(scope);
+        // If that was not enough, the next sweep must be worth its time.
+        group.put_renewal_off(self.entries());
+    }
+
     /// Sweeps if enough entries have been made since the last time that it pays.
     pub fn sweep_if_due(&self, scope: Scope) {
-        let entries = self.memories.borrow().len() + self.instances.borrow().len();
-        if entries >= self.entries_at_next_sweep.get() {
+        if self.entries() >= self.entries_at_next_sweep.get() {
             self.sweep(scope);
         }
     }
 
+    fn entries(&self) -> usize {
+        let Self { engines, caches, budgets, modules, memories, instances, .. } = self;
+        [engines.len(), caches.len(), budgets.len(), modules.len(), memories.len(), instances.len()].iter().sum()
+    }
+
     /// Drops the entries whose wrappers have been collected.
     pub fn sweep(&self, scope: Scope) {
-        let mut left = 0;
-        for table in [&self.memories, &self.instances] {
-            let dead: Vec<u32> = {
-                let table = table.borrow();
-                let dead = table.iter().filter(|(_, entry)| entry.wrapper.get(scope).is_none());
-                dead.map(|(id, _)| id as u32).collect()
-            };
-            for id in dead {
-                self.remove(table, scope, id);
-            }
-            left += table.borrow().len();
+        for entry in self.instances.take_collected(scope) {
+            self.let_go_of_instance(scope, entry);
         }
-        self.entries_at_next_sweep.set((2 * left).max(MIN_SWEEP));
+        for entry in self.memories.take_collected(scope) {
+            release_if_last(scope, entry.group);
+        }
+        self.forget_modules(self.modules.take_collected(scope));
+        drop(self.caches.take_collected(scope));
+        drop(self.budgets.take_collected(scope));
+        drop(self.engines.take_collected(scope));
+        self.entries_at_next_sweep.set((2 * self.entries()).max(MIN_SWEEP));
+    }
+
+    fn forget_modules(&self, modules: Vec<AnyModule>) {
+        let mut numbers = self.module_numbers.borrow_mut();
+        for module in modules {
+            // Not if a wrapper was made for it again in the meantime.
+            let address = module.address();
+            if let Some(number) = numbers.get(&address).copied()
+                && !self.modules.with(number, |other| other.same(&module)).unwrap_or(false)
+            {
+                numbers.remove(&address);
+            }
+        }
+    }
+
+    /// The copy of the JavaScript that opened this has been collected: drops everything.
+    pub fn dispose(&self, scope: Scope) {
+        self.calls.shut_down(false);
+        for entry in self.instances.take_all(scope).into_iter().chain(self.memories.take_all(scope)) {
+            release_if_last(scope, entry.group);
+        }
+        drop(self.modules.take_all(scope));
+        drop((self.caches.take_all(scope), self.budgets.take_all(scope), self.engines.take_all(scope)));
+        if let Some(Functions { dispatch, drain }) = self.functions.take() {
+            dispatch.delete(scope);
+            drain.delete(scope);
+        }
+        if let Some(thrown) = self.take_failure().and_then(|failure| failure.thrown) {
+            thrown.delete(scope);
+        }
+        self.scratch.release(scope);
+        self.calls.close();
     }
 
     /// The environment ends: everything goes, unless a guest is still on the stack (`process.exit` in a supervisor call),
@@ -221,23 +352,23 @@ impl State {
     pub fn shut_down(&self) {
         let is_running = self.running.get() > 0;
         self.calls.shut_down(is_running);
-        let (memories, instances) = (self.memories.take(), self.instances.take());
-        self.modules.take();
+        self.unclaimed.take();
         if is_running {
-            std::mem::forget((memories, instances));
+            self.memories.leak_all();
+            self.instances.leak_all();
         } else {
-            drop((memories, instances));
+            self.memories.drop_all();
+            self.instances.drop_all();
         }
+        self.modules.drop_all();
         self.calls.close();
     }
 }
 
-/// Looks at the entry of a number.
-#[inline]
-fn with_entry<R>(table: &RefCell<Slab<Entry>>, id: u32, look: impl FnOnce(&Entry) -> R) -> Result<R, Throw> {
-    let table = table.borrow();
-    table.get(id as usize).map(look).ok_or_else(|| Throw::internal(format!("no object has the number {id}")))
-}
+/// The number of the process's own cache. Numbers of tables are smaller.
+const DEFAULT_CACHE_NUMBER: u32 = u32::MAX - 1;
+/// Stands for no cache.
+const NO_CACHE_NUMBER: u32 = u32::MAX;
 
 /// Detaches the views of a group that no one else holds, and drops it.
 pub fn release_if_last(scope: Scope, group: Rc<Group>) {

@@ -61,7 +61,7 @@ impl<'a> Supervisor<'a> {
                 self.scratch.write_word(WORD_STATUS, STATUS_DONE);
             }
             Err(trap) => {
-                self.state.fail(trap, self.thrown.take());
+                self.state.fail(self.scope, trap, self.thrown.take());
                 self.scratch.write_word(WORD_STATUS, STATUS_TRAPPED);
             }
         }
@@ -69,7 +69,7 @@ impl<'a> Supervisor<'a> {
 
     fn dispatch(&mut self) -> Option<(Value, Value)> {
         if self.dispatch.is_none() {
-            let function = self.state.dispatch.borrow().as_ref()?.get(self.scope)?;
+            let function = self.state.dispatch(self.scope)?;
             self.dispatch = Some((self.scope.undefined(), function));
         }
         self.dispatch

@@ -5,7 +5,8 @@ import { ArgumentError } from '../errors';
 import { layout, native, scratchViews } from '../native';
 import { callAsync } from './async_calls';
 import { BACKENDS, type SandboxBackend } from './backend';
-import { compileError, type GuestModule, guestModule, pin } from './guest_module';
+import type { Engine } from './engine';
+import { compileError, type GuestModule, guestModule } from './guest_module';
 import { refuseModule } from './limits';
 import { MADE_HERE, refuseUsers } from './made_here';
 import {
@@ -18,7 +19,7 @@ import {
 } from './options';
 
 const { words } = scratchViews;
-const { WORD_FUNC, WORD_COUNT } = layout;
+const { WORD_COUNT } = layout;
 
 /**
  * How a module is compiled: {@link SandboxOptions} as the components have them in which it is to run, and what ends the waiting. The
@@ -40,7 +41,7 @@ export interface CompileOptions extends SandboxOptions {
 /** Opens a {@link CompiledModule} to `components.ts`. */
 export interface CompiledModuleInternals {
   /** Its module, or undefined for anything else. */
-  moduleOf(value: unknown): { module: GuestModule; engine: number; byteLength: number } | undefined;
+  moduleOf(value: unknown): { module: GuestModule; engine: Engine; byteLength: number } | undefined;
 }
 
 /** @internal */
@@ -60,14 +61,14 @@ export class CompiledModule {
   /** Whose code it is. */
   readonly backend: SandboxBackend;
   readonly #module: GuestModule;
-  readonly #engine: number;
+  readonly #engine: Engine;
   readonly #byteLength: number;
   readonly #serialize: () => ArrayBuffer;
 
   private constructor(
     key: typeof MADE_HERE,
     backend: SandboxBackend,
-    engine: number,
+    engine: Engine,
     module: GuestModule,
     byteLength: number,
     serialize: () => ArrayBuffer,
@@ -78,7 +79,6 @@ export class CompiledModule {
     this.#module = module;
     this.#byteLength = byteLength;
     this.#serialize = serialize;
-    pin(module, this);
   }
 
   static {
@@ -120,7 +120,7 @@ export class CompiledModule {
     // A copy, because the caller may write to it meanwhile.
     const binary = copyOf(given);
     const module = await compileAsync(binary, checked, waiting);
-    const serialize = (): ArrayBuffer => native.serializeModule(engine, module.id, binary);
+    const serialize = (): ArrayBuffer => native.serializeModule(engine.number, module.id, binary);
     return new CompiledModule(MADE_HERE, backend, engine, module, binary.length, serialize);
   }
 
@@ -184,7 +184,7 @@ export class CompiledModule {
     const copy = copyOf(bytes(serialized, 'serialized'));
     let module: GuestModule;
     try {
-      module = guestModule(native.deserializeModule(engine, copy));
+      module = guestModule(native.deserializeModule(engine.number, copy));
     } catch (error) {
       throw compileError(error);
     }
@@ -210,15 +210,15 @@ function checkCompileOptions(
 /** Compiles a binary, which nobody writes to, on a native thread. */
 export function compileAsync(
   binary: Uint8Array,
-  { engine, cache, budget }: CheckedOptions,
+  { engine, modules, budget }: CheckedOptions,
   limits: Limits | undefined,
 ): Promise<GuestModule> {
   return callAsync({
     running: undefined,
     limits,
     argument: 'wasm',
-    make: () => native.compileAsync(engine, cache, binary, budget.number),
-    result: () => guestModule(words[WORD_FUNC]),
+    make: () => native.compileAsync(engine.number, modules.number, binary, budget.number),
+    result: (call) => modules.keep(guestModule(native.compiledBy(call))),
     refused: compileError,
   });
 }

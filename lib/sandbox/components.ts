@@ -23,7 +23,7 @@ import { type CompiledModule, compileAsync, compiledModuleInternals } from './co
 import { debug } from './debug';
 import { instantiations, isTraced } from './diagnostics';
 import { environmentInternals, type GuestEnvironment } from './environment';
-import { compile, type GuestModule } from './guest_module';
+import type { GuestModule } from './guest_module';
 import { directOf, type InstanceParts, instanceInternals, type SandboxInstance } from './instance';
 import { refuseBeyond, refuseModule } from './limits';
 import { MADE_HERE, refuseUsers } from './made_here';
@@ -33,7 +33,6 @@ import {
   checkInvokeOptions,
   checkSandboxOptions,
   type InvokeOptions,
-  isSameCompiler,
   type Limits,
   type SandboxOptions,
 } from './options';
@@ -197,7 +196,7 @@ export class SandboxComponents<DT = undefined> {
     const most = uint32(maximum, 'maximum');
     const { engine, limits } = this.#options;
     refuseBeyond(this.#memoriesAlive, limits.memories, 'memories');
-    const make = (wrapper: object): number => native.newMemory(wrapper, engine, pages, most);
+    const make = (wrapper: object): number => native.newMemory(wrapper, engine.number, pages, most);
     try {
       const index = this.#memories.push(memoryInternals.make(this.backend, make)) - 1;
       this.#memoriesAlive += 1;
@@ -380,7 +379,7 @@ export class SandboxComponents<DT = undefined> {
       refuseModule(lengthOf(binary), limits);
       return binary;
     }
-    if (!isSameCompiler(compiled.engine, engine)) {
+    if (!compiled.engine.isLike(engine)) {
       throw new ArgumentError(
         'wasm must be a module that was compiled with the options of these components',
         {
@@ -412,8 +411,8 @@ export class SandboxComponents<DT = undefined> {
     env: GuestEnvironment,
     start: (instance: SandboxInstance) => void,
   ): SandboxInstance {
-    const { engine, cache } = this.#options;
-    const module = source instanceof Uint8Array ? compile(engine, cache, unshared(source)) : source;
+    const { engine, modules } = this.#options;
+    const module = source instanceof Uint8Array ? modules.compile(engine, unshared(source)) : source;
     const instance = this.#link(version, module, env);
     try {
       start(instance);
@@ -482,7 +481,7 @@ export class SandboxComponents<DT = undefined> {
       [...new Uint32Array(memories.buffer)].filter((_, index) => module.imports[index].kind === 'memory'),
     );
     const makeCall = (): number =>
-      native.instantiateAsync(module.id, engine, version, memories, budget.number);
+      native.instantiateAsync(module.id, engine.number, version, memories, budget.number);
     const translations = { refused: linkError, trapped: startTrapped };
     return instanceInternals.makeAsync(parts, ctx, left(), makeCall, translations);
   }
@@ -535,10 +534,10 @@ export class SandboxComponents<DT = undefined> {
     const bytesOfNumbers = new Uint8Array(numbers.buffer);
     const { engine, isMetered, budget } = this.#options;
     const make = (wrapper: object): number =>
-      native.instantiate(wrapper, module.id, engine, version, bytesOfNumbers);
-    const importedMemory = memories.find((memory) => memory !== undefined);
+      native.instantiate(wrapper, module.id, engine.number, version, bytesOfNumbers);
+    const importedMemories = memories.filter((memory) => memory !== undefined);
     const { backend } = this;
-    const parts = { backend, module, version, functions, importedMemory, budget, isMetered, make };
+    const parts = { backend, module, version, functions, importedMemories, budget, isMetered, make };
     return { parts, memories: bytesOfNumbers };
   }
 }

@@ -1,8 +1,9 @@
 /** A compiled module as this environment knows it: what it imports and exports, prepared for linking and calling. */
 
 import { InstantiationError } from '../errors';
-import { kindOf, layout, native, translate } from '../native';
+import { DEFAULT_CACHE, kindOf, layout, NO_CACHE, native, sweepAfter, translate } from '../native';
 import { debug } from './debug';
+import type { Engine } from './engine';
 import { ImportSite, type Slot, slotsOf } from './import_site';
 
 /** An exported function, prepared for calls. */
@@ -37,8 +38,9 @@ export interface GuestImport {
   readonly kind: string;
 }
 
-/** A compiled module. */
+/** A compiled module: the wrapper of a native one, of which there is one for each. */
 export class GuestModule {
+  /** What native code knows it by, for as long as this object lives. */
   readonly id: number;
   readonly imports: readonly GuestImport[];
   /** The imported functions, in order. */
@@ -53,9 +55,11 @@ export class GuestModule {
   /** The name of the exported memory 0, if the module has one of its own. */
   readonly memory0: string | undefined;
 
-  constructor(id: number) {
-    const description = native.describeModule(id);
-    this.id = id;
+  /** For the module that native code has just compiled and knows no wrapper of. */
+  constructor() {
+    this.id = native.adoptModule(this);
+    sweepAfter(this);
+    const description = native.describeModule(this.id);
     this.imports = description.imports;
     this.hasStart = description.hasStart;
     this.memory0 = description.exports[description.exportedMemory0]?.name;
@@ -94,21 +98,56 @@ function deepFreeze<T extends object>(value: T): T {
   return Object.freeze(value);
 }
 
-/** The modules that this environment used last, by native number; a `Map` keeps their order. */
-const known = new Map<number, GuestModule>();
+/** Where native code looks for compiled modules first. */
+export class Modules {
+  /** What native code knows the cache by, for as long as this object lives. */
+  readonly number: number;
+  /** The modules that were used last: to describe one again takes longer than to instantiate it. */
+  readonly #recent: (GuestModule | undefined)[];
+  #next = 0;
 
-/** How many descriptions are kept. What is dropped here stays in the native cache. */
-const MOST_KNOWN = 256;
-
-/** Compiles a module, or finds it in the cache. */
-export function compile(engine: number, cache: number, wasm: Uint8Array): GuestModule {
-  let id: number;
-  try {
-    id = native.compile(engine, cache, wasm);
-  } catch (error) {
-    throw compileError(error);
+  /**
+   * @param make - makes the cache for this wrapper, by a native function
+   * @param size - how many modules are kept from being collected
+   */
+  constructor(make: (wrapper: object) => number, size: number) {
+    this.number = make(this);
+    this.#recent = new Array(size).fill(undefined);
   }
-  return guestModule(id);
+
+  /** Compiles a module, or finds it in the cache. */
+  compile(engine: Engine, wasm: Uint8Array): GuestModule {
+    let found: object | undefined;
+    try {
+      found = native.compile(engine.number, this.number, wasm);
+    } catch (error) {
+      throw compileError(error);
+    }
+    return this.keep(guestModule(found));
+  }
+
+  /** Takes note that a module was used. */
+  keep(module: GuestModule): GuestModule {
+    const recent = this.#recent;
+    if (recent.length > 0 && !recent.includes(module)) {
+      recent[this.#next] = module;
+      this.#next = (this.#next + 1) % recent.length;
+    }
+    return module;
+  }
+}
+
+/** The most modules that a cache keeps from being collected. */
+export const MOST_RECENT = 32;
+
+/** The cache of the process. */
+export const SHARED_MODULES = new Modules(() => DEFAULT_CACHE, MOST_RECENT);
+/** No cache: a module that nobody holds goes. */
+export const UNCACHED_MODULES = new Modules(() => NO_CACHE, 0);
+
+/** The module that native code has found the wrapper of, or has just compiled. */
+export function guestModule(found: object | undefined): GuestModule {
+  return found === undefined ? new GuestModule() : (found as GuestModule);
 }
 
 /** What a failed compilation becomes. */
@@ -116,39 +155,4 @@ export function compileError(error: unknown): unknown {
   if (kindOf(error) !== 'module') return translate(error, 'wasm');
   debug('failed to create module: %s', (error as Error).message);
   return new InstantiationError((error as Error).message, { kind: 'ModuleDecoding', cause: error });
-}
-
-/** The compiled module with that native number. */
-export function guestModule(id: number): GuestModule {
-  let module = known.get(id);
-  if (module === undefined) {
-    module = new GuestModule(id);
-    known.set(id, module);
-    if (known.size > MOST_KNOWN) forgetOldest();
-  }
-  return module;
-}
-
-function forgetOldest(): void {
-  for (const id of known.keys()) {
-    if (pins.has(id)) continue;
-    known.delete(id);
-    native.dropModule(id);
-    return;
-  }
-}
-
-/** How many objects need each module that is not to be forgotten. */
-const pins = new Map<number, number>();
-
-const unpinned = new FinalizationRegistry<number>((id) => {
-  const count = (pins.get(id) ?? 1) - 1;
-  if (count === 0) pins.delete(id);
-  else pins.set(id, count);
-});
-
-/** Keeps a module for as long as an object lives. */
-export function pin(module: GuestModule, holder: object): void {
-  pins.set(module.id, (pins.get(module.id) ?? 0) + 1);
-  unpinned.register(holder, module.id);
 }

@@ -43,8 +43,8 @@ export interface InstanceParts {
   readonly module: GuestModule;
   readonly version: Instantiate;
   readonly functions: readonly SupervisorFuncIndex[];
-  /** Memory 0 if it is imported. */
-  readonly importedMemory: Memory | undefined;
+  /** In order; memory 0 is the first of them, if there are any. */
+  readonly importedMemories: readonly Memory[];
   readonly budget: ThreadBudget;
   readonly isMetered: boolean;
   readonly make: (wrapper: object) => number;
@@ -106,7 +106,7 @@ export class SandboxInstance {
   readonly #module: GuestModule;
   readonly #guest: RunningGuest;
   readonly #memories = new Map<string, Memory>();
-  readonly #importedMemory: Memory | undefined;
+  readonly #importedMemories: readonly Memory[];
   readonly #budget: ThreadBudget;
   readonly #isMetered: boolean;
   #fuel: bigint | undefined;
@@ -119,7 +119,7 @@ export class SandboxInstance {
 
   private constructor(key: typeof MADE_HERE, parts: InstanceParts) {
     refuseUsers(key, 'SandboxComponents.instance');
-    const { backend, module, version, functions, importedMemory, budget, isMetered } = parts;
+    const { backend, module, version, functions, importedMemories, budget, isMetered } = parts;
     this.#backend = backend;
     this.#budget = budget;
     this.#isMetered = isMetered;
@@ -129,17 +129,26 @@ export class SandboxInstance {
       sites: module.sites,
       functions,
       instance: () => (this.#isStarted ? instanceInternals.handOut(this) : undefined),
-      memory: () =>
-        importedMemory === undefined ? this.#ownMemory0() : memoryInternals.handOut(importedMemory),
+      memory: () => {
+        const imported = importedMemories.at(0);
+        return imported === undefined ? this.#ownMemory0() : memoryInternals.handOut(imported);
+      },
     };
-    this.#importedMemory = importedMemory;
+    this.#importedMemories = importedMemories;
+    // From here on, because an asynchronous call may link them much later.
+    for (const memory of importedMemories) memoryInternals.retain(memory);
   }
 
   static {
     instanceInternals = {
       make(parts) {
         const instance = new SandboxInstance(MADE_HERE, parts);
-        instance.#adopt(parts.make);
+        try {
+          instance.#adopt(parts.make);
+        } catch (error) {
+          for (const memory of parts.importedMemories) memoryInternals.release(memory);
+          throw error;
+        }
         return instance;
       },
       async makeAsync(parts, ctx, limits, makeCall, translations) {
@@ -173,7 +182,7 @@ export class SandboxInstance {
         if (instance.#isHeld) return;
         native.dropInstance(instance.#id);
         instance.#id = -1;
-        if (instance.#importedMemory !== undefined) memoryInternals.release(instance.#importedMemory);
+        for (const memory of instance.#importedMemories) memoryInternals.release(memory);
       },
       handOut(instance) {
         instance.#isHeld = true;
@@ -540,7 +549,6 @@ export class SandboxInstance {
 
   #adopt(make: (wrapper: object) => number): void {
     this.#id = make(this);
-    if (this.#importedMemory !== undefined) memoryInternals.retain(this.#importedMemory);
     sweepAfter(this);
   }
 

@@ -62,6 +62,10 @@ export class Memory {
   /** Whether a user may hold this wrapper. */
   #isHeld = false;
   #isTornDown = false;
+  /**
+   * The buffer that was given last. Native code refers to it weakly: it and this memory hold one another, and both go when nobody holds either.
+   */
+  #buffer: ArrayBuffer | undefined;
   /** For copies, see {@link Memory.#viewForCopy}. */
   #view: Uint8Array | undefined;
   #copiesWithoutView = 0;
@@ -271,7 +275,10 @@ export class Memory {
   get buffer(): ArrayBuffer {
     try {
       const buffer = native.memoryBuffer(this.#id);
-      holders.set(buffer, this);
+      if (buffer !== this.#buffer) {
+        this.#buffer = buffer;
+        holders.set(buffer, this);
+      }
       return buffer;
     } catch (error) {
       throw translate(error, 'buffer');

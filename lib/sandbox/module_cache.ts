@@ -1,10 +1,11 @@
 import { argumentError, uint32, wellFormedString } from '../arguments';
 import { ArgumentError } from '../errors';
-import { kindOf, native, translate } from '../native';
+import { kindOf, native, sweepAfter, translate } from '../native';
+import { MOST_RECENT, Modules } from './guest_module';
 import { knownOptions } from './known_options';
 
 /** Opens a {@link ModuleCache} to `options.ts`. */
-export let cacheId: (cache: unknown) => number;
+export let modulesOf: (cache: unknown) => Modules;
 
 /** What a {@link ModuleCache} is made with. */
 export interface ModuleCacheOptions {
@@ -32,7 +33,7 @@ export interface ModuleCacheOptions {
  * ```
  */
 export class ModuleCache {
-  readonly #id: number;
+  readonly #modules: Modules;
 
   /**
    * Makes a cache, and the folder if it is named and missing.
@@ -53,7 +54,10 @@ export class ModuleCache {
     }
     const folder = unsafeDirectory === undefined ? '' : folderName(unsafeDirectory);
     try {
-      this.#id = native.newCache(count, new TextEncoder().encode(folder));
+      const make = (wrapper: object): number =>
+        native.newCache(wrapper, count, new TextEncoder().encode(folder));
+      this.#modules = new Modules(make, Math.min(count, MOST_RECENT));
+      sweepAfter(this.#modules);
     } catch (error) {
       if (kindOf(error) !== 'cache-folder') throw translate(error, 'options.unsafeDirectory');
       throw new ArgumentError(`options.unsafeDirectory: ${(error as Error).message}`, {
@@ -64,11 +68,11 @@ export class ModuleCache {
   }
 
   static {
-    cacheId = (cache) => {
-      if (typeof cache !== 'object' || cache === null || !(#id in cache)) {
+    modulesOf = (cache) => {
+      if (typeof cache !== 'object' || cache === null || !(#modules in cache)) {
         throw argumentError('options.cache', 'a ModuleCache or false', cache);
       }
-      return (cache as ModuleCache).#id;
+      return (cache as ModuleCache).#modules;
     };
   }
 }

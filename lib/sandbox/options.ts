@@ -2,12 +2,13 @@
 
 import { argumentError, boolean, oneOf, uint32 } from '../arguments';
 import { ArgumentError } from '../errors';
-import { DEFAULT_CACHE, NO_CACHE, native } from '../native';
 import { BACKENDS, type SandboxBackend } from './backend';
+import { Engine } from './engine';
 import { featureBits, type SandboxFeatures } from './features';
+import { type Modules, SHARED_MODULES, UNCACHED_MODULES } from './guest_module';
 import { knownOptions } from './known_options';
 import { type CheckedLimits, checkLimits, type SandboxLimits } from './limits';
-import { cacheId, type ModuleCache } from './module_cache';
+import { type ModuleCache, modulesOf } from './module_cache';
 import { isSignal } from './stop';
 import { ThreadBudget } from './thread_budget';
 
@@ -90,10 +91,11 @@ const MOST_THREADS = 4096;
 
 /** Options as native code and this package want them. */
 export interface CheckedOptions {
-  /** The native number of the engine that runs the guests, with the limits of their stores. */
-  readonly engine: number;
+  /** The engine that runs the guests, with the limits of their stores. */
+  readonly engine: Engine;
   readonly isMetered: boolean;
-  readonly cache: number;
+  /** Where compiled modules come from. */
+  readonly modules: Modules;
   readonly budget: ThreadBudget;
   readonly limits: CheckedLimits;
 }
@@ -136,7 +138,7 @@ export function checkSandboxOptions(
   const limits = checkLimits(given.limits);
   const orIfDeterministic = (limit: number, ifDeterministic: number): number =>
     limit < 0 && isDeterministic ? ifDeterministic : limit;
-  const engine = engineFor([
+  const engine = new Engine([
     BACKENDS.indexOf(backend),
     oneOf(optLevel, 'options.optLevel', ['none', 'speed']) === 'none' ? 0 : 1,
     boolean(interruptible, 'options.interruptible') ? 1 : 0,
@@ -151,7 +153,7 @@ export function checkSandboxOptions(
   return {
     engine,
     isMetered,
-    cache: cache === undefined ? DEFAULT_CACHE : cache === false ? NO_CACHE : cacheId(cache),
+    modules: cache === undefined ? SHARED_MODULES : cache === false ? UNCACHED_MODULES : modulesOf(cache),
     budget: new ThreadBudget(threads),
     limits,
   };
@@ -161,29 +163,6 @@ export function checkSandboxOptions(
 const DETERMINISTIC_DEPTH = 10_240;
 /** So much that calls that deep do not exhaust it, unless their frames are larger than compilers make them. */
 const DETERMINISTIC_STACK_BYTES = 16 * 1024 * 1024;
-
-/** The native number of each engine that this environment has asked for. */
-const engines = new Map<string, number>();
-/** And of each what its modules depend on: the options without the limits of memories and tables. */
-const compilers = new Map<number, string>();
-
-/** Whether modules of one engine run on another. */
-export function isSameCompiler(a: number, b: number): boolean {
-  return compilers.get(a) === compilers.get(b);
-}
-
-const COMPILER_OPTIONS = 8;
-
-function engineFor(options: readonly number[]): number {
-  const key = options.join();
-  let engine = engines.get(key);
-  if (engine === undefined) {
-    engine = native.engine(new Uint8Array(new Float64Array(options).buffer));
-    engines.set(key, engine);
-    compilers.set(engine, options.slice(0, COMPILER_OPTIONS).join());
-  }
-  return engine;
-}
 
 /** What stops a call. */
 export interface Limits {

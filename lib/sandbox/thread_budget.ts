@@ -1,4 +1,4 @@
-import { native } from '../native';
+import { native, sweepAfter } from '../native';
 
 /** How many native threads the asynchronous calls of some components may hold at once. Costs nothing before the first of them. */
 export class ThreadBudget {
@@ -12,11 +12,9 @@ export class ThreadBudget {
   /** What native code knows it by, for as long as this object lives. */
   get number(): number {
     if (this.#number === undefined) {
-      this.#number = native.newBudget(this.#threads);
-      forgotten.register(this, this.#number);
+      this.#number = native.newBudget(this, this.#threads);
+      sweepAfter(this);
     }
     return this.#number;
   }
 }
-
-const forgotten = new FinalizationRegistry<number>((number) => native.dropBudget(number));

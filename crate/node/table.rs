@@ -1,0 +1,121 @@
+//! A table of native objects, each of which belongs to one JavaScript wrapper object.
+//!
+//! TypeScript names an object by its number. A number is given to another object only after its wrapper has been collected, or after the wrapper
+//! itself has given the object up: so whoever holds a wrapper never reaches another object by its number.
+
+use std::cell::RefCell;
+
+use slab::Slab;
+
+use super::raw::{Reference, Scope, Throw, Value};
+
+pub struct Table<T> {
+    entries: RefCell<Slab<Owned<T>>>,
+}
+
+struct Owned<T> {
+    object: T,
+    /// Weak, or neither would ever go.
+    wrapper: Reference,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { entries: RefCell::default() }
+    }
+}
+
+impl<T> Table<T> {
+    /// Puts an object into the table, and returns the number by which its wrapper knows it.
+    pub fn add(&self, scope: Scope, object: T, wrapper: Value) -> Result<u32, Throw> {
+        let wrapper = Reference::weak(scope, wrapper)?;
+        let mut entries = self.entries.borrow_mut();
+        let number = entries.vacant_key();
+        match u32::try_from(number) {
+            Ok(id) => {
+                entries.insert(Owned { object, wrapper });
+                Ok(id)
+            }
+            Err(_) => {
+                wrapper.delete(scope);
+                Err(Throw::new("limit", "there are too many objects"))
+            }
+        }
+    }
+
+    /// Looks at an object. `look` must not use the table.
+    #[inline]
+    pub fn with<R>(&self, number: u32, look: impl FnOnce(&T) -> R) -> Result<R, Throw> {
+        let entries = self.entries.borrow();
+        entries.get(number as usize).map(|entry| look(&entry.object)).ok_or_else(|| no_object(number))
+    }
+
+    /// An address that belongs to this object alone for as long as it is in the table.
+    pub fn identity(&self, number: u32) -> Result<usize, Throw> {
+        let entries = self.entries.borrow();
+        entries.get(number as usize).map(|entry| entry.wrapper.address()).ok_or_else(|| no_object(number))
+    }
+
+    /// The wrapper of an object, if it has not been collected.
+    pub fn wrapper(&self, scope: Scope, number: u32) -> Option<Value> {
+        self.entries.borrow().get(number as usize)?.wrapper.get(scope)
+    }
+
+    /// Changes each object. `change` must not use the table.
+    pub fn for_each(&self, mut change: impl FnMut(u32, &mut T)) {
+        for (number, entry) in &mut *self.entries.borrow_mut() {
+            change(number as u32, &mut entry.object);
+        }
+    }
+
+    /// Takes an object out, because its wrapper gives it up.
+    pub fn remove(&self, scope: Scope, number: u32) -> Option<T> {
+        let entry = self.entries.borrow_mut().try_remove(number as usize)?;
+        entry.wrapper.delete(scope);
+        Some(entry.object)
+    }
+
+    /// Takes the objects out whose wrappers have been collected.
+    pub fn take_collected(&self, scope: Scope) -> Vec<T> {
+        self.take_if(scope, |entry| entry.wrapper.get(scope).is_none())
+    }
+
+    /// Takes all objects out.
+    pub fn take_all(&self, scope: Scope) -> Vec<T> {
+        self.take_if(scope, |_| true)
+    }
+
+    /// Drops all objects without Node, for the end of the environment, with which the references go too.
+    pub fn drop_all(&self) {
+        drop(self.entries.take());
+    }
+
+    /// Has all objects stay for ever.
+    pub fn leak_all(&self) {
+        std::mem::forget(self.entries.take());
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.borrow().len()
+    }
+
+    fn take_if(&self, scope: Scope, is_wanted: impl Fn(&Owned<T>) -> bool) -> Vec<T> {
+        let wanted: Vec<usize> = {
+            let entries = self.entries.borrow();
+            entries.iter().filter(|(_, entry)| is_wanted(entry)).map(|(number, _)| number).collect()
+        };
+        wanted.into_iter().filter_map(|number| self.remove(scope, number as u32)).collect()
+    }
+}
+
+impl<T: Clone> Table<T> {
+    pub fn get(&self, number: u32) -> Result<T, Throw> {
+        self.with(number, T::clone)
+    }
+}
+
+/// TypeScript gives numbers of its own wrappers only, so this is a fault of this package.
+#[cold]
+fn no_object(number: u32) -> Throw {
+    Throw::internal(format!("no object has the number {number}"))
+}
