@@ -5,8 +5,15 @@
 //! runs, it can be called like any other function, and a start function that traps is never confused with a
 //! segment out of bounds. Neither engine can do that with a start section: they run it before they hand the instance
 //! out.
+//!
+//! A memory 0 that the module defines and does not export becomes an export as well, because engines give handles of
+//! exports only, and the host may read and write the memory 0 of whoever calls it. Neither export is listed.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use wasmparser::{Encoding, ExternalKind, Parser, Payload, TypeRef, Validator, WasmFeatures};
 
@@ -26,10 +33,12 @@ pub struct Module<E: Engine> {
     pub imports: Vec<ImportType>,
     /// For each import, in the order of the engine, its place in `imports`.
     engine_order: Vec<usize>,
-    /// In the order of the binary, without the export that stands for the start function.
+    /// In the order of the binary, without the exports that the author of the module does not know of.
     pub exports: Vec<ExportType>,
     /// The name of the export that stands for the start function.
     pub start: Option<String>,
+    /// Where the memory with index 0 is to be found, if there is one.
+    pub memory0: Option<Memory0>,
     /// The place in `exports` of the memory with index 0, if it is exported and not imported.
     pub exported_memory0: Option<usize>,
     /// About how much native memory an instance takes, in bytes: its own memories as they start, tables, and records.
@@ -38,8 +47,22 @@ pub struct Module<E: Engine> {
     pub largest_memory: u64,
     /// The size of its largest own table as it starts, in elements.
     pub largest_table: u64,
-    /// By how many bytes the code section moved up when the start function was taken out.
+    /// By how many bytes the code section moved up when the start function was taken out and exports were added.
     pub code_shift: isize,
+}
+
+/// Part of what machine code depends on: it changes with what is made of a binary before an engine sees it.
+pub const REWRITE_VERSION: u32 = 1;
+
+/// Where a module's memory 0 is to be found in its instances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Memory0 {
+    /// The place in `Module::imports`.
+    Imported(usize),
+    /// The place in `Module::exports`.
+    Exported(usize),
+    /// The name of an export that is not in `Module::exports`.
+    Hidden(String),
 }
 
 impl<E: Engine> Module<E> {
@@ -76,22 +99,33 @@ impl<E: Engine> Module<E> {
             // Without its start section a module may be valid that is not valid with it.
             validate(wasm, WasmFeatures::all())?;
         }
-        let (binary, start) = match layout.start.as_ref().and_then(|start| without_start(wasm, start, &layout)) {
-            Some((binary, name)) => (Cow::Owned(binary), Some(name)),
-            None => (Cow::Borrowed(wasm), None),
-        };
+        let Rewritten { binary, start, memory0: hidden_memory0 } = rewrite(wasm, &layout);
         // No slice is longer than `isize::MAX`.
         let code_shift = binary.len() as isize - wasm.len() as isize;
         let is_rewritten = engine.config().deterministic && !E::HAS_CANONICAL_NANS;
-        let canonical = if is_rewritten { canonical_nans(&binary)? } else { None };
-        let compiled = compile(canonical.as_deref().unwrap_or(&binary))?;
+        let canonical = if is_rewritten { canonical_nans(&binary) } else { Ok(None) };
+        let compiled = canonical.and_then(|canonical| compile(canonical.as_deref().unwrap_or(&binary)));
+        let compiled = compiled.or_else(|error| {
+            // An export of a memory that exists makes no invalid module valid, so it is early enough to look now. The error then has
+            // the offset in the binary that was given.
+            if hidden_memory0.is_some() {
+                validate(wasm, WasmFeatures::all())?;
+            }
+            Err(error)
+        })?;
         let mut exports = E::exports(&compiled);
+        let mut take = |name: &str| {
+            let at = exports.iter().position(|export| export.name == name);
+            at.map(|at| exports.swap_remove(at).ty)
+        };
         if let Some(start) = &start {
-            let at = exports.iter().position(|export| export.name == *start);
-            match at.map(|at| exports.swap_remove(at).ty) {
+            match take(start) {
                 Some(ExternType::Func(ty)) if ty.params.is_empty() && ty.results.is_empty() => {}
                 _ => return Err(CompileError("the start function must have no parameters and no results".to_owned())),
             }
+        }
+        if let Some(name) = &hidden_memory0 {
+            take(name);
         }
         let (imports, engine_order) = layout.in_order(E::imports(&compiled));
         // wasmi lists exports by name.
@@ -100,12 +134,18 @@ impl<E: Engine> Module<E> {
         exports.sort_by_key(|export| place.get(export.name.as_str()).copied());
         let exported_memory0 =
             layout.exported_memory0.and_then(|name| exports.iter().position(|export| export.name == name));
+        let imported_memory0 = imports.iter().position(|import| matches!(import.ty, ExternType::Memory(_)));
+        let memory0 = imported_memory0
+            .map(Memory0::Imported)
+            .or(exported_memory0.map(Memory0::Exported))
+            .or(hidden_memory0.map(Memory0::Hidden));
         Ok(Self {
             engine: engine.id(),
             imports,
             engine_order,
             exports,
             start,
+            memory0,
             exported_memory0,
             instance_bytes: INSTANCE_BYTES + layout.own_memory_bytes,
             largest_memory: layout.largest_memory,
@@ -137,8 +177,9 @@ const INSTANCE_BYTES: u64 = 8 * 1024;
 #[derive(Default)]
 struct Layout<'a> {
     start: Option<Start>,
-    /// The whole export section, header included, if there is one.
-    export_section: Option<std::ops::Range<usize>>,
+    /// The whole export section, header included; empty, and where it may stand, if there is none.
+    export_section: Range<usize>,
+    has_exports: bool,
     /// The export section's entries without their count.
     export_entries: &'a [u8],
     export_names: Vec<&'a str>,
@@ -147,6 +188,8 @@ struct Layout<'a> {
     largest_table: u64,
     import_kinds: Vec<ImportKind>,
     exported_memory0: Option<&'a str>,
+    /// Whether memory 0 is neither imported nor exported.
+    has_hidden_memory0: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -161,7 +204,7 @@ enum ImportKind {
 struct Start {
     func: u32,
     /// The whole start section, header included.
-    section: std::ops::Range<usize>,
+    section: Range<usize>,
 }
 
 impl<'a> Layout<'a> {
@@ -193,7 +236,7 @@ impl<'a> Layout<'a> {
 
     fn parse(wasm: &'a [u8]) -> Self {
         let mut layout = Self::default();
-        let mut imported_memories = 0;
+        let (mut imported_memories, mut own_memories) = (0, 0);
         let mut section_start = 0;
         for payload in Parser::new(0).parse_all(wasm) {
             let Ok(payload) = payload else { return Self::default() };
@@ -202,29 +245,40 @@ impl<'a> Layout<'a> {
             match &payload {
                 Payload::Version { encoding: Encoding::Module, range, .. } => section_start = at(range.end),
                 Payload::Version { .. } => return Self::default(),
+                // No start section can follow these, and nothing else here is looked for.
+                Payload::ElementSection(_)
+                | Payload::DataCountSection { .. }
+                | Payload::CodeSectionStart { .. }
+                | Payload::DataSection(_) => break,
+                other => match other.as_section() {
+                    Some((_, range)) => section_start = at(range.end),
+                    None => break,
+                },
+            }
+            match &payload {
                 Payload::ImportSection(reader) => {
-                    section_start = at(reader.range().end);
                     for import in reader.clone().into_imports().flatten() {
                         imported_memories += u32::from(matches!(import.ty, TypeRef::Memory(_)));
                         layout.import_kinds.push(kind_in_binary(import.ty));
                     }
                 }
                 Payload::MemorySection(reader) => {
-                    section_start = at(reader.range().end);
                     for memory in reader.clone().into_iter().flatten() {
+                        own_memories += 1;
                         let bytes = memory.initial.saturating_mul(PAGE_BYTES);
                         layout.own_memory_bytes = layout.own_memory_bytes.saturating_add(bytes);
                         layout.largest_memory = layout.largest_memory.max(bytes);
                     }
                 }
                 Payload::TableSection(reader) => {
-                    section_start = at(reader.range().end);
                     let elements = reader.clone().into_iter().flatten().map(|table| table.ty.initial);
                     layout.largest_table = elements.max().unwrap_or(0);
                 }
                 Payload::ExportSection(reader) => {
-                    section_start = at(reader.range().end);
-                    layout.export_section = Some(begin..section_start);
+                    if std::mem::replace(&mut layout.has_exports, true) {
+                        return Self::default();
+                    }
+                    layout.export_section = begin..section_start;
                     let entries = reader.clone().into_iter_with_offsets();
                     let mut first = None;
                     for entry in entries {
@@ -237,23 +291,21 @@ impl<'a> Layout<'a> {
                     }
                     layout.export_entries = &wasm[first.map_or(section_start, at)..section_start];
                 }
-                Payload::StartSection { func, range } => {
-                    section_start = at(range.end);
+                Payload::StartSection { func, range: _ } => {
                     let start = Start { func: *func, section: begin..section_start };
                     if layout.start.replace(start).is_some() {
                         return Self::default();
                     }
                 }
-                // No start section can follow these, and nothing else here is looked for.
-                Payload::ElementSection(_) | Payload::DataCountSection { .. } | Payload::CodeSectionStart { .. } => {
-                    return layout;
-                }
-                other => match other.as_section() {
-                    Some((_, range)) => section_start = at(range.end),
-                    None => return layout,
-                },
+                // An export section stands behind all of these but the custom ones, which stand anywhere.
+                Payload::CustomSection(_) => continue,
+                _ => {}
+            }
+            if !layout.has_exports && layout.start.is_none() {
+                layout.export_section = section_start..section_start;
             }
         }
+        layout.has_hidden_memory0 = imported_memories == 0 && own_memories > 0 && layout.exported_memory0.is_none();
         layout
     }
 }
@@ -285,34 +337,86 @@ fn at(offset: u64) -> usize {
     offset as usize
 }
 
-/// The binary with the start section gone and the start function exported under the name that is returned, or `None` if
-/// the sections do not stand as the specification wants them.
-fn without_start(wasm: &[u8], start: &Start, layout: &Layout<'_>) -> Option<(Vec<u8>, String)> {
-    let exports = layout.export_section.clone().unwrap_or(start.section.start..start.section.start);
-    if exports.end > start.section.start {
+/// What an engine gets to see of a binary.
+struct Rewritten<'a> {
+    binary: Cow<'a, [u8]>,
+    /// The name of the export that the start function has become.
+    start: Option<String>,
+    /// The name of the export that memory 0 has become, if it was hidden.
+    memory0: Option<String>,
+}
+
+/// The binary with the start section gone and the start function exported, and with memory 0 exported. It stays as it is if there is
+/// nothing to do, or if the sections do not stand as the specification wants them: such a module is the engine's to refuse.
+fn rewrite<'a>(wasm: &'a [u8], layout: &Layout<'_>) -> Rewritten<'a> {
+    let unchanged = Rewritten { binary: Cow::Borrowed(wasm), start: None, memory0: None };
+    with_more_exports(wasm, layout).unwrap_or(unchanged)
+}
+
+fn with_more_exports<'a>(wasm: &'a [u8], layout: &Layout<'_>) -> Option<Rewritten<'a>> {
+    let exports = layout.export_section.clone();
+    // Where the start section is, or nothing behind the exports.
+    let removed = layout.start.as_ref().map_or(exports.end..exports.end, |start| start.section.clone());
+    let has_room = layout.export_names.len() + usize::from(layout.start.is_some()) < MAX_EXPORTS;
+    let adds_memory0 = layout.has_hidden_memory0 && has_room;
+    if exports.end > removed.start || (layout.start.is_none() && !adds_memory0) {
         return None;
     }
-    let mut name = String::from("start");
-    while layout.export_names.contains(&name.as_str()) {
-        name.push('\'');
-    }
-    let mut content = Vec::with_capacity(layout.export_entries.len() + name.len() + 16);
-    let count = u32::try_from(layout.export_names.len()).ok()?.checked_add(1)?;
-    leb128(&mut content, count);
-    content.extend_from_slice(layout.export_entries);
-    leb128(&mut content, u32::try_from(name.len()).ok()?);
-    content.extend_from_slice(name.as_bytes());
-    content.push(EXPORT_KIND_FUNC);
-    leb128(&mut content, start.func);
+    let mut names = FreeNames::new(&layout.export_names);
+    let start = layout.start.as_ref().map(|start| (names.like("start"), EXPORT_KIND_FUNC, start.func));
+    let memory0 = adds_memory0.then(|| (names.like("memory"), EXPORT_KIND_MEMORY, 0));
+    let added: Vec<_> = [&start, &memory0].into_iter().flatten().collect();
+    let room: usize = added.iter().map(|(name, ..)| name.len() + MOST_BYTES_BESIDES_NAME).sum();
+    let count = u32::try_from(layout.export_names.len() + added.len()).ok()?;
 
-    let mut binary = Vec::with_capacity(wasm.len() + name.len() + 16);
+    // The content of the section is written behind its header, whose size depends on how much that is.
+    let mut content = Vec::with_capacity(room);
+    for (name, kind, index) in &added {
+        leb128(&mut content, u32::try_from(name.len()).ok()?);
+        content.extend_from_slice(name.as_bytes());
+        content.push(*kind);
+        leb128(&mut content, *index);
+    }
+    let mut count_bytes = Vec::with_capacity(5);
+    leb128(&mut count_bytes, count);
+    let size = count_bytes.len() + layout.export_entries.len() + content.len();
+
+    let mut binary = Vec::with_capacity(wasm.len() + room + MOST_BYTES_BESIDES_NAME);
     binary.extend_from_slice(&wasm[..exports.start]);
     binary.push(EXPORT_SECTION_ID);
-    leb128(&mut binary, u32::try_from(content.len()).ok()?);
+    leb128(&mut binary, u32::try_from(size).ok()?);
+    binary.extend_from_slice(&count_bytes);
+    binary.extend_from_slice(layout.export_entries);
     binary.extend_from_slice(&content);
-    binary.extend_from_slice(&wasm[exports.end..start.section.start]);
-    binary.extend_from_slice(&wasm[start.section.end..]);
-    Some((binary, name))
+    binary.extend_from_slice(&wasm[exports.end..removed.start]);
+    binary.extend_from_slice(&wasm[removed.end..]);
+    let name = |added: Option<(String, u8, u32)>| added.map(|(name, ..)| name);
+    Some(Rewritten { binary: Cow::Owned(binary), start: name(start), memory0: name(memory0) })
+}
+
+/// Names that no export has. A module may have been made to have very many that are like those tried.
+struct FreeNames<'a> {
+    listed: &'a [&'a str],
+    taken: Option<HashSet<&'a str>>,
+}
+
+impl<'a> FreeNames<'a> {
+    fn new(listed: &'a [&'a str]) -> Self {
+        Self { listed, taken: None }
+    }
+
+    /// `wanted`, or the shortest name like it that is free.
+    fn like(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
+        if !self.listed.contains(&wanted) {
+            return name;
+        }
+        let taken = self.taken.get_or_insert_with(|| self.listed.iter().copied().collect());
+        while taken.contains(name.as_str()) {
+            name.push('\'');
+        }
+        name
+    }
 }
 
 /// Refuses what is not a valid module, or needs other proposals. To be asked before a module is rewritten: what was not valid may be valid afterwards.
@@ -324,6 +428,11 @@ pub(crate) fn validate(wasm: &[u8], features: WasmFeatures) -> Result<(), Compil
 /// <https://webassembly.github.io/spec/core/binary/modules.html#export-section>
 const EXPORT_SECTION_ID: u8 = 7;
 const EXPORT_KIND_FUNC: u8 = 0;
+const EXPORT_KIND_MEMORY: u8 = 2;
+/// How many exports all engines take: <https://webassembly.github.io/spec/js-api/#limits>.
+const MAX_EXPORTS: usize = 1_000_000;
+/// Of an export: two LEB128 numbers and a kind. Of the section: an id and two numbers.
+const MOST_BYTES_BESIDES_NAME: usize = 11;
 
 /// Appends an unsigned LEB128 number.
 fn leb128(out: &mut Vec<u8>, mut value: u32) {
@@ -343,9 +452,7 @@ mod tests {
 
     fn rewritten(wat: &str) -> Vec<u8> {
         let wasm = wat::parse_str(wat).expect("valid text");
-        let layout = Layout::parse(&wasm);
-        let start = layout.start.as_ref().expect("has a start section");
-        without_start(&wasm, start, &layout).expect("can be rewritten").0
+        with_more_exports(&wasm, &Layout::parse(&wasm)).expect("can be rewritten").binary.into_owned()
     }
 
     fn exports(wasm: &[u8]) -> Vec<(String, u32)> {
@@ -364,9 +471,9 @@ mod tests {
     #[test]
     fn a_start_function_becomes_the_last_export() {
         let wasm = rewritten(
-            r#"(module (func) (func $s) (memory 1) (export "a" (func 0)) (start $s) (data (i32.const 0) "x"))"#,
+            r#"(module (func) (func $s) (memory (export "m") 1) (export "a" (func 0)) (start $s) (data (i32.const 0) "x"))"#,
         );
-        assert_eq!(exports(&wasm), [("a".to_owned(), 0), ("start".to_owned(), 1)]);
+        assert_eq!(exports(&wasm), [("m".to_owned(), 0), ("a".to_owned(), 0), ("start".to_owned(), 1)]);
         wasmparser::validate(&wasm).expect("still a valid module");
     }
 
@@ -390,12 +497,62 @@ mod tests {
         let wasm =
             b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x08\x01\0\x07\x05\x01\x01a\0\0\x0a\x04\x01\x02\0\x0b";
         assert!(wasmparser::validate(wasm).is_err());
-        let layout = Layout::parse(wasm);
-        if let Some(start) = &layout.start
-            && let Some((binary, _)) = without_start(wasm, start, &layout)
-        {
-            assert!(wasmparser::validate(&binary).is_err());
+        assert!(wasmparser::validate(&rewrite(wasm, &Layout::parse(wasm)).binary).is_err());
+    }
+
+    #[test]
+    fn a_hidden_memory_becomes_the_last_export_wherever_exports_may_stand() {
+        for wat in [
+            "(module (memory 1))",
+            "(module (memory 0) (func unreachable))",
+            r#"(module (memory 1) (data (i32.const 0) "x"))"#,
+            r#"(module (memory 1) (memory 2) (global i32 (i32.const 0)) (func (export "f")) (func $s) (start $s))"#,
+            r#"(module (import "e" "f" (func)) (table 1 funcref) (memory 1) (elem (i32.const 0) 0))"#,
+            r#"(module (memory 1) (func) (data "passive") (@custom "x" (after memory) "y") (@custom "z" (after data) "y"))"#,
+            r#"(module (memory 1) (memory 1) (export "memory" (memory 1)) (export "memory'" (memory 1)))"#,
+        ] {
+            let wasm = rewritten(wat);
+            let exports = exports(&wasm);
+            let (name, index) = exports.last().expect("an export");
+            assert!(name.starts_with("memory"), "{wat}: {exports:?}");
+            assert_eq!(*index, 0, "{wat}: {exports:?}");
+            wasmparser::validate(&wasm).unwrap_or_else(|error| panic!("{wat}: {error}"));
         }
+    }
+
+    #[test]
+    fn a_module_whose_memory_0_can_be_reached_stays_as_it_is() {
+        for wat in [
+            "(module)",
+            r#"(module (memory (export "m") 1))"#,
+            r#"(module (import "e" "m" (memory 1)) (memory 1))"#,
+            r#"(module (func (export "f")))"#,
+        ] {
+            let wasm = wat::parse_str(wat).expect("valid text");
+            let rewritten = rewrite(&wasm, &Layout::parse(&wasm));
+            assert!(matches!(rewritten.binary, Cow::Borrowed(_)), "{wat}");
+            assert_eq!(rewritten.memory0, None, "{wat}");
+        }
+    }
+
+    #[test]
+    fn a_module_with_as_many_exports_as_engines_take_gets_no_more() {
+        let exports: String = (0..MAX_EXPORTS).map(|at| format!("(export \"{at}\" (func 0))")).collect();
+        let wasm = wat::parse_str(format!("(module (memory 1) (func) {exports})")).expect("valid text");
+        assert!(matches!(rewrite(&wasm, &Layout::parse(&wasm)).binary, Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_free_name_is_found_in_time_among_many_like_it() {
+        // Names of which each is tried, and as many others as take long to compare with each.
+        let tried = (0..2_000).map(|length| format!("start{}", "'".repeat(length)));
+        let others = (0..500_000).map(|at| format!("start{at}"));
+        let names: Vec<String> = tried.chain(others).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let begin = std::time::Instant::now();
+        assert_eq!(FreeNames::new(&names).like("start").len(), "start".len() + 2_000);
+        // A search of the whole list for each takes some 10 s.
+        assert!(begin.elapsed().as_secs() < 2, "{:?}", begin.elapsed());
     }
 
     #[test]

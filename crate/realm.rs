@@ -22,7 +22,7 @@ use crate::{
     },
     error::{GlobalError, HostTrap, InstantiateError, MemoryError, StoreError, Trap, TrapCode},
     interrupt::{Flag, Interrupt},
-    module::Module,
+    module::{Memory0, Module},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES, ValueType},
 };
 
@@ -197,6 +197,15 @@ struct Instance<E: Engine> {
     unsupported: Box<[Option<ValueType>]>,
     /// The realm's index of each exported memory that has been asked for, by export.
     memories: Vec<(u32, u32)>,
+    memory0: Option<OwnMemory0<E>>,
+}
+
+/// The memory 0 of an instance, if the module does not list it among its exports.
+enum OwnMemory0<E: Engine> {
+    /// It has an index in the realm.
+    Known(u32),
+    /// Nobody has asked for it yet.
+    Handle(E::Memory),
 }
 
 /// One store and its objects. Always inside an `Rc`, because its host functions point back to it.
@@ -387,7 +396,7 @@ impl<E: Engine> Realm<E> {
             instances.push(None);
             instances.len() as u32 - 1
         };
-        let (exports, start, flag, meters) = self.slot.with(|cx| {
+        let (exports, start, hidden, flag, meters) = self.slot.with(|cx| {
             let mut externs = Vec::with_capacity(imports.len());
             let mut funcs = 0;
             for (declared, given) in module.imports.iter().zip(imports) {
@@ -405,16 +414,31 @@ impl<E: Engine> Realm<E> {
                     }
                 });
             }
-            let names: Vec<&str> =
-                module.exports.iter().map(|export| &export.name).chain(&module.start).map(String::as_str).collect();
+            let hidden = match &module.memory0 {
+                Some(Memory0::Hidden(name)) => Some(name),
+                _ => None,
+            };
+            let listed = module.exports.iter().map(|export| &export.name);
+            let names: Vec<&str> = listed.chain(&module.start).chain(hidden).map(String::as_str).collect();
             let externs = module.in_engine_order(externs);
             let Linked { mut exports, flag, meters } = E::instantiate(cx, &module.compiled, &externs, &names)?;
+            let hidden = match hidden.and_then(|_| exports.pop()) {
+                Some(Extern::Memory(memory)) => Some(memory),
+                _ => None,
+            };
             let start = match module.start.as_ref().and_then(|_| exports.pop()) {
                 Some(Extern::Func(start)) => Some(start),
                 _ => None,
             };
-            Ok((exports, start, flag, meters))
+            Ok((exports, start, hidden, flag, meters))
         })??;
+        let memory0 = match &module.memory0 {
+            Some(Memory0::Imported(place)) => match imports.get(*place) {
+                Some(Import::Memory(memory)) => Some(OwnMemory0::Known(*memory)),
+                _ => None,
+            },
+            _ => hidden.map(OwnMemory0::Handle),
+        };
         let gas = module.exports.iter().zip(&exports).find(|(declared, _)| declared.name == GLOBAL_NAME_GAS).and_then(
             |(declared, export)| match (&declared.ty, export) {
                 (ExternType::Global(GlobalType { value: ValueType::I64, mutable: true }), Extern::Global(global)) => {
@@ -434,6 +458,7 @@ impl<E: Engine> Realm<E> {
             module: module.clone(),
             unsupported,
             memories: Vec::new(),
+            memory0,
         });
         Ok(index)
     }
@@ -474,6 +499,27 @@ impl<E: Engine> Realm<E> {
         let memory = self.same_memory(&handle?);
         if let Some(Some(entry)) = self.instances.borrow_mut().get_mut(instance as usize) {
             entry.memories.push((export, memory));
+        }
+        Some(memory)
+    }
+
+    /// The realm's index of an instance's memory 0, be it imported, exported or neither; `None` if it has no memory.
+    pub fn memory0(&self, instance: u32) -> Option<u32> {
+        let exported = self.instance(instance, |entry| match (&entry.module.memory0, &entry.memory0) {
+            (Some(Memory0::Exported(export)), _) => Err(*export as u32),
+            (_, Some(OwnMemory0::Known(memory))) => Ok(Ok(*memory)),
+            (_, Some(OwnMemory0::Handle(memory))) => Ok(Err(Some(memory.clone()))),
+            (_, None) => Ok(Err(None)),
+        })?;
+        let handle = match exported {
+            Err(export) => return self.exported_memory(instance, export),
+            Ok(Ok(memory)) => return Some(memory),
+            Ok(Err(handle)) => handle?,
+        };
+        // No other handle of a memory that is neither imported nor exported can have been given an index.
+        let memory = self.add_memory(handle);
+        if let Some(Some(entry)) = self.instances.borrow_mut().get_mut(instance as usize) {
+            entry.memory0 = Some(OwnMemory0::Known(memory));
         }
         Some(memory)
     }

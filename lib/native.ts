@@ -66,6 +66,8 @@ export interface Native {
   dropInstance(instance: number): void;
   instanceAddress(instance: number): bigint;
   exportedMemory(wrapper: object, instance: number, exportIndex: number): number;
+  /** The memory 0 of an instance, imported, exported or neither; undefined if it has none. */
+  memory0(wrapper: object, instance: number): number | undefined;
   takeFailure(): NativeFailure;
   sweep(): void;
   invoke(): void;

@@ -44,7 +44,7 @@ use super::{
 use crate::{
     error::{CompileError, EngineError, Frame, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
     interrupt::{Flag, Interrupt},
-    module::validate,
+    module::{REWRITE_VERSION, validate},
     realm::{Realm, Slots},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, TableType, ValueType},
 };
@@ -156,7 +156,7 @@ impl Engine for Wasmer {
         let target = self.engine.target();
         let (triple, cpu) = (target.triple(), target.cpu_features());
         Some(format!(
-            "wasmer {} cranelift {opt_level:?} checks {} {interruptible} {has_fuel} {recursion_depth:?} {deterministic} {triple} {cpu:?}",
+            "wasmer {} cranelift {opt_level:?} rewrite {REWRITE_VERSION} checks {} {interruptible} {has_fuel} {recursion_depth:?} {deterministic} {triple} {cpu:?}",
             WASMER_VERSION,
             checks::VERSION,
         ))

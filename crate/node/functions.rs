@@ -68,6 +68,7 @@ fn define(registrar: &Registrar<'_>) {
     registrar.function("dropInstance", drop_instance);
     registrar.function("instanceAddress", instance_address);
     registrar.function("exportedMemory", exported_memory);
+    registrar.function("memory0", memory0);
     registrar.function("takeFailure", take_failure);
     registrar.function("sweep", sweep);
     registrar.function("callForBench", call_for_bench);
@@ -380,6 +381,15 @@ fn exported_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcom
     let index = with_realm!(&*group.enter()?, realm => realm.exported_memory(instance, export));
     let index = index.ok_or_else(|| Throw::internal(format!("export {export} is not a memory")))?;
     let number = state.memories.add(scope, Entry { group, index }, arguments.get(0))?;
+    Ok(Some(scope.number(f64::from(number))))
+}
+
+/// `memory0(wrapper, instance)`: the number of the instance's memory 0, imported, exported or neither; nothing if it has none.
+fn memory0(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let (group, instance) = state.entry(&state.instances, arguments.u32(scope, 1)?)?;
+    let index = with_realm!(&*group.enter()?, realm => realm.memory0(instance));
+    let Some(index) = index else { return Ok(None) };
+    let number = state.add(&state.memories, scope, group, index, arguments.get(0))?;
     Ok(Some(scope.number(f64::from(number))))
 }
 
