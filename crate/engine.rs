@@ -287,6 +287,14 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// Grows the memory by `delta` pages and returns the size before, in pages.
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError>;
 
+    /// Moves a memory that [`Engine::new_memory`] has made to another store of the same limits: its bytes stay where they are. Nothing of the store that it
+    /// comes from may run or use it again. If that fails, it stays where it is.
+    fn move_memory(
+        from: &mut Self::Context<'_>,
+        memory: &Self::Memory,
+        to: &mut Self::Context<'_>,
+    ) -> Result<Self::Memory, MemoryError>;
+
     /// The global's type.
     fn global_type(cx: &mut Self::Context<'_>, global: &Self::Global) -> GlobalType;
 

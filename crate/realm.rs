@@ -219,6 +219,8 @@ pub struct Realm<E: Engine> {
     /// What stops the innermost call. It outlives the call, which borrows it.
     interrupt: Cell<Option<NonNull<Interrupt>>>,
     memories: RefCell<Vec<E::Memory>>,
+    /// Which of them belong to no instance.
+    made: RefCell<Vec<bool>>,
     /// Somebody has the bytes of one who cannot be told when they move.
     is_pinned: Cell<bool>,
     instances: RefCell<Vec<Option<Instance<E>>>>,
@@ -242,15 +244,11 @@ impl<E: Engine> Realm<E> {
                 host: Cell::new(None),
                 interrupt: Cell::new(None),
                 memories: RefCell::default(),
+                made: RefCell::default(),
                 is_pinned: Cell::new(false),
                 instances: RefCell::default(),
             }
         })
-    }
-
-    /// TEMP
-    pub fn renew(self: &Rc<Self>, _kept: &[u32]) -> Option<Rc<Self>> {
-        None
     }
 
     /// The engine of all objects here.
@@ -285,10 +283,51 @@ impl<E: Engine> Realm<E> {
             return Err(MemoryError::Limit { bytes, limit });
         }
         let memory = self.slot.with(|cx| E::new_memory(cx, ty))??;
-        Ok(self.add_memory(memory))
+        Ok(self.add_memory(memory, true))
     }
 
-    fn add_memory(&self, memory: E::Memory) -> u32 {
+    /// A realm with an empty store and those memories of this one, as memories 0, 1 and so on. Their bytes stay where they are. Nothing of this realm may be used
+    /// afterwards. `None`, and nothing has changed, if that cannot be: a memory that an instance has defined stays with it, and a store that is
+    /// in use stays too.
+    pub fn renew(&self, kept: &[u32]) -> Option<Rc<Self>> {
+        let is_made = |memory: &u32| self.made.borrow().get(*memory as usize).copied().unwrap_or(false);
+        if !kept.iter().all(is_made) {
+            return None;
+        }
+        let renewed = Self::with_limits(&self.engine, self.limits);
+        let moved = self.slot.with(|from| renewed.slot.with(|to| self.move_memories(from, to, kept)));
+        for memory in moved.ok()?.ok()?? {
+            renewed.add_memory(memory, true);
+        }
+        renewed.is_pinned.set(self.is_pinned.get());
+        Some(renewed)
+    }
+
+    fn move_memories(
+        &self,
+        from: &mut E::Context<'_>,
+        to: &mut E::Context<'_>,
+        kept: &[u32],
+    ) -> Option<Vec<E::Memory>> {
+        let mut moved: Vec<E::Memory> = Vec::with_capacity(kept.len());
+        for memory in kept {
+            match E::move_memory(from, &self.memory(*memory), to) {
+                Ok(memory) => moved.push(memory),
+                Err(_) => {
+                    for (memory, place) in moved.iter().zip(kept) {
+                        if let Ok(back) = E::move_memory(to, memory, from) {
+                            self.memories.borrow_mut()[*place as usize] = back;
+                        }
+                    }
+                    return None;
+                }
+            }
+        }
+        Some(moved)
+    }
+
+    fn add_memory(&self, memory: E::Memory, is_made: bool) -> u32 {
+        self.made.borrow_mut().push(is_made);
         let mut memories = self.memories.borrow_mut();
         memories.push(memory);
         memories.len() as u32 - 1
@@ -517,7 +556,7 @@ impl<E: Engine> Realm<E> {
             Ok(Err(handle)) => handle?,
         };
         // No other handle of a memory that is neither imported nor exported can have been given an index.
-        let memory = self.add_memory(handle);
+        let memory = self.add_memory(handle, false);
         if let Some(Some(entry)) = self.instances.borrow_mut().get_mut(instance as usize) {
             entry.memory0 = Some(OwnMemory0::Known(memory));
         }
@@ -527,7 +566,7 @@ impl<E: Engine> Realm<E> {
     /// The index of a memory that may have one already, because it is imported or exported under two names.
     fn same_memory(&self, handle: &E::Memory) -> u32 {
         let known = self.memories.borrow().iter().position(|memory| E::same_memory(memory, handle));
-        known.map_or_else(|| self.add_memory(handle.clone()), |index| index as u32)
+        known.map_or_else(|| self.add_memory(handle.clone(), false), |index| index as u32)
     }
 
     /// The value of an exported global; `None` if that export is not a global whose type fits a slot.

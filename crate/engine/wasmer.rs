@@ -248,6 +248,27 @@ impl Engine for Wasmer {
         }
     }
 
+    fn move_memory(
+        from: &mut Self::Context<'_>,
+        memory: &Self::Memory,
+        to: &mut Self::Context<'_>,
+    ) -> Result<Self::Memory, MemoryError> {
+        let refused = |reason: &str| MemoryError::Allocation(reason.to_owned());
+        let VMExtern::Memory(handle) = wasmer::Extern::Memory(memory.clone()).to_vm_extern().unwrap_sys() else {
+            return Err(refused("the memory has no handle"));
+        };
+        // What stays behind has no pages and reserves next to nothing.
+        let nothing = wasmer_types::MemoryStyle::Dynamic { offset_guard_size: 0 };
+        let empty = vm::VMMemory::new(&wasmer::MemoryType::new(0, Some(0), false), &nothing);
+        let empty = empty.map_err(|error| refused(&error.to_string()))?;
+        let moved = std::mem::replace(handle.get_mut(from.objects_mut().as_sys_mut()), empty);
+        let handle = StoreHandle::new(to.objects_mut().as_sys_mut(), moved).internal_handle();
+        match VMExtern::Memory(handle).to_extern(to) {
+            wasmer::Extern::Memory(memory) => Ok(memory),
+            _ => Err(refused("the memory has become something else")),
+        }
+    }
+
     fn global_type(cx: &mut Self::Context<'_>, global: &Self::Global) -> GlobalType {
         global_type(&global.ty(cx))
     }

@@ -198,17 +198,11 @@ impl Engine for Wasmi {
         wasmi_ty.min(ty.minimum).max(ty.maximum);
         let refused = |error: &dyn std::fmt::Display| MemoryError::Allocation(error.to_string());
         let wasmi_ty = wasmi_ty.build().map_err(|error| refused(&error))?;
-        let Some(mut mapping) = reserve(ty, cx.data().memory_pages).map_err(|error| refused(&error))? else {
+        let Some(mapping) = reserve(ty, cx.data().memory_pages).map_err(|error| refused(&error))? else {
             return wasmi::Memory::new(cx, wasmi_ty).map_err(|error| refused(&error));
         };
-        let (base, bytes) = (mapping.as_mut_ptr(), mapping.len());
-        // SAFETY: the mapping goes into the store's list below (or is unmapped before the memory exists), the list is
-        // dropped after the store, and nothing else ever makes a reference to the mapping: so for the memory, which
-        // lives in the store, it is valid, unaliased and as good as `'static`.
-        let buffer: &'static mut [u8] = unsafe { std::slice::from_raw_parts_mut(base, bytes) };
-        let memory = wasmi::Memory::new_static(&mut *cx, wasmi_ty, buffer).map_err(|error| refused(&error))?;
-        forget_untouched(&mapping, 0, ty.minimum * PAGE_BYTES);
-        cx.data().mappings.lock().unwrap_or_else(PoisonError::into_inner).push(mapping);
+        let memory = memory_over(cx, wasmi_ty, &mapping)?;
+        lock(&cx.data().mappings).push(mapping);
         Ok(memory)
     }
 
@@ -227,7 +221,7 @@ impl Engine for Wasmi {
 
     fn memory_moves(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> bool {
         let base = memory.data_ptr(&*cx);
-        let mappings = cx.data().mappings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mappings = lock(&cx.data().mappings);
         mapping_at(&mappings, base).is_none()
     }
 
@@ -235,11 +229,39 @@ impl Engine for Wasmi {
         let before =
             memory.grow(&mut *cx, delta).map_err(|error| MemoryError::Grow { delta, reason: error.to_string() })?;
         let base = memory.data_ptr(&*cx);
-        let mappings = cx.data().mappings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mappings = lock(&cx.data().mappings);
         if let Some(mapping) = mapping_at(&mappings, base) {
             forget_untouched(mapping, before * PAGE_BYTES, delta * PAGE_BYTES);
         }
         Ok(before)
+    }
+
+    fn move_memory(
+        from: &mut Self::Context<'_>,
+        memory: &Self::Memory,
+        to: &mut Self::Context<'_>,
+    ) -> Result<Self::Memory, MemoryError> {
+        let refused = |error: &dyn std::fmt::Display| MemoryError::Allocation(error.to_string());
+        let MemoryRegion { base, bytes } = Self::memory_region(from, memory);
+        let mut ty = wasmi::MemoryType::builder();
+        ty.min(bytes as u64 / PAGE_BYTES).max(memory.ty(&*from).maximum());
+        let ty = ty.build().map_err(|error| refused(&error))?;
+        let mapping = {
+            let mut mappings = lock(&from.data().mappings);
+            let at = mappings.iter().position(|mapping| mapping.as_ptr() == base.cast_const());
+            mappings.swap_remove(at.ok_or_else(|| refused(&"the memory lies in no mapping"))?)
+        };
+        // wasmi writes zeros over the initial pages of a memory.
+        let kept = Kept::of(mapping.get(..bytes).unwrap_or_default());
+        let moved = memory_over(to, ty, &mapping);
+        // On success the new store has it, and nothing of the old one uses it again; else the other way round.
+        let mut mapping = mapping;
+        if let Some(bytes) = mapping.get_mut(..bytes) {
+            kept.write_back(bytes);
+        }
+        let owner = if moved.is_ok() { &to.data().mappings } else { &from.data().mappings };
+        lock(owner).push(mapping);
+        moved
     }
 
     fn global_type(cx: &mut Self::Context<'_>, global: &Self::Global) -> GlobalType {
@@ -673,6 +695,48 @@ fn reserve(ty: MemoryType, most: u64) -> std::io::Result<Option<MmapMut>> {
     }
     let bytes = usize::try_from(pages * PAGE_BYTES).map_err(std::io::Error::other)?;
     MmapOptions::new().len(bytes).no_reserve_swap().map_anon().map(Some)
+}
+
+/// Makes a memory over a mapping, which the caller puts into the list of the memory's store.
+fn memory_over(
+    cx: &mut StoreContextMut<'_, Data>,
+    ty: wasmi::MemoryType,
+    mapping: &MmapMut,
+) -> Result<wasmi::Memory, MemoryError> {
+    let (base, bytes) = (mapping.as_ptr().cast_mut(), mapping.len());
+    // SAFETY: the mapping goes into the list of the store in which the memory is made (or the memory does not come into being), that list is dropped after the
+    // store, and whoever else looks at the mapping does so while no guest of the store runs: so for the memory it is valid and as good
+    // as `'static`.
+    let buffer: &'static mut [u8] = unsafe { std::slice::from_raw_parts_mut(base, bytes) };
+    let pages = ty.minimum();
+    let memory = wasmi::Memory::new_static(&mut *cx, ty, buffer);
+    let memory = memory.map_err(|error| MemoryError::Allocation(error.to_string()))?;
+    forget_untouched(mapping, 0, pages * PAGE_BYTES);
+    Ok(memory)
+}
+
+/// The pieces of a memory that are not all zeros.
+struct Kept(Vec<(usize, Box<[u8]>)>);
+
+impl Kept {
+    /// A page of the system, or a part of one.
+    const PIECE: usize = 4096;
+
+    fn of(bytes: &[u8]) -> Self {
+        let pieces = bytes.chunks(Self::PIECE).enumerate();
+        let used = pieces.filter(|(_, piece)| piece.iter().any(|byte| *byte != 0));
+        Self(used.map(|(place, piece)| (place * Self::PIECE, piece.into())).collect())
+    }
+
+    fn write_back(&self, bytes: &mut [u8]) {
+        for (at, piece) in &self.0 {
+            bytes[*at..*at + piece.len()].copy_from_slice(piece);
+        }
+    }
+}
+
+fn lock(mappings: &Mappings) -> std::sync::MutexGuard<'_, Vec<MmapMut>> {
+    mappings.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The mapping that a memory lies in, by its first byte; none for a guest's own, which wasmi allocates.

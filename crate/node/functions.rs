@@ -386,10 +386,10 @@ fn exported_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcom
 
 /// `memory0(wrapper, instance)`: the number of the instance's memory 0, imported, exported or neither; nothing if it has none.
 fn memory0(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let (group, instance) = state.entry(&state.instances, arguments.u32(scope, 1)?)?;
+    let Entry { group, index: instance } = state.instances.get(arguments.u32(scope, 1)?)?;
     let index = with_realm!(&*group.enter()?, realm => realm.memory0(instance));
     let Some(index) = index else { return Ok(None) };
-    let number = state.add(&state.memories, scope, group, index, arguments.get(0))?;
+    let number = state.memories.add(scope, Entry { group, index }, arguments.get(0))?;
     Ok(Some(scope.number(f64::from(number))))
 }
 

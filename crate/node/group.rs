@@ -182,12 +182,12 @@ impl Group {
         }
     }
 
-    /// Gives its memories a fresh store, if no instance is left. `kept` are the memories that somebody can reach. Their bytes stay where they are, and so
-    /// do their buffers.
-    pub fn renew(&self, scope: Scope, kept: &[u32]) {
+    /// Gives its memories a fresh store, if no instance is left. `kept` are the memories that somebody can reach, of which memory `kept[n]` becomes memory `n`.
+    /// Their bytes stay where they are, and so do their buffers. Says whether it has done so.
+    pub fn renew(&self, scope: Scope, kept: &[u32]) -> bool {
         let Instances { made, alive, newest, worth_from } = &self.instances;
         if alive.get() > 0 {
-            return;
+            return false;
         }
         let renewed = match &*self.realm.borrow() {
             AnyRealm::Wasmi(realm) => realm.renew(kept).map(AnyRealm::Wasmi),
@@ -196,7 +196,7 @@ impl Group {
         newest.set(None);
         let Some(renewed) = renewed else {
             worth_from.set(worth_from.get().saturating_mul(2));
-            return;
+            return false;
         };
         self.realm.replace(renewed);
         made.set(0);
@@ -206,6 +206,7 @@ impl Group {
         worth_from.set(per_store.clamp(INSTANCES_PER_STORE, MOST_INSTANCES_PER_STORE));
         self.extra.set(STORE_BYTES);
         self.report(scope);
+        true
     }
 
     // Whose the realm is

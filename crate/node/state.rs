@@ -267,10 +267,19 @@ impl State {
                 kept.push(entry.index);
             }
         });
+        kept.sort_unstable();
+        kept.dedup();
         // Without any the group is about to go.
-        if !kept.is_empty() {
-            group.renew(scope, &kept);
+        if kept.is_empty() || !group.renew(scope, &kept) {
+            return;
         }
+        self.memories.for_each(|_, entry| {
+            if Rc::ptr_eq(&entry.group, group)
+                && let Ok(place) = kept.binary_search(&entry.index)
+            {
+                entry.index = place as u32;
+            }
+        });
     }
 
     /// The same before an instance is made in a group, in case V8 has just collected the wrappers of all others: in a loop that
