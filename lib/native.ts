@@ -27,7 +27,7 @@ export interface NativeFailure {
   readonly trap: string;
   readonly message: string;
   readonly frames: readonly { functionName?: string; functionIndex: number; offset?: number }[];
-  /** Holds what JavaScript threw in a supervisor call, if that is why. */
+  /** Holds what was thrown in a supervisor call before it could be caught, if that is why. */
   readonly parked?: { readonly thrown: unknown };
 }
 
@@ -62,6 +62,8 @@ export interface Native {
   dropInstance(instance: number): void;
   instanceAddress(instance: number): bigint;
   exportedMemory(wrapper: object, instance: number, exportIndex: number): number;
+  /** The instance's memory 0, imported, exported or neither, in a start function too; undefined if it has none. */
+  memory0(wrapper: object, instance: number): number | undefined;
   takeFailure(): NativeFailure;
   sweep(): void;
   invoke(): void;
@@ -125,9 +127,10 @@ const WORD_COUNT = 2;
 const WORD_HAS_GAS = 3;
 /** In `words`: whether a call that is about to run has a budget in {@link FUEL}. */
 const WORD_HAS_FUEL = 3;
-/** In `words`: how a call ended. */
+/** In `words`: how a call ended, into a guest or to its supervisor. */
 const WORD_STATUS = 0;
 const STATUS_DONE = 0;
+const STATUS_TRAPPED = 1;
 /** In `words`, of asynchronous calls: which event, of which call, and what is asked for by `nextEvent` and `answer`. */
 const WORD_EVENT = 0;
 const WORD_CALL = 2;
@@ -157,6 +160,7 @@ export const layout = Object.freeze({
   WORD_HAS_FUEL,
   WORD_STATUS,
   STATUS_DONE,
+  STATUS_TRAPPED,
   WORD_EVENT,
   WORD_CALL,
   WORD_IS_NEW_TURN,

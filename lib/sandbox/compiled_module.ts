@@ -217,6 +217,8 @@ export function compileAsync(
     running: undefined,
     limits,
     argument: 'wasm',
+    exportName: undefined,
+    doing: 'compiling the module',
     make: () => native.compileAsync(engine, cache, binary, budget.number),
     result: () => guestModule(words[WORD_FUNC]),
     refused: compileError,

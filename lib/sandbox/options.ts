@@ -189,6 +189,8 @@ function engineFor(options: readonly number[]): number {
 export interface Limits {
   /** In ms; 0 for none. */
   readonly timeout: number;
+  /** What the caller gave, if `timeout` is only what is left of it. */
+  readonly wholeTimeout?: number;
   readonly fuel: bigint | undefined;
   readonly signal: AbortSignal | undefined;
 }
