@@ -128,9 +128,9 @@ class Turn {
   /** Tells subscribers that a supervisor call is over whose answer took time. */
   tellSettled(): void {
     if (this.event === undefined || !this.isPutOff) return;
-    if ('error' in this.event) supervisorCalls.error.publish(this.event);
-    supervisorCalls.asyncStart.publish(this.event);
-    supervisorCalls.asyncEnd.publish(this.event);
+    if ('error' in this.event) supervisorCalls.publish('error', this.event);
+    supervisorCalls.publish('asyncStart', this.event);
+    supervisorCalls.publish('asyncEnd', this.event);
   }
 }
 
@@ -159,7 +159,9 @@ interface AsyncCall {
   end: (event: number) => () => void;
 }
 
-const calls = new Map<number, AsyncCall>();
+/** The calls that are not over, by number. No `Map`, whose methods are anybody's to patch: an event must be read out before they run. */
+const calls: Record<number, AsyncCall | undefined> = Object.create(null);
+let callsAlive = 0;
 
 /**
  * Makes an asynchronous call. The Promise rejects for whatever goes wrong.
@@ -231,7 +233,8 @@ function begin<T>(parts: CallParts<T>, resolve: (outcome: Outcome<T>) => void): 
     scope.emitDestroy();
     throw translate(error, argument);
   }
-  calls.set(call.id, call);
+  calls[call.id] = call;
+  callsAlive += 1;
   try {
     for (let entry = signals; entry !== undefined; entry = entry.around) stopBy(entry.signal, call.id);
   } catch (error) {
@@ -360,7 +363,7 @@ function drain(): void {
     native.nextEvent();
     const event = words[WORD_EVENT];
     if (event === EVENT_ASKED) {
-      const call = calls.get(words[WORD_CALL]);
+      const call = calls[words[WORD_CALL]];
       // A Promise settles, and its call goes on, only after this.
       if (call !== undefined) looks = answerIn(new Turn(call));
     } else if (event === EVENT_DONE || event === EVENT_TRAPPED || event === EVENT_REFUSED) {
@@ -378,7 +381,7 @@ let isTurnEnding = false;
 
 /** After the next turn of the event loop, what is taken counts from 0 again. */
 function endTurnLater(): void {
-  if (isTurnEnding || calls.size === 0) return;
+  if (isTurnEnding || callsAlive === 0) return;
   isTurnEnding = true;
   setImmediate(() => {
     isTurnEnding = false;
@@ -396,9 +399,10 @@ function drainLater(): void {
 }
 
 function finish(id: number, event: number): void {
-  const call = calls.get(id);
+  const call = calls[id];
   if (call === undefined) return;
-  calls.delete(id);
+  delete calls[id];
+  callsAlive -= 1;
   const tell = call.end(event);
   const { turn } = call;
   if (turn?.isOpen === true) {

@@ -90,25 +90,60 @@ export interface SupervisorEvent {
   error?: unknown;
 }
 
-export const instantiations = channel<InstantiateEvent>('instantiate');
-export const invocations = channel<InvokeEvent>('invoke');
-export const supervisorCalls = channel<SupervisorEvent>('supervisor');
+/** A tracing channel of Node's, for those who tell of events. Those who subscribe use the channels behind it, by their names. */
+class Tracing<Event extends object> {
+  readonly channels: TracingChannel<unknown, Event>;
+  /** The same, but tells every subscriber, see {@link tellingAll}. */
+  readonly #telling: TracingChannel<unknown, Event>;
 
-/**
- * A tracing channel of Node's whose subscribers are all told of an event, also if one of them unsubscribes meanwhile: Nodes before
- * 20.19 walk through the very list that this shortens, and leave out the next one. The channels behind it, by which others subscribe, are
- * Node's own.
- */
-function channel<Event extends object>(name: string): TracingChannel<unknown, Event> {
-  const tracing = tracingChannel<unknown, Event>(`sandbox-host.${name}`);
-  const events = ['start', 'end', 'asyncStart', 'asyncEnd', 'error'] as const;
-  return Object.create(
-    tracing,
-    Object.fromEntries(events.map((event) => [event, { value: tellingAll(tracing[event] as Channel) }])),
+  constructor(name: string) {
+    const channels = tracingChannel<unknown, Event>(`sandbox-host.${name}`);
+    const events = ['start', 'end', 'asyncStart', 'asyncEnd', 'error'] as const;
+    const telling = events.map((event) => [event, { value: tellingAll(channels[event] as Channel) }]);
+    this.channels = channels;
+    this.#telling = Object.create(channels, Object.fromEntries(telling));
+  }
+
+  /** As {@link TracingChannel.traceSync}. */
+  traceSync<T>(run: () => T, event: Event): T {
+    return this.#telling.traceSync(run, event) as T;
+  }
+
+  /** As {@link TracingChannel.tracePromise}. */
+  tracePromise<T>(run: () => Promise<T>, event: Event): Promise<T> {
+    return this.#telling.tracePromise(run, event) as Promise<T>;
+  }
+
+  /** Tells of an event that is no part of a function or a Promise. */
+  publish(name: 'error' | 'asyncStart' | 'asyncEnd', event: Event): void {
+    this.#telling[name].publish(event);
+  }
+}
+
+type Watched = Readonly<
+  Record<'start' | 'end' | 'asyncStart' | 'asyncEnd' | 'error', { readonly hasSubscribers: boolean }>
+>;
+
+/** Whether anybody subscribes to one of the events. Asks Node's own channels, which are all of one shape to V8. */
+export function isTraced({ channels }: { readonly channels: Watched }): boolean {
+  const { start, end, asyncStart, asyncEnd, error } = channels;
+  return (
+    start.hasSubscribers ||
+    end.hasSubscribers ||
+    error.hasSubscribers ||
+    asyncStart.hasSubscribers ||
+    asyncEnd.hasSubscribers
   );
 }
 
-/** A channel that inherits everything from Node's but the way in which it tells its subscribers. */
+export const instantiations = new Tracing<InstantiateEvent>('instantiate');
+export const invocations = new Tracing<InvokeEvent>('invoke');
+export const supervisorCalls = new Tracing<SupervisorEvent>('supervisor');
+
+/**
+ * A channel that inherits everything from Node's but the way in which it tells its subscribers: all that there are when it begins. Nodes
+ * before 20.19 walk through the very list that is shortened when one of them unsubscribes meanwhile, and leave out the next one.
+ */
 function tellingAll(channel: Channel): Channel {
   const publish = (message: unknown): void => {
     const { _subscribers: subscribers } = channel as { _subscribers?: unknown };
@@ -128,19 +163,4 @@ function tellingAll(channel: Channel): Channel {
     }
   };
   return Object.create(channel, { publish: { value: publish } });
-}
-
-type Watched = Readonly<
-  Record<'start' | 'end' | 'asyncStart' | 'asyncEnd' | 'error', { readonly hasSubscribers: boolean }>
->;
-
-/** Whether anybody subscribes to one of a channel's events. */
-export function isTraced({ start, end, asyncStart, asyncEnd, error }: Watched): boolean {
-  return (
-    start.hasSubscribers ||
-    end.hasSubscribers ||
-    error.hasSubscribers ||
-    asyncStart.hasSubscribers ||
-    asyncEnd.hasSubscribers
-  );
 }
