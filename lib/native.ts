@@ -93,7 +93,8 @@ export interface Native {
   /** What runs from here on must end with that call; 0 for none. */
   within(call: number): void;
   stopCall(call: number): void;
-  throwRefusal(): void;
+  /** An error, not thrown: what native code throws counts as uncaught to debuggers, even if it is caught. */
+  takeRefusal(): unknown;
   nextEvent(): void;
   answer(): void;
   putOff(): void;

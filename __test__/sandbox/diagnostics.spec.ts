@@ -45,7 +45,7 @@ function watch(): Told[] {
   return told;
 }
 
-/** Has a channel shorten its list of subscribers in place, as Nodes before 20.19 do. */
+/** Has a channel shorten its list of subscribers in place, as older Nodes do. */
 function unsubscribeInPlace(watched: Channel): void {
   const list = (): unknown[] | undefined => (watched as { _subscribers?: unknown[] })._subscribers;
   Object.defineProperty(watched, 'unsubscribe', {

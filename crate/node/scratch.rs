@@ -44,7 +44,7 @@ pub const EVENT_ASKED: u32 = 2;
 pub const EVENT_DONE: u32 = 3;
 /// The call is over; `takeFailure` tells how.
 pub const EVENT_TRAPPED: u32 = 4;
-/// The call could not be made; `throwRefusal` tells why.
+/// The call could not be made; `takeRefusal` tells why.
 pub const EVENT_REFUSED: u32 = 5;
 
 const GAS_AT: usize = 16;

@@ -248,7 +248,10 @@ function begin<T>(parts: CallParts<T>, resolve: (outcome: Outcome<T>) => void): 
 function outcomeOf<T>(parts: CallParts<T>, call: AsyncCall, name: CallName, event: number): Outcome<T> {
   const { refused, trapped = (error) => error } = parts;
   try {
-    if (event === EVENT_REFUSED) return { error: refusal(refused) };
+    if (event === EVENT_REFUSED) {
+      const why = native.takeRefusal();
+      return { error: () => refused(why) };
+    }
     parts.ended?.();
     if (event !== EVENT_TRAPPED) return { value: parts.result(call.id) };
     const failed = native.takeFailure();
@@ -287,15 +290,6 @@ function stopNoMoreBy(signal: AbortSignal, id: number): void {
   if (known.calls.size > 0) return;
   listenNoMore(signal, known.stop);
   stoppedBy.delete(signal);
-}
-
-function refusal(refused: (error: unknown) => unknown): () => unknown {
-  try {
-    native.throwRefusal();
-    return () => undefined;
-  } catch (error) {
-    return () => refused(error);
-  }
 }
 
 /** Refuses a call that is made inside a supervisor call of its own group: to wait for it there would never end. */

@@ -141,8 +141,8 @@ export const invocations = new Tracing<InvokeEvent>('invoke');
 export const supervisorCalls = new Tracing<SupervisorEvent>('supervisor');
 
 /**
- * A channel that inherits everything from Node's but the way in which it tells its subscribers: all that there are when it begins. Nodes
- * before 20.19 walk through the very list that is shortened when one of them unsubscribes meanwhile, and leave out the next one.
+ * A channel that inherits everything from Node's but the way in which it tells its subscribers: all that there are when it begins. Older
+ * Nodes walk through the very list that is shortened when one of them unsubscribes meanwhile, and leave out the next one.
  */
 function tellingAll(channel: Channel): Channel {
   const publish = (message: unknown): void => {
