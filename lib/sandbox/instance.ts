@@ -182,7 +182,7 @@ export class SandboxInstance {
       invokeBy(instance, exportName, args, peer) {
         const call = instance.#runningBy(peer);
         const ctx = peer as unknown as SupervisorContext;
-        if (isTraced(invocations)) return instance.#invokeTraced(exportName, args, () => call, undefined);
+        if (isTraced(invocations)) return instance.#invokeTraced(exportName, args, ctx, call, undefined);
         // The instance knows it now, so `invoke` does not check it: one function for both is quicker than two. No code of others runs in between.
         return instance.invoke(exportName, args, ctx);
       },
@@ -247,8 +247,7 @@ export class SandboxInstance {
     ctx?: SupervisorContext,
     options?: InvokeOptions,
   ): Value | Value[] | undefined {
-    if (isTraced(invocations))
-      return this.#invokeTraced(exportName, args, () => this.#runningFor(ctx), options);
+    if (isTraced(invocations)) return this.#invokeTraced(exportName, args, ctx, undefined, options);
     const last = exportName === this.#lastName ? this.#lastFunction : undefined;
     const fn = last ?? this.#function(exportName);
     const payloads = checkArguments(fn, args);
@@ -299,17 +298,18 @@ export class SandboxInstance {
       writeSlot(fn.parameters[index], index, payloads[index]);
   }
 
-  /** `running` gives what answers the guest's calls. Its checks may run anything, so they are part of what subscribers are told of. */
+  /** What `ctx` is checked by may run anything, so it is a part of what subscribers are told of; `known` answers without a check. */
   #invokeTraced(
     exportName: string,
     args: readonly Argument[],
-    running: () => Running,
+    ctx: SupervisorContext | undefined,
+    known: Running | undefined,
     options: InvokeOptions | undefined,
   ): Value | Value[] | undefined {
     const invoke = (): Value | Value[] | undefined => {
       const fn = this.#function(exportName);
       const payloads = checkArguments(fn, args);
-      const call = running();
+      const call = known ?? this.#runningFor(ctx);
       const limits = options === undefined ? undefined : checkInvokeOptions(options, this.#isMetered);
       return this.#invokeBounded(exportName, fn, payloads, call, limits);
     };
