@@ -27,8 +27,14 @@ const table = [
   {
     Class: TrapError,
     code: 'ERR_SANDBOX_TRAP',
-    make: () => new TrapError('m', { trap: 'unreachable', wasmStack: [{ functionIndex: 3 }], cause }),
-    fields: { trap: 'unreachable', wasmStack: [{ functionIndex: 3 }] },
+    make: () =>
+      new TrapError('m', {
+        trap: 'unreachable',
+        exportName: 'run',
+        wasmStack: [{ functionIndex: 3 }],
+        cause,
+      }),
+    fields: { trap: 'unreachable', exportName: 'run', wasmStack: [{ functionIndex: 3 }] },
   },
   {
     Class: InstantiationError,
@@ -110,6 +116,10 @@ describe('a SandboxError', () => {
 });
 
 describe('a TrapError', () => {
+  it('names no export where a start function trapped', () => {
+    assert.equal(new TrapError('m', { trap: 'interrupted' }).exportName, undefined);
+  });
+
   it('has an empty stack where the engine gives none', () => {
     assert.deepEqual(new TrapError('m', { trap: 'interrupted' }).wasmStack, []);
   });

@@ -213,7 +213,7 @@ function cut(text: string): string {
 }
 
 /** `Array.isArray`, which throws on a revoked proxy, made total. */
-function isArray(value: unknown): value is unknown[] {
+export function isArray(value: unknown): value is unknown[] {
   try {
     return Array.isArray(value);
   } catch {

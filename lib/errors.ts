@@ -208,6 +208,8 @@ export class TrapError extends SandboxError {
   declare readonly code: 'ERR_SANDBOX_TRAP';
   /** What stopped the guest. */
   readonly trap: TrapKind;
+  /** The export that was called; undefined if it was a start function. */
+  readonly exportName: string | undefined;
   /** The guest's call stack, innermost function first; empty where the engine gives none. */
   readonly wasmStack: readonly WasmFrame[];
 
@@ -215,18 +217,24 @@ export class TrapError extends SandboxError {
    * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
    *
    * @param message - what went wrong, for people
-   * @param options - the `trap`; `wasmStack`, by default empty; and the `cause`, by default absent
+   * @param options - the `trap`; the `exportName`, by default undefined; `wasmStack`, by default empty; and the `cause`, by default absent
    * @example
    * ```ts
-   * new TrapError('wasm trap: out of fuel', { trap: 'out-of-fuel' });
+   * new TrapError('wasm trap: out of fuel', { trap: 'out-of-fuel', exportName: 'run' });
    * ```
    */
   constructor(
     message: string,
-    options: { trap: TrapKind; wasmStack?: readonly WasmFrame[]; cause?: unknown },
+    options: {
+      trap: TrapKind;
+      exportName?: string | undefined;
+      wasmStack?: readonly WasmFrame[];
+      cause?: unknown;
+    },
   ) {
     super(message, { ...options, code: 'ERR_SANDBOX_TRAP' });
     this.trap = options.trap;
+    this.exportName = options.exportName;
     this.wasmStack = options.wasmStack ?? [];
   }
 }

@@ -28,7 +28,7 @@ export interface NativeFailure {
   readonly trap: string;
   readonly message: string;
   readonly frames: readonly { functionName?: string; functionIndex: number; offset?: number }[];
-  /** Holds what JavaScript threw in a supervisor call, if that is why. */
+  /** Holds what was thrown in a supervisor call before it could be caught, if that is why. */
   readonly parked?: { readonly thrown: unknown };
 }
 
@@ -66,7 +66,7 @@ export interface Native {
   dropInstance(instance: number): void;
   instanceAddress(instance: number): bigint;
   exportedMemory(wrapper: object, instance: number, exportIndex: number): number;
-  /** The memory 0 of an instance, imported, exported or neither; undefined if it has none. */
+  /** The instance's memory 0, imported, exported or neither, in a start function too; undefined if it has none. */
   memory0(wrapper: object, instance: number): number | undefined;
   takeFailure(): NativeFailure;
   sweep(): void;
@@ -98,7 +98,8 @@ export interface Native {
   /** What runs from here on must end with that call; 0 for none. */
   within(call: number): void;
   stopCall(call: number): void;
-  throwRefusal(): void;
+  /** An error, not thrown: what native code throws counts as uncaught to debuggers, even if it is caught. */
+  takeRefusal(): unknown;
   nextEvent(): void;
   answer(): void;
   putOff(): void;
@@ -138,9 +139,10 @@ const WORD_COUNT = 2;
 const WORD_HAS_GAS = 3;
 /** In `words`: whether a call that is about to run has a budget in {@link FUEL}. */
 const WORD_HAS_FUEL = 3;
-/** In `words`: how a call ended. */
+/** In `words`: how a call ended, into a guest or to its supervisor. */
 const WORD_STATUS = 0;
 const STATUS_DONE = 0;
+const STATUS_TRAPPED = 1;
 /** In `words`, of asynchronous calls: which event, of which call, and what is asked for by `nextEvent` and `answer`. */
 const WORD_EVENT = 0;
 const WORD_CALL = 2;
@@ -170,6 +172,7 @@ export const layout = Object.freeze({
   WORD_HAS_FUEL,
   WORD_STATUS,
   STATUS_DONE,
+  STATUS_TRAPPED,
   WORD_EVENT,
   WORD_CALL,
   WORD_IS_NEW_TURN,
@@ -206,6 +209,8 @@ export const scratchViews = Object.freeze({
 
 /** Tells the addon who answers guests' calls, and who takes the events of asynchronous ones. Once. */
 export function setDispatch(dispatch: () => void, drain: () => void): void {
+  // Native code refers to them weakly, or it would keep this copy of the package for ever; so the object that its functions keep must do it.
+  Object.defineProperty(native, 'answerers', { value: [dispatch, drain] });
   native.setup(dispatch, drain);
 }
 

@@ -53,8 +53,15 @@ const options: Accepts = (value) => {
     return false;
   }
 };
+/** A plain number or bigint is converted to the type of the parameter, of which the second of four is an i64. */
+const plainAt =
+  (at: number): Accepts =>
+  (value) =>
+    typeof value === (at === 1 ? 'bigint' : 'number');
 const supervisor: Accepts = (_, name) =>
   name === 'a supervisor' || name === 'an object with the prototype of JsSupervisor';
+/** Without one, that which the guest was instantiated with. */
+const supervisorOrNone: Accepts = (value, name) => value === undefined || supervisor(value, name);
 
 const V1 = Instantiate.Version1;
 const one = [Value.I32(5)];
@@ -295,7 +302,7 @@ export const hostileCalls: readonly HostileCall[] = [
   ...both(invokes, 'exportName', text, (s, name, bad) => invoke(s, name, bad, one, s.supervisor)),
   ...both(invokes, 'args', none, (s, name, bad) => invoke(s, name, 'f', bad, s.supervisor)),
   ...[0, 1, 2, 3].flatMap((at) =>
-    both(invokes, `args[${at}]`, none, (s, name, bad) =>
+    both(invokes, `args[${at}]`, plainAt(at), (s, name, bad) =>
       invoke(s, name, 'wide', wide(bad, at), s.supervisor),
     ),
   ),
@@ -311,7 +318,7 @@ export const hostileCalls: readonly HostileCall[] = [
       ),
     ];
   }),
-  ...both(invokes, 'ctx', supervisor, (s, name, bad) => invoke(s, name, 'f', one, bad)),
+  ...both(invokes, 'ctx', supervisorOrNone, (s, name, bad) => invoke(s, name, 'f', one, bad)),
   ...contextMethods.flatMap((method) =>
     both(
       invokes,

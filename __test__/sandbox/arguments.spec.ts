@@ -94,6 +94,11 @@ const badNumbers: [index: number, value: Anything][] = [
 ];
 
 /** Like a SupervisorContext, but something is missing or is no function. */
+/** A plain number is an argument of any type but i64, for which a plain bigint is one. */
+function notArgument(plain: 'number' | 'bigint'): Anything[] {
+  return notValue.filter((bad) => typeof bad !== plain);
+}
+
 function notContext(): Anything[] {
   const complete: Anything = () => {
     const context = new ProtocolSupervisor();
@@ -284,7 +289,7 @@ const rows: Row[] = [
     (s, bad) => s.instance.invoke('f', bad, s.ctx),
   ],
   ['invoke', 'args', [[], [Value.I32(1), Value.I32(2)]], (s, bad) => s.instance.invoke('f', bad, s.ctx)],
-  ['invoke', 'args[0]', notValue, (s, bad) => s.instance.invoke('f', [bad], s.ctx)],
+  ['invoke', 'args[0]', notArgument('number'), (s, bad) => s.instance.invoke('f', [bad], s.ctx)],
   [
     'invoke',
     'args[0]',
@@ -294,10 +299,21 @@ const rows: Row[] = [
   [
     'invoke',
     'args[3]',
-    notValue,
+    notArgument('number'),
     (s, bad) => s.instance.invoke('wide', [Value.I32(1), Value.I64(1n), Value.f32(1), bad], s.ctx),
   ],
-  ['invoke', 'ctx', notContext, (s, bad) => s.instance.invoke('f', [Value.I32(1)], bad)],
+  [
+    'invoke',
+    'args[1]',
+    notArgument('bigint'),
+    (s, bad) => s.instance.invoke('wide', [Value.I32(1), bad, Value.f32(1), Value.f64(1)], s.ctx),
+  ],
+  [
+    'invoke',
+    'ctx',
+    () => notContext().filter((bad) => bad !== undefined),
+    (s, bad) => s.instance.invoke('f', [Value.I32(1)], bad),
+  ],
   ['invoke', 'options', notObject, (s, bad) => s.instance.invoke('f', [Value.I32(1)], s.ctx, bad)],
   ['getGlobalVal', 'name', notText, (s, bad) => s.instance.getGlobalVal(bad)],
   ['setGlobalVal', 'name', notText, (s, bad) => s.instance.setGlobalVal(bad, Value.I32(1))],

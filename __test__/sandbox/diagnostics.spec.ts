@@ -1,6 +1,7 @@
 // What can be watched through node:diagnostics_channel.
 import assert from 'node:assert/strict';
-import { channel, tracingChannel } from 'node:diagnostics_channel';
+import { type Channel, channel, tracingChannel } from 'node:diagnostics_channel';
+import { once } from 'node:events';
 import { afterEach, describe, it } from 'node:test';
 import {
   Instantiate,
@@ -42,6 +43,23 @@ function watch(): Told[] {
     }
   }
   return told;
+}
+
+/** Has a channel shorten its list of subscribers in place, as older Nodes do. */
+function unsubscribeInPlace(watched: Channel): void {
+  const list = (): unknown[] | undefined => (watched as { _subscribers?: unknown[] })._subscribers;
+  Object.defineProperty(watched, 'unsubscribe', {
+    configurable: true,
+    value(subscriber: (message: unknown, name: string | symbol) => void) {
+      const before = list();
+      // A channel has another prototype when it has subscribers.
+      const is = Object.getPrototypeOf(watched).unsubscribe.call(watched, subscriber);
+      const left = list() ?? [];
+      if (before !== undefined && is) before.splice(0, before.length, ...left);
+      return is;
+    },
+  });
+  unsubscribe.push(() => Reflect.deleteProperty(watched, 'unsubscribe'));
 }
 
 const names = (told: readonly Told[]): string[] => told.map(({ at }) => at);
@@ -188,6 +206,64 @@ forEachBackend((backend) => {
         'supervisor:asyncEnd',
       ]);
       assert.equal(told[5].message.isStopped, true);
+    });
+
+    it('tell of the next call when the only subscriber has unsubscribed while it was told', () => {
+      const { instance, supervisor } = guestThat(backend, ([n]) => n);
+      const start = channel('tracing:sandbox-host.invoke:start');
+      const once = (): void => void start.unsubscribe(once);
+      start.subscribe(once);
+      instance.invoke('twice', [Value.I32(7)], supervisor);
+      const told = watch();
+      instance.invoke('twice', [Value.I32(7)], supervisor);
+      assert.equal(names(told).filter((name) => name === 'invoke:start').length, 1);
+    });
+
+    for (const kind of ['sync', 'async'] as const) {
+      it(`tell every subscriber, also when one unsubscribes while it is told, in ${kind} calls`, async () => {
+        const { instance, supervisor } = guestThat(backend, async ([n]) => n);
+        const sync = guestThat(backend, ([n]) => n);
+        for (const name of KINDS.flatMap((kind) => EVENTS.map((event) => `${kind}:${event}`))) {
+          const watched = channel(`tracing:sandbox-host.${name}`);
+          unsubscribeInPlace(watched);
+          const heard: string[] = [];
+          const first = (): void => {
+            heard.push('first');
+            watched.unsubscribe(first);
+          };
+          const second = (): void => void heard.push('second');
+          watched.subscribe(first);
+          watched.subscribe(second);
+          unsubscribe.push(() => watched.unsubscribe(second));
+          if (kind === 'sync') sync.call('twice', Value.I32(7));
+          else await instance.invokeAsync('twice', [Value.I32(7)], supervisor);
+          watched.unsubscribe(first);
+          // Who is told second is told as often as whoever comes first, and more.
+          if (heard.length > 0) assert.deepEqual(heard.slice(0, 2), ['first', 'second'], name);
+        }
+      });
+    }
+
+    it('let what a subscriber throws become an uncaught exception, and tell the others', async () => {
+      const { instance, supervisor } = guestThat(backend, ([n]) => n);
+      const why = new Error('why');
+      const start = channel('tracing:sandbox-host.invoke:start');
+      const throwing = (): never => {
+        throw why;
+      };
+      start.subscribe(throwing);
+      unsubscribe.push(() => start.unsubscribe(throwing));
+      const told = watch();
+      const before = process.listeners('uncaughtException');
+      process.removeAllListeners('uncaughtException');
+      try {
+        const uncaught = once(process, 'uncaughtException');
+        assert.deepEqual(instance.invoke('twice', [Value.I32(7)], supervisor), Value.I32(7));
+        assert.deepEqual((await uncaught)[0], why);
+      } finally {
+        for (const listener of before) process.on('uncaughtException', listener);
+      }
+      assert.equal(names(told)[0], 'invoke:start');
     });
 
     it('carry the async context that a subscriber binds to them', async () => {

@@ -320,6 +320,85 @@ function protocol(backend: SandboxBackend, version: Instantiate): void {
     stillWorks(made);
   });
 
+  for (const reads of ['readMemory', 'readMemoryInto'] as const) {
+    it(`takes no more of an answer by ${reads} than can mean something, whatever it claims`, async () => {
+      const made = build();
+      const { context } = made;
+      const asked: number[] = [];
+      const bytes = (length: number): Uint8Array => {
+        asked.push(length);
+        return new Uint8Array(length);
+      };
+      let answer: Uint8Array = new Uint8Array();
+      const claiming: SupervisorContext = {
+        allocateMemory: (size) => context.allocateMemory(size),
+        writeMemory: (address, data) => context.writeMemory(address, data),
+        invoke(ptr, len, index) {
+          const packed = context.invoke(ptr, len, index);
+          answer = new Uint8Array(Number(packed & 0xffff_ffffn));
+          context.readMemoryInto(Number(packed >> 32n), answer);
+          context.deallocateMemory(Number(packed >> 32n));
+          return (8n << 32n) | 0xffff_fff0n;
+        },
+        readMemoryInto(_address, dest) {
+          assert.equal(reads, 'readMemoryInto');
+          asked.push(dest.length);
+          dest.set(answer.subarray(0, dest.length));
+        },
+        ...(reads === 'readMemoryInto'
+          ? {}
+          : {
+              readMemory(_address: number, size: number) {
+                const given = bytes(size);
+                given.set(answer.subarray(0, size));
+                return given;
+              },
+            }),
+        deallocateMemory: (ptr) => (ptr === 8 ? undefined : context.deallocateMemory(ptr)),
+      };
+      const expected = made.instance.invoke('add', [], context);
+      assert.deepEqual(made.instance.invoke('add', [], claiming), expected);
+      assert.deepEqual(await made.instance.invokeAsync('add', [], claiming), expected);
+      assert.ok(asked.length > 0 && asked.every((length) => length < 32), `${asked}`);
+    });
+  }
+
+  it('copies no more of what readMemory returns than can mean something', () => {
+    const made = build();
+    const { context } = made;
+    const large = new Uint8Array(2 ** 30);
+    const returning: SupervisorContext = {
+      allocateMemory: (size) => context.allocateMemory(size),
+      writeMemory: (address, data) => context.writeMemory(address, data),
+      invoke: (ptr, len, index) => context.invoke(ptr, len, index),
+      readMemoryInto: (address, dest) => context.readMemoryInto(address, dest),
+      readMemory(address, size) {
+        context.readMemoryInto(address, large.subarray(0, size));
+        return large;
+      },
+      deallocateMemory: (ptr) => context.deallocateMemory(ptr),
+    };
+    const expected = made.instance.invoke('add', [], context);
+    const before = process.memoryUsage().arrayBuffers;
+    assert.deepEqual(made.instance.invoke('add', [], returning), expected);
+    assert.ok(process.memoryUsage().arrayBuffers - before < 2 ** 29);
+  });
+
+  it('traps when an answer reaches beyond the addresses that there are', () => {
+    const made = build();
+    const { context } = made;
+    const beyond: SupervisorContext = {
+      allocateMemory: (size) => context.allocateMemory(size),
+      writeMemory: (address, data) => context.writeMemory(address, data),
+      invoke: () => (0xffff_ffffn << 32n) | 100n,
+      readMemoryInto: () => assert.fail('must not be read'),
+      deallocateMemory: (ptr) => (ptr === 0xffff_ffff ? undefined : context.deallocateMemory(ptr)),
+    };
+    const error = supervisorTrap(() => made.instance.invoke('add', [], beyond));
+    assert.equal(error.message, "Can't read the serialized result from dispatch thunk");
+    assert.ok(error.cause instanceof RangeError);
+  });
+
   it('traps when readMemory returns something that is no result', () => {
     class Reading extends ProtocolSupervisor {
       answer: unknown;

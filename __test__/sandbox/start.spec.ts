@@ -15,6 +15,7 @@ import { forEachBackend } from '../support/engines';
 import { environment } from '../support/environment';
 import { caught, causedBy } from '../support/expect';
 import { type GuestFunction, guest } from '../support/guest';
+import { noMemory0 } from '../support/memory0';
 import { ProtocolSupervisor, sixSteps } from '../support/protocol';
 import { wat } from '../support/wat';
 
@@ -93,7 +94,27 @@ describe('A start function', () => {
       assert.deepEqual(call('f'), Value.I32(6));
     });
 
-    it('has no memory when the guest does not import one', () => {
+    for (const [what, memory] of [
+      ['it exports', '(memory (export "memory") 3)'],
+      ['is its own', '(memory 3)'],
+    ]) {
+      it(`has the guest's memory, which ${what}`, { skip: noMemory0 }, () => {
+        let pages: number | undefined;
+        guest({
+          backend,
+          imports: {
+            'env.ask': (_args, call) => {
+              pages = call.memory?.memorySize();
+              return undefined;
+            },
+          },
+          wat: `(module (import "env" "ask" (func $ask)) ${memory} (start $ask))`,
+        });
+        assert.equal(pages, 3);
+      });
+    }
+
+    it('has no memory when the guest has none', { skip: noMemory0 }, () => {
       let memory: Memory | undefined | null = null;
       guest({
         backend,
@@ -103,7 +124,7 @@ describe('A start function', () => {
             return undefined;
           },
         },
-        wat: '(module (import "env" "ask" (func $ask)) (memory (export "memory") 1) (start $ask))',
+        wat: '(module (import "env" "ask" (func $ask)) (start $ask))',
       });
       assert.equal(memory, undefined);
     });

@@ -14,6 +14,7 @@ import {
 import { forEachBackend } from '../support/engines';
 import { caught, causedBy, supervisorTrap } from '../support/expect';
 import { type GuestCall, type GuestFunction, guest } from '../support/guest';
+import { noMemory0 } from '../support/memory0';
 
 const GUEST = `(module
   (import "env" "number" (func $number (param i32) (result i32)))
@@ -191,22 +192,40 @@ describe('JsSupervisor', () => {
         assert.deepEqual(read, Uint8Array.of(44));
       });
 
-      it('has no memory where the guest keeps it to itself or has none', () => {
-        for (const memory of ['', '(memory 1)']) {
-          let seen: unknown = 'nothing yet';
-          const { call } = guest({
-            backend,
-            imports: {
-              'env.f': (_args, guestCall) => {
-                seen = guestCall.memory;
-                return undefined;
-              },
+      it('has the memory of a guest that keeps it to itself', { skip: noMemory0 }, () => {
+        const seen: (Memory | undefined)[] = [];
+        const { call } = guest({
+          backend,
+          imports: {
+            'env.f': (_args, { memory }) => {
+              seen.push(memory);
+              assert.equal(memory?.memorySize(), 1);
+              memory?.writeFrom(8, Uint8Array.of(42));
+              return undefined;
             },
-            wat: `(module (import "env" "f" (func $f)) ${memory} (func (export "f") (call $f)))`,
-          });
-          call('f');
-          assert.equal(seen, undefined);
-        }
+          },
+          wat: `(module (import "env" "f" (func $f)) (memory 1)
+            (func (export "f") (result i32) (call $f) (i32.load8_u (i32.const 8))))`,
+        });
+        assert.deepEqual(call('f'), Value.I32(42));
+        call('f');
+        assert.equal(seen[0], seen[1]);
+      });
+
+      it('has no memory where the guest has none', { skip: noMemory0 }, () => {
+        let seen: unknown = 'nothing yet';
+        const { call } = guest({
+          backend,
+          imports: {
+            'env.f': (_args, guestCall) => {
+              seen = guestCall.memory;
+              return undefined;
+            },
+          },
+          wat: '(module (import "env" "f" (func $f)) (func (export "f") (call $f)))',
+        });
+        call('f');
+        assert.equal(seen, undefined);
       });
 
       for (const version of versions) {

@@ -25,7 +25,7 @@ pub fn register(registrar: &Registrar<'_>) {
     registrar.function("hasTurnOfMemory", has_turn_of_memory);
     registrar.function("within", within);
     registrar.function("stopCall", stop_call);
-    registrar.function("throwRefusal", throw_refusal);
+    registrar.function("takeRefusal", take_refusal);
     registrar.function("countThreadsForTests", count_threads_for_tests);
     registrar.hot_function("nextEvent", next_event);
     registrar.hot_function("answer", answer);
@@ -120,9 +120,10 @@ fn stop_call(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     Ok(None)
 }
 
-/// `throwRefusal()`: throws why the call was refused that `nextEvent` has just told of.
-fn throw_refusal(state: &State, _scope: Scope, _arguments: &Arguments) -> Outcome {
-    Err(state.take_refusal().unwrap_or_else(|| Throw::internal("nothing was refused")))
+/// `takeRefusal()`: the error that says why the call was refused that `nextEvent` has just told of.
+fn take_refusal(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
+    let refusal = state.take_refusal().unwrap_or_else(|| Throw::internal("nothing was refused"));
+    Ok(Some(scope.error(&refusal)))
 }
 
 /// `nextEvent()`: the next event of asynchronous calls.

@@ -369,11 +369,17 @@ impl Scope {
         self.function(name, enter_stateless, run as *mut c_void)
     }
 
-    fn throw(self, error: &Throw) {
+    /// The error that [`Scope::throw`] throws.
+    pub fn error(self, error: &Throw) -> Value {
         let message = self.string(&error.message);
         // SAFETY: as in `undefined`; a null code is allowed.
         let object = self.value(|value| unsafe { sys::napi_create_error(self.env, ptr::null_mut(), message, value) });
         self.set(object, "kind", self.string(error.kind));
+        object
+    }
+
+    fn throw(self, error: &Throw) {
+        let object = self.error(error);
         // SAFETY: the error belongs to the current call. If an exception is pending already, that one stays.
         unsafe { sys::napi_throw(self.env, object) };
     }

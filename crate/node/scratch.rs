@@ -16,7 +16,7 @@ pub const MAX_SLOTS: usize = (FUEL_AT - SLOTS_AT) / 8;
 pub const WORD_INSTANCE: usize = 0;
 pub const WORD_FUNC: usize = 1;
 pub const WORD_COUNT: usize = 2;
-/// Where the status of a call comes back.
+/// Where the status of a call comes back: of one into a guest, and of one to the supervisor.
 pub const WORD_STATUS: usize = 0;
 pub const WORD_HAS_GAS: usize = 3;
 /// Whether a call that is about to run has a budget of fuel.
@@ -44,7 +44,7 @@ pub const EVENT_ASKED: u32 = 2;
 pub const EVENT_DONE: u32 = 3;
 /// The call is over; `takeFailure` tells how.
 pub const EVENT_TRAPPED: u32 = 4;
-/// The call could not be made; `throwRefusal` tells why.
+/// The call could not be made; `takeRefusal` tells why.
 pub const EVENT_REFUSED: u32 = 5;
 
 const GAS_AT: usize = 16;
@@ -54,7 +54,7 @@ const FUEL_AT: usize = SCRATCH_BYTES - 8;
 
 /// A call came back with its results.
 pub const STATUS_DONE: u32 = 0;
-/// A call trapped; `takeFailure` tells how.
+/// A call trapped; `takeFailure` tells how. Or a supervisor has thrown; TypeScript knows what.
 pub const STATUS_TRAPPED: u32 = 1;
 
 /// The shared buffer.

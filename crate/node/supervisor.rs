@@ -75,7 +75,8 @@ impl<'a> Supervisor<'a> {
         self.dispatch
     }
 
-    /// Keeps what JavaScript threw. In a holder object, because a reference can't be made to a primitive.
+    /// Keeps what JavaScript threw before TypeScript could catch it, for want of stack. In a holder object, because a reference can't be made
+    /// to a primitive.
     fn park(&mut self) {
         let Some(exception) = self.scope.take_exception() else { return };
         let holder = self.scope.object();
@@ -161,6 +162,10 @@ impl Host for Supervisor<'_> {
         self.scratch.write_slots(call.slots);
         if !self.scope.call(receiver, dispatch) {
             self.park();
+            return Err(Box::new(HostTrap::Parked));
+        }
+        // TypeScript has caught what the supervisor threw, and keeps it.
+        if self.scratch.read_word(WORD_STATUS) != STATUS_DONE {
             return Err(Box::new(HostTrap::Parked));
         }
         self.scratch.read_slots(call.slots);

@@ -10,11 +10,13 @@ import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 import { argumentError } from '../arguments';
 import { BusyError, type TrapError } from '../errors';
 import { layout, native, scratchViews, translate } from '../native';
+import type { Value } from '../values';
 import { AsyncContextPeer, type Done } from './async_peer';
 import { isTraced, type SupervisorEvent, supervisorCalls } from './diagnostics';
 import {
   callByProtocol,
   checkedGas,
+  currentBounds,
   currentSignals,
   GuestCall,
   inCall,
@@ -31,7 +33,17 @@ import {
   trapError,
 } from './dispatch';
 import type { Limits } from './options';
-import { abortedOf, listen, listenNoMore, reasonOf, type Signals, timeoutError } from './stop';
+import {
+  abortedOf,
+  type Bounds,
+  boundsWithin,
+  type CallName,
+  listen,
+  listenNoMore,
+  reasonOf,
+  type Signals,
+  timeoutError,
+} from './stop';
 
 const { words, longs, doubles } = scratchViews;
 const {
@@ -62,13 +74,19 @@ export interface CallParts<T> extends Translations {
   readonly limits: Limits | undefined;
   /** Who is to blame if native code refuses. */
   readonly argument: string;
+  /** What messages call it: an export, or what else is done. */
+  readonly exportName: string | undefined;
+  readonly doing?: string;
   /** Makes the native call, with arguments from the scratch buffer, which has the timeout already, and gives its number. */
   make(): number;
-  /** Reads the result when the call is over, from the scratch buffer. */
+  /** Reads the result when the call is over, from the scratch buffer; nothing else. */
   result(id: number): T;
-  /** The call is over, however; what it has left is in the scratch buffer. */
+  /** The call is over, however; what it has left is in the scratch buffer, to be read and nothing else. */
   ended?(): void;
 }
+
+/** What an asynchronous call came to. Errors are made by whoever throws them, see {@link callAsync}. */
+type Outcome<T> = { readonly value: T } | { readonly error: () => unknown };
 
 /** A call of a guest to its supervisor, until that has answered. */
 class Turn {
@@ -76,13 +94,30 @@ class Turn {
   isOpen = true;
   /** Whether the guest has been told that the answer takes time. */
   isPutOff = false;
+  /** Which of its imports the guest calls. */
+  index = 0;
+  /** The guest's gas under Version 2. */
+  gas: bigint | undefined;
+  /** The guest's arguments for a function of a `JsSupervisor`. */
+  args: Value[] | undefined;
+  /** The guest's arguments, encoded, for any other supervisor. */
+  encoded: Uint8Array | undefined;
   /** What the supervisor function may use until the turn is over, if it is one of a `JsSupervisor`. */
   guestCall: GuestCall | undefined;
   /** What subscribers are told, if there were any when the turn began. */
   event: SupervisorEvent | undefined;
 
+  /** Takes what the guest asks out of the scratch buffer, before any code of others runs. */
   constructor(call: AsyncCall) {
     this.call = call;
+    const { running } = call;
+    if (running === undefined) return;
+    this.index = words[WORD_FUNC];
+    const hasGas = words[WORD_HAS_GAS] === 1;
+    const site = running.guest.sites[this.index];
+    if (hasGas) this.gas = longs[GAS];
+    if (running.asyncContext === undefined) this.args = site.readArguments();
+    else this.encoded = site.encodeArguments(hasGas);
   }
 
   close(): void {
@@ -93,9 +128,9 @@ class Turn {
   /** Tells subscribers that a supervisor call is over whose answer took time. */
   tellSettled(): void {
     if (this.event === undefined || !this.isPutOff) return;
-    if ('error' in this.event) supervisorCalls.error.publish(this.event);
-    supervisorCalls.asyncStart.publish(this.event);
-    supervisorCalls.asyncEnd.publish(this.event);
+    if ('error' in this.event) supervisorCalls.publish('error', this.event);
+    supervisorCalls.publish('asyncStart', this.event);
+    supervisorCalls.publish('asyncEnd', this.event);
   }
 }
 
@@ -109,54 +144,80 @@ function openTurn(): Turn | undefined {
 }
 
 interface AsyncCall {
-  readonly id: number;
+  id: number;
   readonly running: Running | undefined;
   /** Those of this call and of the calls around it. */
   readonly signals: Signals | undefined;
+  readonly bounds: Bounds | undefined;
   /** The supervisor call in which it was made. */
   readonly around: Turn | undefined;
   /** Brings the caller's own async context back. */
   readonly scope: AsyncResource;
   turn: Turn | undefined;
   thrown: { readonly thrown: unknown } | undefined;
-  /** The call is over. */
-  end(event: number): void;
+  /** The call is over: takes out of the scratch buffer what it came to, and gives what tells the caller. */
+  end: (event: number) => () => void;
 }
 
-const calls = new Map<number, AsyncCall>();
+/** The calls that are not over, by number. No `Map`, whose methods are anybody's to patch: an event must be read out before they run. */
+const calls: Record<number, AsyncCall | undefined> = Object.create(null);
+let callsAlive = 0;
 
-/** Makes an asynchronous call. The Promise rejects for whatever goes wrong. */
-export function callAsync<T>(parts: CallParts<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    begin(parts, resolve, reject);
+/**
+ * Makes an asynchronous call. The Promise rejects for whatever goes wrong.
+ *
+ * Errors are made after the `await`: V8 adds those functions to the stack of an error that wait for the function in which it is made. So
+ * those in between must be asynchronous functions that `await`, or give the Promise on as it is.
+ */
+export async function callAsync<T>(parts: CallParts<T>): Promise<T> {
+  const outcome = await new Promise<Outcome<T>>((resolve) => {
+    begin(parts, resolve);
   });
+  if ('value' in outcome) return outcome.value;
+  throw outcome.error();
 }
 
-function begin<T>(
-  {
-    running,
-    limits,
-    argument,
-    make,
-    result,
-    ended: tellEnded,
-    refused,
-    trapped = (error) => error,
-  }: CallParts<T>,
-  resolve: (value: T) => void,
-  reject: (reason: unknown) => void,
-): void {
+function begin<T>(parts: CallParts<T>, resolve: (outcome: Outcome<T>) => void): void {
+  const { running, limits, argument, exportName, doing } = parts;
   const around = openTurn();
   // On the stack of a supervisor call its limits hold already.
   const outside = isInCall() ? undefined : around;
   const outer = outside === undefined ? currentSignals() : outside.call.signals;
   const signals = limits?.signal === undefined ? outer : { signal: limits.signal, around: outer };
+  const bounds = boundsWithin(limits, outside === undefined ? currentBounds() : outside.call.bounds);
+  const name: CallName = { exportName, ...(doing === undefined ? {} : { doing }), limits, bounds };
   const aborted = abortedOf(signals);
-  if (aborted !== undefined) {
-    reject(reasonOf(aborted));
-    return;
-  }
-  let id: number;
+  if (aborted !== undefined) throw reasonOf(aborted);
+  let refusedBy: { readonly error: unknown } | undefined;
+  const end = (event: number) => {
+    const outcome = outcomeOf(parts, call, name, event);
+    return (): void => {
+      for (let entry = signals; entry !== undefined; entry = entry.around)
+        stopNoMoreBy(entry.signal, call.id);
+      const ended = event === EVENT_REFUSED ? undefined : abortedOf(signals);
+      if (refusedBy !== undefined) {
+        const { error } = refusedBy;
+        // No fault of the signal's if the stack is used up.
+        const isOurs = !(error instanceof RangeError);
+        resolve({
+          error: () => (isOurs ? argumentError('options.signal', 'an AbortSignal', limits?.signal) : error),
+        });
+      } else if (ended !== undefined) resolve({ error: () => reasonOf(ended) });
+      else resolve(outcome);
+    };
+  };
+  const scope = new AsyncResource('SandboxCall', { requireManualDestroy: true });
+  const call: AsyncCall = {
+    id: 0,
+    running,
+    signals,
+    bounds,
+    around,
+    scope,
+    turn: undefined,
+    thrown: undefined,
+    end,
+  };
   try {
     setAsyncHooks(hooks);
     if (outside !== undefined) native.within(outside.call.id);
@@ -164,43 +225,44 @@ function begin<T>(
       doubles[TIMEOUT] = limits?.timeout ?? 0;
       words[WORD_HAS_FUEL] = limits?.fuel === undefined ? 0 : 1;
       if (limits?.fuel !== undefined) longs[FUEL] = limits.fuel;
-      id = make();
+      call.id = parts.make();
     } finally {
       if (outside !== undefined) native.within(0);
     }
   } catch (error) {
-    reject(translate(error, argument));
-    return;
+    scope.emitDestroy();
+    throw translate(error, argument);
   }
-  let isRefused = false;
-  const end = (event: number): void => {
-    for (let entry = signals; entry !== undefined; entry = entry.around) stopNoMoreBy(entry.signal, id);
-    try {
-      if (event !== EVENT_REFUSED) tellEnded?.();
-      if (isRefused) throw argumentError('options.signal', 'an AbortSignal', limits?.signal);
-      if (event === EVENT_TRAPPED) {
-        reject(failureOf(call, trapped));
-      } else if (event === EVENT_REFUSED) {
-        reject(refusal(refused));
-      } else {
-        const value = result(id);
-        const ended = abortedOf(signals);
-        if (ended === undefined) resolve(value);
-        else reject(reasonOf(ended));
-      }
-    } catch (error) {
-      reject(error);
-    }
-  };
-  const scope = new AsyncResource('SandboxCall', { requireManualDestroy: true });
-  const call: AsyncCall = { id, running, signals, around, scope, turn: undefined, thrown: undefined, end };
-  calls.set(id, call);
+  calls[call.id] = call;
+  callsAlive += 1;
   try {
-    for (let entry = signals; entry !== undefined; entry = entry.around) stopBy(entry.signal, id);
-  } catch {
+    for (let entry = signals; entry !== undefined; entry = entry.around) stopBy(entry.signal, call.id);
+  } catch (error) {
     // It looked like a signal, but nobody can stop the call by it.
-    isRefused = true;
-    native.stopCall(id);
+    refusedBy = { error };
+    native.stopCall(call.id);
+  }
+}
+
+/** Takes out of the scratch buffer, and from native code, what a call came to. */
+function outcomeOf<T>(parts: CallParts<T>, call: AsyncCall, name: CallName, event: number): Outcome<T> {
+  const { refused, trapped = (error) => error } = parts;
+  try {
+    if (event === EVENT_REFUSED) {
+      const why = native.takeRefusal();
+      return { error: () => refused(why) };
+    }
+    parts.ended?.();
+    if (event !== EVENT_TRAPPED) return { value: parts.result(call.id) };
+    const failed = native.takeFailure();
+    return {
+      error: () =>
+        failed.trap === 'interrupted'
+          ? timeoutError(name, trapError(failed, undefined, name) as TrapError)
+          : trapped(trapError(failed, call.thrown, name)),
+    };
+  } catch (error) {
+    return { error: () => error };
   }
 }
 
@@ -230,23 +292,6 @@ function stopNoMoreBy(signal: AbortSignal, id: number): void {
   stoppedBy.delete(signal);
 }
 
-function failureOf(call: AsyncCall, trapped: (error: unknown) => unknown): unknown {
-  const failed = native.takeFailure();
-  const ended = abortedOf(call.signals);
-  if (ended !== undefined) return reasonOf(ended);
-  if (failed.trap !== 'interrupted') return trapped(trapError(failed, call.thrown));
-  return timeoutError(trapError(failed, undefined) as TrapError);
-}
-
-function refusal(refused: (error: unknown) => unknown): unknown {
-  try {
-    native.throwRefusal();
-    return undefined;
-  } catch (error) {
-    return refused(error);
-  }
-}
-
 /** Refuses a call that is made inside a supervisor call of its own group: to wait for it there would never end. */
 function refuseInside(hasTurn: (call: number) => boolean): void {
   for (let turn = turns.getStore(); turn !== undefined; turn = turn.call.around) {
@@ -269,10 +314,9 @@ export function refuseInsideTurnOfMemories(memories: readonly number[]): void {
 }
 
 const hooks = {
-  within(run: () => void): void {
+  within<T>(run: () => T): T {
     const turn = openTurn();
-    if (turn === undefined) run();
-    else inContext(turn.call, undefined, run);
+    return turn === undefined ? run() : inContext(turn.call, undefined, run);
   },
   running: () => openTurn()?.call.running,
 };
@@ -281,7 +325,7 @@ const hooks = {
 function inContext<T>(call: AsyncCall, running: Running | undefined, run: () => T): T {
   native.within(call.id);
   try {
-    return inCall(running, call.signals, run);
+    return inCall(running, call, run);
   } finally {
     native.within(0);
   }
@@ -313,9 +357,9 @@ function drain(): void {
     native.nextEvent();
     const event = words[WORD_EVENT];
     if (event === EVENT_ASKED) {
-      const call = calls.get(words[WORD_CALL]);
+      const call = calls[words[WORD_CALL]];
       // A Promise settles, and its call goes on, only after this.
-      if (call !== undefined) looks = answerIn(call);
+      if (call !== undefined) looks = answerIn(new Turn(call));
     } else if (event === EVENT_DONE || event === EVENT_TRAPPED || event === EVENT_REFUSED) {
       finish(words[WORD_CALL], event);
       looks = false;
@@ -331,7 +375,7 @@ let isTurnEnding = false;
 
 /** After the next turn of the event loop, what is taken counts from 0 again. */
 function endTurnLater(): void {
-  if (isTurnEnding || calls.size === 0) return;
+  if (isTurnEnding || callsAlive === 0) return;
   isTurnEnding = true;
   setImmediate(() => {
     isTurnEnding = false;
@@ -349,39 +393,39 @@ function drainLater(): void {
 }
 
 function finish(id: number, event: number): void {
-  const call = calls.get(id);
+  const call = calls[id];
   if (call === undefined) return;
-  calls.delete(id);
+  delete calls[id];
+  callsAlive -= 1;
+  const tell = call.end(event);
   const { turn } = call;
   if (turn?.isOpen === true) {
     turn.close();
     if (turn.event !== undefined) turn.event.isStopped = true;
     turn.tellSettled();
   }
-  call.end(event);
+  tell();
   call.scope.emitDestroy();
 }
 
 // Supervisor calls
 
 /** Answers what a guest asks, or has it wait. Tells whether it has its answer. */
-function answerIn(call: AsyncCall): boolean {
-  return call.scope.runInAsyncScope(answer, undefined, call) as boolean;
+function answerIn(turn: Turn): boolean {
+  return turn.call.scope.runInAsyncScope(answer, undefined, turn) as boolean;
 }
 
-function answer(call: AsyncCall): boolean {
-  const turn = new Turn(call);
+function answer(turn: Turn): boolean {
+  const { call } = turn;
   call.turn = turn;
   return turns.run(turn, () =>
     inContext(call, call.running, () => {
       const { running } = call;
       try {
         if (running === undefined) throw new Error('the guest has no supervisor');
-        const index = words[WORD_FUNC];
-        const hasGas = words[WORD_HAS_GAS] === 1;
-        if (!isTraced(supervisorCalls)) return answerNow(turn, running, index, hasGas);
-        turn.event = supervisorEvent(running.guest, index, true);
-        return supervisorCalls.traceSync(() => answerNow(turn, running, index, hasGas), turn.event);
+        if (!isTraced(supervisorCalls)) return answerNow(turn, running);
+        turn.event = supervisorEvent(running.guest, turn.index, true);
+        return supervisorCalls.traceSync(() => answerNow(turn, running), turn.event);
       } catch (thrown) {
         fail(turn, thrown);
         return true;
@@ -390,17 +434,16 @@ function answer(call: AsyncCall): boolean {
   );
 }
 
-function answerNow(turn: Turn, running: Running, index: number, hasGas: boolean): boolean {
+function answerNow(turn: Turn, running: Running): boolean {
   const ctx = running.asyncContext;
-  if (ctx === undefined) return answerDirectly(turn, running, index, hasGas);
-  return answerByProtocol(turn, running, new AsyncContextPeer(ctx), index, hasGas);
+  if (ctx === undefined) return answerDirectly(turn, running);
+  return answerByProtocol(turn, running, new AsyncContextPeer(ctx, turn.encoded as Uint8Array));
 }
 
-function answerDirectly(turn: Turn, running: Running, index: number, hasGas: boolean): boolean {
+function answerDirectly(turn: Turn, running: Running): boolean {
   const { guest, functions } = running;
+  const { index, gas } = turn;
   const site = guest.sites[index];
-  const args = site.readArguments();
-  const gas = hasGas ? longs[GAS] : undefined;
   const call = new GuestCall(guest, gas);
   turn.guestCall = call;
   const take = (result: unknown): void => {
@@ -417,7 +460,7 @@ function answerDirectly(turn: Turn, running: Running, index: number, hasGas: boo
     succeed(turn);
   };
   const fn = functions[guest.functions[index]] ?? noFunction(guest.functions[index]);
-  const result: unknown = fn(args, call);
+  const result: unknown = fn(turn.args as Value[], call);
   if (!isPromise(result)) {
     take(result);
     return true;
@@ -427,28 +470,22 @@ function answerDirectly(turn: Turn, running: Running, index: number, hasGas: boo
   return false;
 }
 
-function answerByProtocol(
-  turn: Turn,
-  running: Running,
-  peer: AsyncContextPeer,
-  index: number,
-  hasGas: boolean,
-): boolean {
+function answerByProtocol(turn: Turn, running: Running, peer: AsyncContextPeer): boolean {
   peer.begin();
   try {
-    callByProtocol(running.guest, peer, index, hasGas);
+    callByProtocol(running.guest, peer, turn.index, turn.gas !== undefined);
   } catch (thrown) {
     if (thrown !== PENDING || peer.pending === undefined) throw thrown;
     putOff(turn);
     const go = (done: Done): void => {
       peer.settle(done);
-      answerByProtocol(turn, running, peer, index, hasGas);
+      answerByProtocol(turn, running, peer);
     };
     const failed = (reason: unknown): void => go({ thrown: reason });
     const ended = (done: Done): void => {
       peer.abandon();
       peer.settle(done);
-      freeByProtocol(running, peer, index, hasGas);
+      freeByProtocol(turn, running, peer);
     };
     whenSettled(turn, peer.pending, (value) => go({ value }), failed, ended);
     return false;
@@ -458,16 +495,16 @@ function answerByProtocol(
 }
 
 /** Takes the steps that free what the steps of a call that was ended have allocated. */
-function freeByProtocol(running: Running, peer: AsyncContextPeer, index: number, hasGas: boolean): void {
+function freeByProtocol(turn: Turn, running: Running, peer: AsyncContextPeer): void {
   peer.begin();
   try {
-    callByProtocol(running.guest, peer, index, hasGas);
+    callByProtocol(running.guest, peer, turn.index, turn.gas !== undefined);
   } catch {
     // Nobody waits for what becomes of it.
     if (peer.pending === undefined) return;
     const go = (done: Done): void => {
       peer.settle(done);
-      freeByProtocol(running, peer, index, hasGas);
+      freeByProtocol(turn, running, peer);
     };
     Promise.resolve(peer.pending).then(
       (value) => go({ value }),

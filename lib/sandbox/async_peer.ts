@@ -5,10 +5,8 @@
  */
 
 import { types } from 'node:util';
-import { copyOf } from '../arguments';
 import { PENDING } from './dispatch';
-import type { ImportSite } from './import_site';
-import { ContextPeer } from './peer';
+import { answerOf, ContextPeer } from './peer';
 import type { AsyncSupervisorContext, SupervisorContext } from './supervisor';
 import { SupervisorTrap } from './supervisor_trap';
 
@@ -19,12 +17,13 @@ export type Done = { readonly value: unknown } | { readonly thrown: unknown };
 export class AsyncContextPeer extends ContextPeer {
   readonly #done: Done[] = [];
   #next = 0;
-  #taken: Uint8Array | undefined;
+  readonly #taken: Uint8Array;
   #isAbandoned = false;
   /** What the last run waits for. */
   pending: PromiseLike<unknown> | undefined;
 
-  constructor(ctx: AsyncSupervisorContext) {
+  /** @param taken - the encoded arguments */
+  constructor(ctx: AsyncSupervisorContext, taken: Uint8Array) {
     const step = (run: () => unknown, isNeeded = false): unknown =>
       (this as AsyncContextPeer).#step(run, isNeeded);
     const settled: SupervisorContext = {
@@ -51,6 +50,7 @@ export class AsyncContextPeer extends ContextPeer {
       deallocateMemory: (ptr) => step(() => ctx.deallocateMemory(ptr), true) as undefined,
     };
     super(settled);
+    this.#taken = taken;
   }
 
   /** To be called before each run of the steps. */
@@ -69,9 +69,8 @@ export class AsyncContextPeer extends ContextPeer {
     this.#isAbandoned = true;
   }
 
-  override take(site: ImportSite, hasGas: boolean): Uint8Array {
-    // The scratch buffer has the arguments in the first run only.
-    this.#taken ??= super.take(site, hasGas);
+  /** The scratch buffer had the arguments before this object was made. */
+  override take(): Uint8Array {
     return this.#taken;
   }
 
@@ -105,7 +104,7 @@ export class AsyncContextPeer extends ContextPeer {
 
 /** A copy of what was read, because it may be a view of memory that will have been freed when the steps run again. */
 function kept(bytes: unknown): unknown {
-  return types.isUint8Array(bytes) ? copyOf(bytes) : bytes;
+  return types.isUint8Array(bytes) ? answerOf(bytes) : bytes;
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

@@ -217,6 +217,8 @@ export function compileAsync(
     running: undefined,
     limits,
     argument: 'wasm',
+    exportName: undefined,
+    doing: 'compiling the module',
     make: () => native.compileAsync(engine.number, modules.number, binary, budget.number),
     result: (call) => modules.keep(guestModule(native.compiledBy(call))),
     refused: compileError,

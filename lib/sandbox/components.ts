@@ -37,7 +37,7 @@ import {
   type SandboxOptions,
 } from './options';
 import type { ProtocolPeer } from './peer';
-import { isStop, throwIfAborted, throwTimeout } from './stop';
+import { isStop, throwIfAborted, throwTimeout, timeoutError } from './stop';
 import type { AsyncSupervisorContext, SupervisorContext, SupervisorFuncIndex } from './supervisor';
 import { messageOf } from './supervisor_trap';
 
@@ -483,7 +483,8 @@ export class SandboxComponents<DT = undefined> {
     const makeCall = (): number =>
       native.instantiateAsync(module.id, engine.number, version, memories, budget.number);
     const translations = { refused: linkError, trapped: startTrapped };
-    return instanceInternals.makeAsync(parts, ctx, left(), makeCall, translations);
+    // Awaited, so that the caller's frames are in the stack of an error.
+    return await instanceInternals.makeAsync(parts, ctx, left(), makeCall, translations);
   }
 
   #add(instance: SandboxInstance, dispatchThunk: DT): number {
@@ -550,8 +551,12 @@ function limitsOfStart(limits: Limits | undefined): () => Limits | undefined {
   const begun = performance.now();
   return () => {
     const left = timeout - (performance.now() - begun);
-    if (timeout > 0 && left <= 0) throwTimeout(undefined);
-    return { timeout: timeout > 0 ? left : 0, fuel, signal };
+    const bounds = { at: 0, limits, around: undefined };
+    if (timeout > 0 && left <= 0)
+      throwTimeout(
+        timeoutError({ exportName: undefined, doing: 'instantiating', limits, bounds }, undefined),
+      );
+    return { timeout: timeout > 0 ? left : 0, wholeTimeout: timeout, fuel, signal };
   };
 }
 

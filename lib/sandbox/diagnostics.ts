@@ -6,7 +6,7 @@
  * `*` is one of `start`, `end`, `asyncStart`, `asyncEnd` and `error`, as Node describes them for `TracingChannel`.
  */
 
-import { type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
+import { type Channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
 import type { Value } from '../values';
 import type { Instantiate } from './backend';
 import type { SandboxComponents } from './components';
@@ -55,7 +55,7 @@ export interface InvokeEvent {
   /** The name of the function, as the caller gave it. */
   readonly exportName: string;
   /** Its arguments, as the caller gave them: they are not checked yet when the call starts. */
-  readonly args: readonly Value[];
+  readonly args: readonly (Value | number | bigint)[];
   /** Whether it is an `invokeAsync`. */
   readonly isAsync: boolean;
   /** What it returned: undefined for nothing, an array for several results. */
@@ -90,20 +90,43 @@ export interface SupervisorEvent {
   error?: unknown;
 }
 
-export const instantiations = channel<InstantiateEvent>('instantiate');
-export const invocations = channel<InvokeEvent>('invoke');
-export const supervisorCalls = channel<SupervisorEvent>('supervisor');
+/** A tracing channel of Node's, for those who tell of events. Those who subscribe use the channels behind it, by their names. */
+class Tracing<Event extends object> {
+  readonly channels: TracingChannel<unknown, Event>;
+  /** The same, but tells every subscriber, see {@link tellingAll}. */
+  readonly #telling: TracingChannel<unknown, Event>;
 
-function channel<Event extends object>(name: string): TracingChannel<unknown, Event> {
-  return tracingChannel<unknown, Event>(`sandbox-host.${name}`);
+  constructor(name: string) {
+    const channels = tracingChannel<unknown, Event>(`sandbox-host.${name}`);
+    const events = ['start', 'end', 'asyncStart', 'asyncEnd', 'error'] as const;
+    const telling = events.map((event) => [event, { value: tellingAll(channels[event] as Channel) }]);
+    this.channels = channels;
+    this.#telling = Object.create(channels, Object.fromEntries(telling));
+  }
+
+  /** As {@link TracingChannel.traceSync}. */
+  traceSync<T>(run: () => T, event: Event): T {
+    return this.#telling.traceSync(run, event) as T;
+  }
+
+  /** As {@link TracingChannel.tracePromise}. */
+  tracePromise<T>(run: () => Promise<T>, event: Event): Promise<T> {
+    return this.#telling.tracePromise(run, event) as Promise<T>;
+  }
+
+  /** Tells of an event that is no part of a function or a Promise. */
+  publish(name: 'error' | 'asyncStart' | 'asyncEnd', event: Event): void {
+    this.#telling[name].publish(event);
+  }
 }
 
 type Watched = Readonly<
   Record<'start' | 'end' | 'asyncStart' | 'asyncEnd' | 'error', { readonly hasSubscribers: boolean }>
 >;
 
-/** Whether anybody subscribes to one of a channel's events. */
-export function isTraced({ start, end, asyncStart, asyncEnd, error }: Watched): boolean {
+/** Whether anybody subscribes to one of the events. Asks Node's own channels, which are all of one shape to V8. */
+export function isTraced({ channels }: { readonly channels: Watched }): boolean {
+  const { start, end, asyncStart, asyncEnd, error } = channels;
   return (
     start.hasSubscribers ||
     end.hasSubscribers ||
@@ -111,4 +134,33 @@ export function isTraced({ start, end, asyncStart, asyncEnd, error }: Watched): 
     asyncStart.hasSubscribers ||
     asyncEnd.hasSubscribers
   );
+}
+
+export const instantiations = new Tracing<InstantiateEvent>('instantiate');
+export const invocations = new Tracing<InvokeEvent>('invoke');
+export const supervisorCalls = new Tracing<SupervisorEvent>('supervisor');
+
+/**
+ * A channel that inherits everything from Node's but the way in which it tells its subscribers: all that there are when it begins. Older
+ * Nodes walk through the very list that is shortened when one of them unsubscribes meanwhile, and leave out the next one.
+ */
+function tellingAll(channel: Channel): Channel {
+  const publish = (message: unknown): void => {
+    const { _subscribers: subscribers } = channel as { _subscribers?: unknown };
+    if (!Array.isArray(subscribers)) {
+      channel.publish(message);
+      return;
+    }
+    for (const subscriber of [...subscribers]) {
+      try {
+        subscriber(message, channel.name);
+      } catch (error) {
+        // As Node does, so that who publishes is not disturbed.
+        process.nextTick(() => {
+          throw error;
+        });
+      }
+    }
+  };
+  return Object.create(channel, { publish: { value: publish } });
 }

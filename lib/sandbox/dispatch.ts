@@ -22,28 +22,40 @@ import type { Memory } from './memory';
 import type { Limits } from './options';
 import { packed } from './packed';
 import type { ProtocolPeer } from './peer';
-import { abortedOf, type Signals, throwReason, throwTimeout } from './stop';
+import {
+  abortedOf,
+  type Bounds,
+  boundsWithin,
+  type CallName,
+  type Signals,
+  throwReason,
+  throwTimeout,
+  timeoutError,
+  trapMessage,
+} from './stop';
 import type { AsyncSupervisorContext, SupervisorFuncIndex } from './supervisor';
 import { messageOf, SupervisorTrap } from './supervisor_trap';
 
 const { words, ints, longs, doubles } = scratchViews;
 const packedWords = packed.words;
 const frames = framesOf;
-const { GAS, TIMEOUT, FUEL, WORD_FUNC, WORD_HAS_FUEL, WORD_HAS_GAS, WORD_STATUS, STATUS_DONE } = layout;
+const { GAS, SLOTS, TIMEOUT, FUEL, WORD_FUNC, WORD_HAS_FUEL, WORD_HAS_GAS } = layout;
+const { WORD_STATUS, STATUS_DONE, STATUS_TRAPPED } = layout;
 
 /**
- * What a supervisor function of a {@link JsSupervisor} returns: a value of exactly the type of the guest's import, undefined for none, or,
- * under `Instantiate.Version2`, either with the gas that is left. Mirrors `sp_wasm_interface_common::ReturnValue` and
- * `gear_sandbox_env::WasmReturnValue`.
+ * What a supervisor function of a {@link JsSupervisor} returns: a value of exactly the type of the guest's import, undefined for none, an
+ * array of values if the import has several results, or, under `Instantiate.Version2`, any of these with the gas that is left. Mirrors
+ * `sp_wasm_interface_common::ReturnValue` and `gear_sandbox_env::WasmReturnValue`, which have room for one value.
  */
 export type SupervisorResult =
   | Value
+  | readonly Value[]
   | undefined
   | {
       /** The gas that is left, an i64: the new value of the guest's global `gear_gas`. */
       readonly gas: bigint;
       /** The value; absent if the function returns nothing. */
-      readonly value?: Value | undefined;
+      readonly value?: Value | readonly Value[] | undefined;
     };
 
 /**
@@ -94,25 +106,123 @@ let signals: Signals | undefined;
 /** The innermost call. Guests of this environment run one inside another, never side by side. */
 let running: Running | undefined;
 
-/**
- * Runs a guest by one of the native functions that do so, whose arguments are in the scratch buffer. What the guest calls
- * meanwhile is answered by `call`. `argument` is who is to blame if the native function refuses.
- */
-export function run(call: Running, enter: () => void, argument: string, limits: Limits | undefined): void {
-  if (asyncHooks !== undefined && running === undefined) {
-    asyncHooks.within(() => runLimited(call, enter, argument, limits));
-  } else runLimited(call, enter, argument, limits);
+/** The deadlines and budgets of those calls. */
+let bounds: Bounds | undefined;
+
+/** What a supervisor has thrown, from then until the call that it ends is back. */
+let parked: { readonly thrown: unknown } | undefined;
+
+/** Whether nothing is to be looked at before or after a call that has no limits of its own: it may go straight to {@link enterGuest}. */
+export function isUnbounded(): boolean {
+  return signals === undefined && (asyncHooks === undefined || running !== undefined);
 }
 
-function runLimited(call: Running, enter: () => void, argument: string, limits: Limits | undefined): void {
-  if (limits === undefined && signals === undefined) runWithin(0, undefined, call, enter, argument);
-  else runWithSignals(call, enter, argument, limits);
+/**
+ * Runs a guest by one of the native functions that do so, whose arguments are in the scratch buffer, and tells whether it has ended without
+ * a trap. What the guest calls meanwhile is answered by `call`. `argument` is who is to blame if the native function refuses. Nothing of
+ * others runs before the guest begins, nor after it is done: what it left in the scratch buffer must be read at once.
+ */
+export function enterGuest(
+  call: Running,
+  enter: () => void,
+  argument: string,
+  timeout: number,
+  fuel: bigint | undefined,
+): boolean {
+  const before = running;
+  const top = frames.top;
+  running = call;
+  doubles[TIMEOUT] = timeout;
+  if (fuel === undefined) {
+    words[WORD_HAS_FUEL] = 0;
+  } else {
+    words[WORD_HAS_FUEL] = 1;
+    longs[FUEL] = fuel;
+  }
+  try {
+    enter();
+  } catch (error) {
+    parked = undefined;
+    throw translate(error, argument);
+  } finally {
+    running = before;
+    // A call that failed has left its frame; the guest that made it is gone now.
+    frames.top = top;
+  }
+  return words[WORD_STATUS] === STATUS_DONE;
+}
+
+/** A call that something may have to be looked at for, before and after it. */
+export interface Entry<T> {
+  readonly call: Running;
+  readonly enter: () => void;
+  readonly argument: string;
+  /** Undefined for a start function. */
+  readonly exportName: string | undefined;
+  readonly limits: Limits | undefined;
+  /** Writes the arguments to the scratch buffer, and does nothing else. */
+  write(): void;
+  /** Reads out what the call has left, whether it trapped or not; nothing else. */
+  ended(): void;
+  /** Reads the results out; nothing else. */
+  read(): T;
+}
+
+/** Runs a guest within its limits, and within those of the calls around it. */
+export function runBounded<T>(entry: Entry<T>): T {
+  return asyncHooks !== undefined && running === undefined
+    ? asyncHooks.within(() => runWithSignals(entry))
+    : runWithSignals(entry);
+}
+
+function runWithSignals<T>(entry: Entry<T>): T {
+  const { limits } = entry;
+  const around = { signals, bounds };
+  if (limits?.signal !== undefined) signals = { signal: limits.signal, around: signals };
+  bounds = boundsWithin(limits, bounds);
+  let outcome: (() => T) | undefined;
+  let ended: AbortSignal | undefined;
+  try {
+    ended = abortedOf(signals);
+    if (ended === undefined) {
+      outcome = outcomeOf(entry);
+      ended = abortedOf(signals);
+    }
+    // Whatever the guest died of, and also if it did not: a signal that is aborted by now ends the call.
+    if (ended !== undefined) throwReason(ended);
+    return (outcome as () => T)();
+  } finally {
+    ({ signals, bounds } = around);
+  }
+}
+
+/** Runs the guest, reads out whatever it has left, and gives what makes a result or an error of that. */
+function outcomeOf<T>(entry: Entry<T>): () => T {
+  const { call, enter, argument, exportName, limits } = entry;
+  let failed: () => Error;
+  try {
+    entry.write();
+    const isDone = enterGuest(call, enter, argument, limits?.timeout ?? 0, limits?.fuel);
+    entry.ended();
+    if (isDone) {
+      const value = entry.read();
+      return () => value;
+    }
+    failed = failure({ exportName, limits, bounds });
+  } catch (error) {
+    return () => {
+      throw error;
+    };
+  }
+  return () => {
+    throw failed();
+  };
 }
 
 /** What `async_calls.ts` adds once there have been asynchronous calls: code may run inside one without being on its stack. */
 export interface AsyncHooks {
   /** Runs a call with the limits of the asynchronous call that the running code belongs to, if it belongs to one. */
-  within(run: () => void): void;
+  within<T>(run: () => T): T;
   /** The guest of that call. */
   running(): Running | undefined;
 }
@@ -128,73 +238,30 @@ export function currentSignals(): Signals | undefined {
   return signals;
 }
 
+/** The deadlines and budgets of the calls that the running code is part of. */
+export function currentBounds(): Bounds | undefined {
+  return bounds;
+}
+
 /** Whether code runs in a supervisor call. */
 export function isInCall(): boolean {
   return running !== undefined;
 }
 
 /** Runs code as a part of a call that is not on the stack. */
-export function inCall<T>(call: Running | undefined, around: Signals | undefined, run: () => T): T {
-  const before = { running, signals };
+export function inCall<T>(
+  call: Running | undefined,
+  limits: { readonly signals: Signals | undefined; readonly bounds: Bounds | undefined },
+  run: () => T,
+): T {
+  const before = { running, signals, bounds };
   running = call;
-  signals = around;
+  ({ signals, bounds } = limits);
   try {
     return run();
   } finally {
-    running = before.running;
-    signals = before.signals;
+    ({ running, signals, bounds } = before);
   }
-}
-
-function runWithin(
-  timeout: number,
-  fuel: bigint | undefined,
-  call: Running,
-  enter: () => void,
-  argument: string,
-): void {
-  const before = running;
-  const top = frames.top;
-  running = call;
-  doubles[TIMEOUT] = timeout;
-  if (fuel === undefined) {
-    words[WORD_HAS_FUEL] = 0;
-  } else {
-    words[WORD_HAS_FUEL] = 1;
-    longs[FUEL] = fuel;
-  }
-  try {
-    enter();
-  } catch (error) {
-    throw translate(error, argument);
-  } finally {
-    running = before;
-    // A call that failed has left its frame; the guest that made it is gone now.
-    frames.top = top;
-  }
-  if (words[WORD_STATUS] !== STATUS_DONE) throw failure();
-}
-
-function runWithSignals(
-  call: Running,
-  enter: () => void,
-  argument: string,
-  limits: Limits | undefined,
-): void {
-  const around = signals;
-  if (limits?.signal !== undefined) signals = { signal: limits.signal, around };
-  let failed: { readonly error: unknown } | undefined;
-  try {
-    if (abortedOf(signals) === undefined)
-      runWithin(limits?.timeout ?? 0, limits?.fuel, call, enter, argument);
-  } catch (error) {
-    failed = { error };
-  }
-  const ended = abortedOf(signals);
-  signals = around;
-  // Whatever the guest died of, and also if it did not: a signal that is aborted by now ends the call.
-  if (ended !== undefined) throwReason(ended);
-  if (failed !== undefined) throw failed.error;
 }
 
 /**
@@ -215,7 +282,7 @@ export interface SupervisorCall {
   readonly gas?: bigint | undefined;
   /** The running guest; undefined while its start function runs. */
   readonly instance?: SandboxInstance | undefined;
-  /** The running guest's memory 0 if it is imported or exported; while its start function runs only an imported one. */
+  /** The running guest's memory 0, whether it is imported, exported or neither; undefined if it has none. */
   readonly memory?: Memory | undefined;
 }
 
@@ -282,15 +349,25 @@ const NO_GUEST: RunningGuest = {
   memory: () => undefined,
 };
 
-/** Called by native code. Throws what traps the guest; native code keeps it and {@link failure} finds it again. */
+/**
+ * Called by native code. Never throws, as long as there is any stack: an exception that no JavaScript catches counts as uncaught to debuggers
+ * and to `--abort-on-uncaught-exception`, even if the caller of the guest catches what becomes of it. What is thrown is kept for that
+ * call, and a status tells native code to trap the guest.
+ */
 function dispatch(): void {
-  const call = running;
-  if (call === undefined) throw new SupervisorTrap('no guest is running');
-  const index = words[WORD_FUNC];
-  const hasGas = words[WORD_HAS_GAS] === 1;
-  if (isTraced(supervisorCalls)) traceAnswer(call, index, hasGas);
-  else answer(call, index, hasGas);
-  if (signals !== undefined) trapIfAborted();
+  try {
+    const index = words[WORD_FUNC];
+    const hasGas = words[WORD_HAS_GAS] === 1;
+    const call = running;
+    if (call === undefined) throw new SupervisorTrap('no guest is running');
+    if (isTraced(supervisorCalls)) traceAnswer(call, index, hasGas);
+    else answer(call, index, hasGas);
+    if (signals !== undefined) trapIfAborted(call.guest.sites[index]);
+    words[WORD_STATUS] = STATUS_DONE;
+  } catch (thrown) {
+    parked = { thrown };
+    words[WORD_STATUS] = STATUS_TRAPPED;
+  }
 }
 
 function answer(call: Running, index: number, hasGas: boolean): void {
@@ -299,8 +376,30 @@ function answer(call: Running, index: number, hasGas: boolean): void {
   else callDirectly(call.guest, call.functions, index);
 }
 
+/** Subscribers may use guests, so the arguments are kept from them, and the answer too. */
 function traceAnswer(call: Running, index: number, hasGas: boolean): void {
-  supervisorCalls.traceSync(() => answer(call, index, hasGas), supervisorEvent(call.guest, index, false));
+  const { slots } = call.guest.sites[index];
+  let kept = keptSlots(slots);
+  supervisorCalls.traceSync(
+    () => {
+      putBack(kept);
+      answer(call, index, hasGas);
+      kept = keptSlots(slots);
+    },
+    supervisorEvent(call.guest, index, false),
+  );
+  putBack(kept);
+}
+
+/** A copy of the gas and so many slots of the scratch buffer, to be put back after code of others has run. */
+function keptSlots(slots: number): Int32Array {
+  const kept = new Int32Array(2 * (SLOTS - GAS + slots));
+  for (let index = 0; index < kept.length; index += 1) kept[index] = ints[2 * GAS + index];
+  return kept;
+}
+
+function putBack(kept: Int32Array): void {
+  for (let index = 0; index < kept.length; index += 1) ints[2 * GAS + index] = kept[index];
 }
 
 /** What subscribers are told of a supervisor call. */
@@ -309,9 +408,14 @@ export function supervisorEvent(guest: RunningGuest, index: number, isAsync: boo
   return { instance: guest.instance(), importName: guest.sites[index].name, funcIdx, isAsync };
 }
 
-/** No event reaches a signal while a guest computes, but a supervisor function may have aborted it. */
-function trapIfAborted(): void {
+/**
+ * No event reaches a signal while a guest computes, but a supervisor function may have aborted it. Whatever looks at a signal may run code
+ * of others.
+ */
+function trapIfAborted({ slots }: ImportSite): void {
+  const kept = keptSlots(slots);
   if (abortedOf(signals) !== undefined) throw new SupervisorTrap('the call was aborted');
+  putBack(kept);
 }
 
 /** Takes the events of asynchronous calls. */
@@ -418,6 +522,7 @@ export function callByProtocol(
 ): void {
   const site = guest.sites[index];
   const taken = peer.take(site, hasGas);
+  if (site.hasSeveralResults) throw severalResults(site);
   const size = site.sizeOfArguments(hasGas);
   let args: number;
   try {
@@ -457,6 +562,12 @@ export function callByProtocol(
   if (hasGas) takeAnswerWithGas(site, answer, at, end);
   else takeAnswer(site, answer, at, end);
   peer.drop(taken);
+}
+
+function severalResults({ name }: ImportSite): SupervisorTrap {
+  return new SupervisorTrap(
+    `${name} has several results, and a ReturnValue has room for one: only a function of a JsSupervisor can answer it`,
+  );
 }
 
 /** The first byte of an answer that is no error. */
@@ -507,26 +618,35 @@ function decode<T>(decoder: (bytes: Uint8Array) => T, bytes: Uint8Array, message
   }
 }
 
-/** The error for a call that has just come back trapped. */
-function failure(): Error {
+/** Takes over why a call has just come back trapped, and gives what makes its error. */
+export function failure(call: CallName): () => Error {
+  const thrown = parked;
+  parked = undefined;
   const failed = native.takeFailure();
-  if (failed.trap === 'interrupted') throwTimeout(trapError(failed, undefined) as TrapError);
-  return trapError(failed, failed.parked);
+  return () => {
+    if (failed.trap !== 'interrupted') return trapError(failed, thrown ?? failed.parked, call);
+    return throwTimeout(timeoutError(call, trapError(failed, undefined, call) as TrapError));
+  };
 }
 
-/** The error for a trap; `parked` is what was thrown in a supervisor call, if that is why. */
+/** The error for a trap; `thrown` is what was thrown in a supervisor call, if that is why. */
 export function trapError(
   { trap, message, frames }: NativeFailure,
-  parked: { readonly thrown: unknown } | undefined,
+  thrown: { readonly thrown: unknown } | undefined,
+  call: CallName,
 ): Error {
   if (trap === 'internal') return new InternalError(message);
-  const kind = trap as TrapKind;
-  const wasmStack: readonly WasmFrame[] = frames;
-  if (parked === undefined) return new TrapError(message, { trap: kind, wasmStack });
-  const thrown = parked.thrown;
-  if (!SupervisorTrap.is(thrown)) {
-    return new TrapError(messageOf(thrown), { trap: kind, wasmStack, cause: thrown });
+  const details = {
+    trap: trap as TrapKind,
+    wasmStack: frames as readonly WasmFrame[],
+    exportName: call.exportName,
+  };
+  if (thrown === undefined) {
+    // The sentences for what fails in a supervisor call are the reference's.
+    return new TrapError(trap === 'supervisor' ? message : trapMessage(message, trap, call), details);
   }
-  if (thrown.thrown === undefined) return new TrapError(thrown.message, { trap: kind, wasmStack });
-  return new TrapError(thrown.message, { trap: kind, wasmStack, cause: thrown.thrown.value });
+  const cause = thrown.thrown;
+  if (!SupervisorTrap.is(cause)) return new TrapError(messageOf(cause), { ...details, cause });
+  if (cause.thrown === undefined) return new TrapError(cause.message, details);
+  return new TrapError(cause.message, { ...details, cause: cause.thrown.value });
 }

@@ -5,7 +5,7 @@
  */
 
 /** The most bytes of an answer that mean something: those of an `Ok(WasmReturnValue)` with a value of 64 bits. */
-const ANSWER_BYTES = 19;
+export const ANSWER_BYTES = 19;
 /** The fewest words of a frame: those of an answer, which overwrites the arguments. */
 const LEAST_WORDS = Math.ceil(ANSWER_BYTES / 4);
 const FIRST_WORDS = 4096;

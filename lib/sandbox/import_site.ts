@@ -3,7 +3,7 @@
  * SCALE bytes, and how to write its result in. Made once for each import of a module and shared by its instances.
  */
 
-import { describe } from '../arguments';
+import { describe, isArray } from '../arguments';
 import { layout, scratchViews } from '../native';
 import { toValue, type Value, type ValueType } from '../values';
 import { frames as framesOf } from './frames';
@@ -44,6 +44,16 @@ export function readSlot(slot: Slot, index: number): Value {
   if (slot === Slot.I64) return { type: 'i64', value: longs[SLOTS + index] };
   if (slot === Slot.I32) return { type: 'i32', value: ints[2 * (SLOTS + index)] };
   return readFloat(slot, index);
+}
+
+/**
+ * Reads slots of the scratch buffer from the first on. By a loop, because `map` asks the class of an array, which is anybody's to change,
+ * what to make.
+ */
+export function readSlots(slots: readonly Slot[]): Value[] {
+  const values: Value[] = [];
+  for (let index = 0; index < slots.length; index += 1) values[index] = readSlot(slots[index], index);
+  return values;
 }
 
 function readFloat(slot: Slot, index: number): Value {
@@ -98,7 +108,9 @@ export class ImportSite {
   readonly name: string;
   readonly #parameters: readonly Slot[];
   readonly #results: readonly Slot[];
-  /** The only result; a guest whose import has several traps before it comes here. */
+  /** How many slots a call needs. */
+  readonly slots: number;
+  /** The only result. */
   readonly #result: Slot | typeof NOTHING | typeof SEVERAL;
   readonly #size: number;
   readonly #sizeWithGas: number;
@@ -108,6 +120,7 @@ export class ImportSite {
     // A function with other types traps before it comes here.
     this.#parameters = slotsOf(parameters) ?? [];
     this.#results = slotsOf(results) ?? [];
+    this.slots = Math.max(this.#parameters.length, this.#results.length);
     this.#result =
       this.#results.length === 0 ? NOTHING : this.#results.length === 1 ? this.#results[0] : SEVERAL;
     const bytes = this.#parameters.reduce((sum, slot) => sum + encodedBytes(slot), 0);
@@ -121,7 +134,12 @@ export class ImportSite {
     // Literals are a good deal quicker than pushing, and most functions are this short.
     if (parameters.length === 2) return [readSlot(parameters[0], 0), readSlot(parameters[1], 1)];
     if (parameters.length === 1) return [readSlot(parameters[0], 0)];
-    return parameters.map(readSlot);
+    return readSlots(parameters);
+  }
+
+  /** Whether it has several results, for which a `ReturnValue` has no room. */
+  get hasSeveralResults(): boolean {
+    return this.#result === SEVERAL;
   }
 
   /** How many bytes the encoded arguments take, with the gas if there is one. */
@@ -179,10 +197,30 @@ export class ImportSite {
 
   /** Writes what a supervisor function returned. Whatever does not fit the type of the import traps the guest. */
   writeResult(result: unknown): void {
-    if (!this.tryWriteResult(result)) throw this.#mismatch(result);
+    if (this.#result === SEVERAL) this.#writeResults(result);
+    else if (!this.tryWriteResult(result)) throw this.#mismatch(result);
   }
 
-  /** Writes what a supervisor function returned, or nothing if that does not fit the type of the import. */
+  /** Writes an array of several results. All of them are read before any is written, because to read them may run anything. */
+  #writeResults(result: unknown): void {
+    const slots = this.#results;
+    if (!isArray(result)) throw this.#mismatch(result);
+    const { length } = result;
+    if (length !== slots.length) throw this.#mismatch(result);
+    const payloads: (number | bigint)[] = [];
+    for (let index = 0; index < slots.length; index += 1) {
+      const value: unknown = result[index];
+      const payload = payloadFor(slots[index], value);
+      if (payload === undefined) throw this.#mismatchAt(index, value);
+      payloads[index] = payload;
+    }
+    for (let index = 0; index < slots.length; index += 1) writeSlot(slots[index], index, payloads[index]);
+  }
+
+  /**
+   * Writes what a supervisor function returned, or nothing if that does not fit the type of the import; nor if there are several results,
+   * which take their time.
+   */
   tryWriteResult(result: unknown): boolean {
     const slot = this.#result;
     if (slot === NOTHING) return result === undefined;
@@ -227,9 +265,17 @@ export class ImportSite {
   }
 
   #mismatch(result: unknown): SupervisorTrap {
-    const wanted = this.#results.map((slot) => TYPE_OF[slot]).join(', ') || 'nothing';
+    const types = this.#results.map((slot) => TYPE_OF[slot]).join(', ') || 'nothing';
+    const wanted = this.#result === SEVERAL ? `an array of ${this.#results.length} values (${types})` : types;
     return new SupervisorTrap(
       `the supervisor function for ${this.name} must return ${wanted}, got ${given(result)}`,
+    );
+  }
+
+  #mismatchAt(index: number, value: unknown): SupervisorTrap {
+    const wanted = TYPE_OF[this.#results[index]];
+    return new SupervisorTrap(
+      `the supervisor function for ${this.name} must return ${wanted} as its result ${index}, got ${given(value)}`,
     );
   }
 }

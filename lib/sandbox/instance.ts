@@ -3,16 +3,25 @@
 import { argumentError, array, describe, string } from '../arguments';
 import { ArgumentError, NoExportError } from '../errors';
 import { layout, native, scratchViews, sweepAfter, translate } from '../native';
-import { toValue, type Value } from '../values';
+import { toValue, Value } from '../values';
 import { callAsync, refuseInsideTurnOf, type Translations } from './async_calls';
 import type { Instantiate, SandboxBackend } from './backend';
 import { invocations, isTraced } from './diagnostics';
-import { type Running, type RunningGuest, run as runGuest } from './dispatch';
+import {
+  currentBounds,
+  enterGuest as enterGuestOf,
+  failure,
+  isUnbounded as isUnboundedOf,
+  type Running,
+  type RunningGuest,
+  runBounded,
+} from './dispatch';
 import type { ExportDescription, ExportedFunction, GuestModule } from './guest_module';
 import {
   payloadFor as payloadForOf,
   readSlot as readSlotOf,
-  type Slot,
+  readSlots,
+  Slot,
   TYPE_OF,
   writeSlot as writeSlotOf,
 } from './import_site';
@@ -32,10 +41,14 @@ import type { ThreadBudget } from './thread_budget';
 const { words, longs } = scratchViews;
 const { WORD_INSTANCE, WORD_FUNC, WORD_COUNT, FUEL } = layout;
 const { invoke: nativeInvoke } = native;
-const run = runGuest;
+const enterGuest = enterGuestOf;
+const isUnbounded = isUnboundedOf;
 const readSlot = readSlotOf;
 const payloadFor = payloadForOf;
 const writeSlot = writeSlotOf;
+
+/** An argument of a call: a value, or a plain number or bigint that is converted by the parameter's type. */
+type Argument = Value | number | bigint;
 
 /** What an instance is made of. */
 export interface InstanceParts {
@@ -80,12 +93,6 @@ export interface InstanceInternals {
   handOut(instance: SandboxInstance): SandboxInstance;
 }
 
-/**
- * Whether subscribers know of the `invoke` that is about to begin. A function of its own for the rest of `invoke` would be neater, but V8
- * does not inline it, which costs some 80 ns.
- */
-let isTold = false;
-
 /** @internal */
 export let instanceInternals: InstanceInternals;
 
@@ -111,6 +118,10 @@ export class SandboxInstance {
   readonly #isMetered: boolean;
   #fuel: bigint | undefined;
   #running: Running | undefined;
+  /** The supervisor that it was instantiated with; undefined if that was no `SupervisorContext`. */
+  #ownCtx: SupervisorContext | AsyncSupervisorContext | undefined;
+  /** Memory 0 if it is neither imported nor exported; null if there is none. */
+  #memory0: Memory | null | undefined;
   #lastName = '';
   #lastFunction: ExportedFunction | undefined;
   #id = -1;
@@ -151,8 +162,9 @@ export class SandboxInstance {
         }
         return instance;
       },
-      async makeAsync(parts, ctx, limits, makeCall, translations) {
+      makeAsync(parts, ctx, limits, makeCall, translations) {
         const instance = new SandboxInstance(MADE_HERE, parts);
+        instance.#ownCtx = ctx;
         const result = (call: number): SandboxInstance => {
           instance.#adopt((wrapper) => native.adoptInstance(wrapper, call));
           instance.#isStarted = true;
@@ -164,18 +176,24 @@ export class SandboxInstance {
           running,
           limits,
           argument: 'wasm',
+          exportName: undefined,
           make: makeCall,
           result,
           ended,
           ...translations,
         });
       },
-      start: (instance, ctx, limits) => instance.#start(instance.#runningFor(ctx), limits),
+      start(instance, ctx, limits) {
+        instance.#ownCtx = ctx;
+        instance.#start(instance.#runningFor(ctx), limits);
+      },
       startBy: (instance, peer) => instance.#start(instance.#runningBy(peer), undefined),
       invokeBy(instance, exportName, args, peer) {
-        // From here on the instance knows it, so `invoke` does not check it: one function for both is quicker than two.
-        instance.#runningBy(peer);
-        return instance.invoke(exportName, args, peer as unknown as SupervisorContext);
+        const call = instance.#runningBy(peer);
+        const ctx = peer as unknown as SupervisorContext;
+        if (isTraced(invocations)) return instance.#invokeTraced(exportName, args, ctx, call, undefined);
+        // The instance knows it now, so `invoke` does not check it: one function for both is quicker than two. No code of others runs in between.
+        return instance.invoke(exportName, args, ctx);
       },
       address: (instance) => native.instanceAddress(instance.#id),
       dropUnlessHeld(instance) {
@@ -210,8 +228,9 @@ export class SandboxInstance {
    * function with several results gives an array of them.
    *
    * @param exportName - the name of the function
-   * @param args - its arguments, of exactly its types
-   * @param ctx - runs the supervisor functions
+   * @param args - its arguments: values of exactly its types, or plain numbers and bigints, which are converted by the parameter's type as
+   *   the WebAssembly JavaScript Interface does ("ToWebAssemblyValue"); by default none
+   * @param ctx - runs the supervisor functions; by default what the instance was instantiated with
    * @param options - what ends the call: `timeout` (ms), `fuel` (units) and `signal`
    * @returns the result, undefined if there is none, an array if there are several
    * @throws a {@link TrapError} (`ERR_SANDBOX_TRAP`) if the guest traps: it stays usable
@@ -233,53 +252,77 @@ export class SandboxInstance {
    */
   invoke(
     exportName: string,
-    args: readonly Value[],
-    ctx: SupervisorContext,
+    args: readonly Argument[] = NO_ARGUMENTS,
+    ctx?: SupervisorContext,
     options?: InvokeOptions,
   ): Value | Value[] | undefined {
-    if (isTraced(invocations)) {
-      if (!isTold) return this.#invokeTraced(exportName, args, ctx, options);
-      isTold = false;
-    }
+    if (isTraced(invocations)) return this.#invokeTraced(exportName, args, ctx, undefined, options);
     const last = exportName === this.#lastName ? this.#lastFunction : undefined;
     const fn = last ?? this.#function(exportName);
     const payloads = checkArguments(fn, args);
     const call = this.#runningFor(ctx);
     const limits = options === undefined ? undefined : checkInvokeOptions(options, this.#isMetered);
+    if (limits !== undefined || !isUnbounded())
+      return this.#invokeBounded(exportName, fn, payloads, call, limits);
+    // The same as there, but without objects. From here until the results are read nothing of others may run but the guest.
     words[WORD_INSTANCE] = this.#id;
     words[WORD_FUNC] = fn.index;
     words[WORD_COUNT] = fn.slots;
     for (let index = 0; index < payloads.length; index += 1)
       writeSlot(fn.parameters[index], index, payloads[index]);
-    if (this.#isMetered) this.#runMetered(call, nativeInvoke, 'exportName', limits);
-    else run(call, nativeInvoke, 'exportName', limits);
+    const isDone = enterGuest(call, nativeInvoke, 'exportName', 0, undefined);
+    if (this.#isMetered) this.#fuel = longs[FUEL];
+    if (!isDone) throw failure({ exportName, limits, bounds: currentBounds() })();
     const results = fn.results;
     if (results.length === 0) return undefined;
     if (results.length === 1) return readSlot(results[0], 0);
-    return results.map(readSlot);
+    return readSlots(results);
   }
 
-  /** Runs the guest and keeps what it has left, whatever becomes of it. */
-  #runMetered(call: Running, enter: () => void, argument: string, limits: Limits | undefined): void {
-    longs[FUEL] = NOT_RUN;
-    try {
-      run(call, enter, argument, limits);
-    } finally {
-      this.#keepFuel();
-    }
+  #invokeBounded(
+    exportName: string,
+    fn: ExportedFunction,
+    payloads: readonly (number | bigint)[],
+    call: Running,
+    limits: Limits | undefined,
+  ): Value | Value[] | undefined {
+    return runBounded({
+      call,
+      enter: nativeInvoke,
+      argument: 'exportName',
+      exportName,
+      limits,
+      write: () => this.#writeCall(fn, payloads),
+      ended: () => this.#keepFuel(),
+      read: () => resultsOf(fn),
+    });
   }
 
+  /** Writes a call to the scratch buffer. */
+  #writeCall(fn: ExportedFunction, payloads: readonly (number | bigint)[]): void {
+    words[WORD_INSTANCE] = this.#id;
+    words[WORD_FUNC] = fn.index;
+    words[WORD_COUNT] = fn.slots;
+    for (let index = 0; index < payloads.length; index += 1)
+      writeSlot(fn.parameters[index], index, payloads[index]);
+  }
+
+  /** What `ctx` is checked by may run anything, so it is a part of what subscribers are told of; `known` answers without a check. */
   #invokeTraced(
     exportName: string,
-    args: readonly Value[],
-    ctx: SupervisorContext,
+    args: readonly Argument[],
+    ctx: SupervisorContext | undefined,
+    known: Running | undefined,
     options: InvokeOptions | undefined,
   ): Value | Value[] | undefined {
-    const call = (): Value | Value[] | undefined => {
-      isTold = true;
-      return this.invoke(exportName, args, ctx, options);
+    const invoke = (): Value | Value[] | undefined => {
+      const fn = this.#function(exportName);
+      const payloads = checkArguments(fn, args);
+      const call = known ?? this.#runningFor(ctx);
+      const limits = options === undefined ? undefined : checkInvokeOptions(options, this.#isMetered);
+      return this.#invokeBounded(exportName, fn, payloads, call, limits);
     };
-    return invocations.traceSync(call, { instance: this, exportName, args, isAsync: false });
+    return invocations.traceSync(invoke, { instance: this, exportName, args, isAsync: false });
   }
 
   /**
@@ -292,8 +335,8 @@ export class SandboxInstance {
    * reference has no such method.
    *
    * @param exportName - the name of the function
-   * @param args - its arguments, of exactly its types
-   * @param ctx - runs the supervisor functions; it may answer with Promises
+   * @param args - its arguments, as {@link SandboxInstance.invoke} takes them
+   * @param ctx - runs the supervisor functions; it may answer with Promises; by default what the instance was instantiated with
    * @param options - what ends the call: `timeout` (ms), `fuel` (units) and `signal`. The time that it waits for its turn and for the
    *   supervisor's Promises counts
    * @returns a Promise of what {@link SandboxInstance.invoke} returns. The method never throws: the Promise rejects, with what
@@ -313,47 +356,48 @@ export class SandboxInstance {
    */
   invokeAsync(
     exportName: string,
-    args: readonly Value[],
-    ctx: SupervisorContext | AsyncSupervisorContext,
+    args: readonly Argument[] = NO_ARGUMENTS,
+    ctx?: SupervisorContext | AsyncSupervisorContext,
     options?: InvokeOptions,
   ): Promise<Value | Value[] | undefined> {
     try {
       if (!isTraced(invocations)) return this.#invokeAsync(exportName, args, ctx, options);
       const event = { instance: this, exportName, args, isAsync: true };
-      return invocations.tracePromise(() => this.#invokeAsync(exportName, args, ctx, options), event);
+      // An asynchronous function, because Node tells of what is thrown otherwise as of a call that has not begun.
+      const invoke = async (): Promise<Value | Value[] | undefined> =>
+        await this.#invokeAsync(exportName, args, ctx, options);
+      return invocations.tracePromise(invoke, event);
     } catch (error) {
-      // This is no instance, or a subscriber's doing.
       return Promise.reject(error);
     }
   }
 
-  async #invokeAsync(
+  /** Throws what can be said at once. What comes later is thrown in `callAsync`, whose Promise must be the caller's for its frames' sake. */
+  #invokeAsync(
     exportName: string,
-    args: readonly Value[],
-    ctx: SupervisorContext | AsyncSupervisorContext,
+    args: readonly Argument[],
+    ctx: SupervisorContext | AsyncSupervisorContext | undefined,
     options: InvokeOptions | undefined,
   ): Promise<Value | Value[] | undefined> {
     const fn = this.#function(exportName);
     const payloads = checkArguments(fn, args);
     const limits = checkInvokeOptions(options, this.#isMetered);
-    const running = this.#asyncRunningFor(ctx);
+    const running = this.#asyncRunningFor(ctx === undefined ? this.#ownCtxFor(ctx) : ctx);
     refuseInsideTurnOf(this.#id);
-    const make = (): number => {
-      words[WORD_INSTANCE] = this.#id;
-      words[WORD_FUNC] = fn.index;
-      words[WORD_COUNT] = fn.slots;
-      payloads.forEach((payload, index) => {
-        writeSlot(fn.parameters[index], index, payload);
-      });
-      return native.invokeAsync(this.#budget.number);
-    };
-    const result = (): Value | Value[] | undefined => {
-      const values = fn.results.map(readSlot);
-      return values.length > 1 ? values : values[0];
-    };
-    const refused = (error: unknown): unknown => translate(error, 'exportName');
-    const ended = (): void => this.#keepFuel();
-    return callAsync({ running, limits, argument: 'exportName', make, result, refused, ended });
+    const budget = this.#budget.number;
+    return callAsync({
+      running,
+      limits,
+      argument: 'exportName',
+      exportName,
+      make: () => {
+        this.#writeCall(fn, payloads);
+        return native.invokeAsync(budget);
+      },
+      result: () => resultsOf(fn),
+      refused: (error) => translate(error, 'exportName'),
+      ended: () => this.#keepFuel(),
+    });
   }
 
   /**
@@ -371,9 +415,9 @@ export class SandboxInstance {
     return this.#fuel;
   }
 
-  /** Keeps what a call has left. */
+  /** Keeps what a call that has run has left. */
   #keepFuel(): void {
-    if (this.#isMetered && longs[FUEL] !== NOT_RUN) this.#fuel = longs[FUEL];
+    if (this.#isMetered) this.#fuel = longs[FUEL];
   }
 
   /**
@@ -499,11 +543,19 @@ export class SandboxInstance {
   }
 
   /** What answers this guest's calls by `ctx`: the same as the last time if it is the same supervisor. */
-  #runningFor(ctx: SupervisorContext): Running {
+  #runningFor(ctx: SupervisorContext | undefined): Running {
     const last = this.#running;
     // The methods of a supervisor of the user's own may have changed since, so it is checked each time.
     if (last !== undefined && last.ctx === ctx && !last.isChecked) return last;
-    return this.#checkedRunningFor(ctx, last);
+    return ctx === undefined
+      ? this.#runningFor(this.#ownCtxFor(ctx) as SupervisorContext)
+      : this.#checkedRunningFor(ctx, last);
+  }
+
+  /** The supervisor of a call that is given none. */
+  #ownCtxFor(ctx: undefined): SupervisorContext | AsyncSupervisorContext {
+    if (this.#ownCtx === undefined) throw argumentError('ctx', 'a SupervisorContext', ctx);
+    return this.#ownCtx;
   }
 
   #checkedRunningFor(ctx: SupervisorContext, last: Running | undefined): Running {
@@ -540,9 +592,18 @@ export class SandboxInstance {
 
   #start(call: Running, limits: Limits | undefined): void {
     if (this.#module.hasStart) {
-      words[WORD_INSTANCE] = this.#id;
-      if (this.#isMetered) this.#runMetered(call, native.start, 'wasm', limits);
-      else run(call, native.start, 'wasm', limits);
+      runBounded({
+        call,
+        enter: native.start,
+        argument: 'wasm',
+        exportName: undefined,
+        limits,
+        write: () => {
+          words[WORD_INSTANCE] = this.#id;
+        },
+        ended: () => this.#keepFuel(),
+        read: () => undefined,
+      });
     }
     this.#isStarted = true;
   }
@@ -552,9 +613,24 @@ export class SandboxInstance {
     sweepAfter(this);
   }
 
+  /** Memory 0 if it is the guest's own, exported or not. */
   #ownMemory0(): Memory | undefined {
     const name = this.#module.memory0;
-    return name === undefined || !this.#isStarted ? undefined : this.getMemory(name);
+    // While an asynchronous start function runs there is no native number yet.
+    if (this.#id === -1) return undefined;
+    if (name !== undefined) return this.getMemory(name);
+    if (this.#memory0 === undefined) this.#memory0 = this.#hiddenMemory0();
+    return this.#memory0 === null ? undefined : memoryInternals.handOut(this.#memory0);
+  }
+
+  #hiddenMemory0(): Memory | null {
+    let hasNone = false;
+    const memory = memoryInternals.make(this.#backend, (wrapper) => {
+      const number = native.memory0(wrapper, this.#id);
+      hasNone = number === undefined;
+      return number ?? -1;
+    });
+    return hasNone ? null : memory;
   }
 
   /** Looks a function up, and remembers it: most instances are called by one name again and again. */
@@ -583,9 +659,8 @@ export class SandboxInstance {
   }
 }
 
-/** Where nothing has written what is left. */
-const NOT_RUN = -1n;
-
+/** Frozen, because subscribers are told of it. */
+const NO_ARGUMENTS: readonly Argument[] = Object.freeze([]);
 const NO_PAYLOADS: readonly (number | bigint)[] = [];
 
 /** The functions of a `JsSupervisor`; undefined for another supervisor, which is checked here. */
@@ -596,8 +671,14 @@ export function directOf(ctx: SupervisorContext): ReturnType<typeof directFuncti
   return direct;
 }
 
+/** Reads the results of a function out of the scratch buffer. */
+function resultsOf({ results }: ExportedFunction): Value | Value[] | undefined {
+  if (results.length > 1) return readSlots(results);
+  return results.length === 1 ? readSlot(results[0], 0) : undefined;
+}
+
 /** The arguments' payloads, checked against the function's type. All of them are read before any is written to the scratch buffer. */
-function checkArguments(fn: ExportedFunction, args: readonly Value[]): readonly (number | bigint)[] {
+function checkArguments(fn: ExportedFunction, args: readonly Argument[]): readonly (number | bigint)[] {
   const parameters = fn.parameters;
   const given = array(args, 'args');
   if (given.length !== parameters.length) {
@@ -613,18 +694,43 @@ function checkArguments(fn: ExportedFunction, args: readonly Value[]): readonly 
   for (let index = 0; index < parameters.length; index += 1) {
     const value = given[index];
     const slot = parameters[index];
-    payloads.push(payloadFor(slot, value) ?? payloadOf(argumentFor(slot, value, index)));
+    payloads[index] = payloadFor(slot, value) ?? payloadOf(argumentFor(slot, value, index));
   }
   return payloads;
 }
 
-/** Says what is wrong with an argument; gives it after all if only its getters were in a mood. */
+/**
+ * Converts a plain number or bigint, as the WebAssembly JavaScript Interface does ("ToWebAssemblyValue"). Of anything else it says what is
+ * wrong with it; gives it after all if only its getters were in a mood.
+ */
 function argumentFor(slot: Slot, argument: unknown, index: number): Value {
+  if (typeof argument === 'number') return numberFor(slot, argument, index);
+  if (typeof argument === 'bigint') {
+    if (slot === Slot.I64) return { type: 'i64', value: BigInt.asIntN(64, argument) };
+    throw argumentError(`args[${index}]`, `a number or a Value, for an ${TYPE_OF[slot]}`, argument);
+  }
+  if (typeof argument !== 'object' || argument === null) {
+    const plain = slot === Slot.I64 ? 'bigint' : 'number';
+    throw argumentError(`args[${index}]`, `a Value or a ${plain}, for an ${TYPE_OF[slot]}`, argument);
+  }
   const value = toValue(argument, 'args', index);
   if (value.type === TYPE_OF[slot]) return value;
   throw new ArgumentError(`args[${index}] must be of type ${TYPE_OF[slot]}, got ${value.type}`, {
     argument: `args[${index}]`,
   });
+}
+
+function numberFor(slot: Slot, argument: number, index: number): Value {
+  switch (slot) {
+    case Slot.I32:
+      return { type: 'i32', value: argument | 0 };
+    case Slot.F32:
+      return Value.f32(argument);
+    case Slot.F64:
+      return Value.f64(argument);
+    case Slot.I64:
+      throw argumentError(`args[${index}]`, 'a bigint or a Value, for an i64', argument);
+  }
 }
 
 function payloadOf(value: Value): number | bigint {

@@ -168,6 +168,8 @@ const DETERMINISTIC_STACK_BYTES = 16 * 1024 * 1024;
 export interface Limits {
   /** In ms; 0 for none. */
   readonly timeout: number;
+  /** What the caller gave, if `timeout` is only what is left of it. */
+  readonly wholeTimeout?: number;
   readonly fuel: bigint | undefined;
   readonly signal: AbortSignal | undefined;
 }

@@ -5,7 +5,8 @@
  */
 
 import { types } from 'node:util';
-import { copyOfFew, describe } from '../arguments';
+import { describe, lengthOf } from '../arguments';
+import { ANSWER_BYTES } from './frames';
 import type { ImportSite } from './import_site';
 import { packed } from './packed';
 import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
@@ -62,11 +63,7 @@ export class ContextPeer implements ProtocolPeer<Uint8Array> {
   }
 
   receive(address: number, size: number): Uint8Array {
-    const ctx = this.#ctx;
-    if (ctx.readMemory !== undefined) return readBy(ctx, address, size);
-    const dest = new Uint8Array(size);
-    ctx.readMemoryInto(address, dest);
-    return dest;
+    return size > ANSWER_BYTES ? receiveLong(this.#ctx, address, size) : read(this.#ctx, address, size);
   }
 
   answerAt(): number {
@@ -82,11 +79,36 @@ export class ContextPeer implements ProtocolPeer<Uint8Array> {
 
 // Functions of their own, so that V8 has room to inline what runs each time.
 
+function read(ctx: SupervisorContext, address: number, size: number): Uint8Array {
+  if (ctx.readMemory !== undefined) return readBy(ctx, address, size);
+  const dest = new Uint8Array(size);
+  ctx.readMemoryInto(address, dest);
+  return dest;
+}
+
 function readBy(ctx: SupervisorContext, address: number, size: number): Uint8Array {
   const bytes: unknown = ctx.readMemory?.(address, size);
-  // A copy, because it may be a view of memory that is about to be freed.
-  if (types.isUint8Array(bytes)) return copyOfFew(bytes);
+  if (types.isUint8Array(bytes)) return answerOf(bytes);
   throw new TypeError(`ctx.readMemory must return a Uint8Array, got ${describe(bytes)}`);
+}
+
+/**
+ * Reads an answer that claims to be longer than any can be: its last byte, because an answer that does not all lie in the supervisor's
+ * memory cannot be read, and then what can mean something. A supervisor may claim 4 GiB, so no room is made for what it claims.
+ */
+function receiveLong(ctx: SupervisorContext, address: number, size: number): Uint8Array {
+  const last = address + size - 1;
+  if (last > 0xffff_ffff) throw new RangeError(`${size} bytes at ${address} reach beyond 2^32`);
+  read(ctx, last, 1);
+  return read(ctx, address, ANSWER_BYTES);
+}
+
+/** A copy of as much of what was read as can mean something: it may be a view of memory that is about to be freed, of any length. */
+export function answerOf(bytes: Uint8Array): Uint8Array {
+  const count = Math.min(lengthOf(bytes), ANSWER_BYTES);
+  const copy = new Uint8Array(count);
+  for (let index = 0; index < count; index += 1) copy[index] = bytes[index];
+  return copy;
 }
 
 function noAddress(ptr: unknown): never {

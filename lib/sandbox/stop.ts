@@ -4,7 +4,9 @@
  */
 
 import { types } from 'node:util';
+import { describe } from '../arguments';
 import { SandboxError, type TrapError } from '../errors';
+import type { Limits } from './options';
 
 /** The signals of the running calls, the innermost first. */
 export interface Signals {
@@ -71,17 +73,79 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 }
 
 /** Ends a call for its deadline, or that of a call around it. */
-export function throwTimeout(cause: TrapError | undefined): never {
-  const thrown = timeoutError(cause);
+export function throwTimeout(thrown: SandboxError): never {
   lastStop = { thrown };
   throw thrown;
 }
 
-export function timeoutError(cause: TrapError | undefined): SandboxError {
-  return new SandboxError('the call has taken longer than its timeout', {
+/** A deadline or a budget of a running call, for messages: native code is who minds them. */
+export interface Bounds {
+  /** When the call must end, by `performance.now`; Infinity if it need not. */
+  readonly at: number;
+  readonly limits: Limits;
+  readonly around: Bounds | undefined;
+}
+
+/** The bounds of a call that begins now, inside calls that have others. */
+export function boundsWithin(limits: Limits | undefined, around: Bounds | undefined): Bounds | undefined {
+  if (limits === undefined) return around;
+  const at = limits.timeout > 0 ? performance.now() + limits.timeout : Infinity;
+  return { at, limits, around };
+}
+
+/** A call as messages name it, and what it is bounded by. */
+export interface CallName {
+  /** The export that is called; undefined for a start function, and where no guest runs. */
+  readonly exportName: string | undefined;
+  /** What is done instead of a call of an export. */
+  readonly doing?: string;
+  readonly limits: Limits | undefined;
+  /** Of this call and of those around it. */
+  readonly bounds: Bounds | undefined;
+}
+
+function nameOf({ exportName, doing = 'the start function' }: CallName): string {
+  return exportName === undefined ? doing : `the call of the export ${describe(exportName)}`;
+}
+
+/** The error for a call that a deadline has ended. */
+export function timeoutError(call: CallName, cause: TrapError | undefined): SandboxError {
+  return new SandboxError(`${nameOf(call)} has taken longer than ${deadlineOf(call)}`, {
     code: 'ERR_SANDBOX_TIMEOUT',
     ...(cause === undefined ? {} : { cause }),
   });
+}
+
+function deadlineOf({ limits, bounds }: CallName): string {
+  let first = bounds;
+  for (let entry = bounds?.around; entry !== undefined; entry = entry.around) {
+    if (first === undefined || entry.at < first.at) first = entry;
+  }
+  const timeout = first === undefined ? 0 : (first.limits.wholeTimeout ?? first.limits.timeout);
+  if (first === undefined || timeout === 0) return 'its timeout';
+  return first.limits === limits
+    ? `its timeout of ${timeout} ms`
+    : `the timeout of ${timeout} ms of a call around it`;
+}
+
+/** What the engine says of a trap, and where it was. */
+export function trapMessage(message: string, trap: string, call: CallName): string {
+  if (trap !== 'out-of-fuel') return `${message}, in ${nameOf(call)}`;
+  const budget = budgetOf(call);
+  return budget === undefined
+    ? `${message}, in ${nameOf(call)}`
+    : `${message}: ${nameOf(call)} has used up ${budget}`;
+}
+
+function budgetOf({ limits, bounds }: CallName): string | undefined {
+  const own = limits?.fuel;
+  let around: bigint | undefined;
+  for (let entry = bounds; entry !== undefined && around === undefined; entry = entry.around) {
+    if (entry.limits !== limits) around = entry.limits.fuel;
+  }
+  const left = around === undefined ? undefined : `what was left of the ${around} units of a call around it`;
+  if (own === undefined) return left;
+  return `its budget of ${own} units${left === undefined ? '' : `, or ${left}`}`;
 }
 
 /** Whether this is what the last stopped call has thrown. */
