@@ -245,6 +245,11 @@ pub trait Engine: Send + Sync + Sized + 'static {
         offset
     }
 
+    /// The name of a function by its index, with [`MAX_NAME`](crate::error::MAX_NAME) characters at most; for engines that tell of frames.
+    fn function_name(_module: &Self::Module, _function: u32) -> Option<&str> {
+        None
+    }
+
     /// The machine code of a module.
     fn machine_code(&self, module: &Self::Module) -> Result<Vec<u8>, CompileError>;
 

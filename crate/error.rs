@@ -77,6 +77,24 @@ impl TrapCode {
     }
 }
 
+/// The most frames that a trap has: of a deeper stack half of them are the innermost ones, and half the outermost ones.
+pub const MAX_FRAMES: usize = 64;
+
+/// The most characters of a function's name in a frame.
+pub const MAX_NAME: usize = 256;
+
+/// The most characters of a message: guests choose the names that are in it.
+pub const MAX_MESSAGE: usize = 4_096;
+
+/// A message that is no longer than it may be.
+pub fn cut(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
+        message.truncate(end);
+        message.push('\u{2026}');
+    }
+    message
+}
+
 /// One function of the guest that was running when it trapped, innermost first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {

@@ -8,9 +8,10 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
+    panic::{AssertUnwindSafe, catch_unwind},
     ptr::NonNull,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -69,15 +70,15 @@ impl Interrupt {
     }
 
     /// An interrupt that is set at `deadline`, unless the call is over before.
-    pub fn at(deadline: Instant) -> Arc<Self> {
+    pub fn at(deadline: Instant) -> Result<Arc<Self>, NoWatchdog> {
         let interrupt = Self::new();
-        interrupt.set_at(deadline);
-        interrupt
+        interrupt.set_at(deadline)?;
+        Ok(interrupt)
     }
 
-    /// Has it set at `deadline`, unless the call is over before.
-    pub fn set_at(self: &Arc<Self>, deadline: Instant) {
-        Watchdog::get().watch(deadline, self);
+    /// Has it set at `deadline`, unless the call is over before. If that fails nothing will set it, so the call must not begin.
+    pub fn set_at(self: &Arc<Self>, deadline: Instant) -> Result<(), NoWatchdog> {
+        WATCHDOG.watch(deadline, self)
     }
 
     /// Whether the call is to stop.
@@ -160,51 +161,94 @@ impl Ord for Watched {
     }
 }
 
-/// The thread that watches the deadlines of the process, and what it has to watch. It starts with the first deadline, sleeps until
-/// the next one, and ends with the process.
+/// No thread watches deadlines, and none could be started. The next deadline tries again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the system gives no thread to watch the deadline of a call, so its timeout could not be kept")]
+pub struct NoWatchdog;
+
+/// The thread that watches the deadlines of the process, and what it has to watch. It starts with the first deadline for which the system gives a thread, sleeps
+/// until the next one, and ends with the process.
 struct Watchdog {
-    watched: Mutex<BinaryHeap<Reverse<Watched>>>,
+    watched: Mutex<Deadlines>,
     changed: Condvar,
 }
 
+#[derive(Default)]
+struct Deadlines {
+    heap: BinaryHeap<Reverse<Watched>>,
+    /// Whether the thread is there.
+    is_watched: bool,
+}
+
+static WATCHDOG: LazyLock<Watchdog> = LazyLock::new(|| Watchdog { watched: Mutex::default(), changed: Condvar::new() });
+
 impl Watchdog {
-    fn get() -> &'static Self {
-        static WATCHDOG: Watchdog = Watchdog { watched: Mutex::new(BinaryHeap::new()), changed: Condvar::new() };
-        static STARTED: OnceLock<bool> = OnceLock::new();
-        STARTED.get_or_init(|| {
-            thread::Builder::new().name("sandbox-host deadlines".to_owned()).spawn(|| WATCHDOG.run()).is_ok()
-        });
-        &WATCHDOG
+    fn watch(&'static self, deadline: Instant, interrupt: &Arc<Interrupt>) -> Result<(), NoWatchdog> {
+        self.watch_by(deadline, interrupt, |run| {
+            let builder = thread::Builder::new().name("sandbox-host deadlines".to_owned());
+            builder.stack_size(WATCHDOG_STACK_BYTES).spawn(run).is_ok()
+        })
     }
 
-    fn watch(&self, deadline: Instant, interrupt: &Arc<Interrupt>) {
+    /// The same with `start`, which starts a thread and says whether it has.
+    fn watch_by(
+        &'static self,
+        deadline: Instant,
+        interrupt: &Arc<Interrupt>,
+        start: impl FnOnce(Box<dyn FnOnce() + Send>) -> bool,
+    ) -> Result<(), NoWatchdog> {
         let mut watched = self.lock();
-        // Calls that ended before their deadline leave theirs behind; they would pile up if deadlines are long.
-        if watched.len() == watched.capacity() {
-            watched.retain(|Reverse(entry)| entry.interrupt.strong_count() > 0);
+        if !watched.is_watched {
+            if !start(Box::new(|| self.run())) {
+                return Err(NoWatchdog);
+            }
+            watched.is_watched = true;
         }
-        let is_next = watched.peek().is_none_or(|Reverse(next)| deadline < next.deadline);
-        watched.push(Reverse(Watched { deadline, interrupt: Arc::downgrade(interrupt) }));
+        let heap = &mut watched.heap;
+        // Calls that ended before their deadline leave theirs behind; they would pile up if deadlines are long.
+        if heap.len() == heap.capacity() {
+            heap.retain(|Reverse(entry)| entry.interrupt.strong_count() > 0);
+        }
+        let is_next = heap.peek().is_none_or(|Reverse(next)| deadline < next.deadline);
+        heap.push(Reverse(Watched { deadline, interrupt: Arc::downgrade(interrupt) }));
         drop(watched);
         if is_next {
             self.changed.notify_one();
         }
+        Ok(())
     }
 
     fn run(&self) {
+        /// Should the thread ever end, the next deadline starts another.
+        struct Gone<'a>(&'a Watchdog);
+
+        impl Drop for Gone<'_> {
+            fn drop(&mut self) {
+                self.0.lock().is_watched = false;
+            }
+        }
+
+        let _gone = Gone(self);
         let mut watched = self.lock();
         loop {
             let now = Instant::now();
-            while let Some(Reverse(next)) = watched.peek()
+            let mut due = Vec::new();
+            while let Some(Reverse(next)) = watched.heap.peek()
                 && next.deadline <= now
             {
-                if let Some(Reverse(due)) = watched.pop()
-                    && let Some(interrupt) = due.interrupt.upgrade()
-                {
-                    interrupt.set();
-                }
+                due.extend(watched.heap.pop().and_then(|Reverse(due)| due.interrupt.upgrade()));
             }
-            watched = match watched.peek() {
+            if !due.is_empty() {
+                // Not under the lock, which every call with a deadline takes.
+                drop(watched);
+                for interrupt in due {
+                    // Whoever is told of it may panic, which must not end the watch.
+                    let _ = catch_unwind(AssertUnwindSafe(|| interrupt.set()));
+                }
+                watched = self.lock();
+                continue;
+            }
+            watched = match watched.heap.peek() {
                 Some(Reverse(next)) => {
                     let rest = next.deadline.saturating_duration_since(now);
                     self.changed
@@ -216,10 +260,13 @@ impl Watchdog {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Watched>>> {
+    fn lock(&self) -> MutexGuard<'_, Deadlines> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// What a thread needs that only waits.
+const WATCHDOG_STACK_BYTES: usize = 128 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -279,7 +326,7 @@ mod tests {
     #[test]
     fn deadlines_set_their_interrupts_in_any_order() {
         let start = Instant::now();
-        let after = |ms| Interrupt::at(start + Duration::from_millis(ms));
+        let after = |ms| Interrupt::at(start + Duration::from_millis(ms)).expect("there is a thread");
         let far = after(1_000_000);
         let interrupts = [after(30), after(10), after(20), after(0)];
         while !interrupts.iter().all(|interrupt| interrupt.is_set()) {
@@ -292,8 +339,22 @@ mod tests {
     #[test]
     fn ended_calls_do_not_pile_up_in_the_watchdog() {
         for _ in 0..10_000 {
-            drop(Interrupt::at(Instant::now() + Duration::from_secs(1000)));
+            Interrupt::at(Instant::now() + Duration::from_secs(1000)).map(drop).expect("there is a thread");
         }
-        assert!(Watchdog::get().lock().len() < 5_000);
+        assert!(WATCHDOG.lock().heap.len() < 5_000);
+    }
+
+    #[test]
+    fn a_deadline_that_nobody_can_watch_is_refused_and_the_next_one_tries_again() {
+        static REFUSED: LazyLock<Watchdog> =
+            LazyLock::new(|| Watchdog { watched: Mutex::default(), changed: Condvar::new() });
+        let interrupt = Interrupt::new();
+        let deadline = Instant::now();
+        assert_eq!(REFUSED.watch_by(deadline, &interrupt, |_| false), Err(NoWatchdog));
+        assert!(REFUSED.lock().heap.is_empty(), "nobody would take it out");
+        assert_eq!(REFUSED.watch_by(deadline, &interrupt, |run| thread::Builder::new().spawn(run).is_ok()), Ok(()));
+        while !interrupt.is_set() {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }

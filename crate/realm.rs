@@ -898,6 +898,7 @@ fn at_home<E: Engine>(mut trap: Trap, module: &Module<E>) -> Trap {
     for frame in &mut trap.frames {
         let offset = frame.offset.map(|offset| E::original_offset(&module.compiled, offset));
         frame.offset = offset.and_then(|offset| offset.checked_add_signed(-module.code_shift));
+        frame.function_name = E::function_name(&module.compiled, frame.function_index).map(str::to_owned);
     }
     trap
 }

@@ -8,8 +8,10 @@ mod checks;
 mod fuel_local;
 mod limited;
 mod meters;
+mod names;
 
 use std::{
+    borrow::Cow,
     cell::Cell,
     convert::Infallible,
     num::NonZero,
@@ -36,13 +38,17 @@ use self::{
     fuel_local::{Offsets, WithFuelLocals, with_fuel_locals},
     limited::Limited,
     meters::Meters,
+    names::FunctionNames,
 };
 use super::{
     Control, Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
     MemoryRegion, OptLevel, RealmPtr, StoreLimits, store_slot::Lend,
 };
 use crate::{
-    error::{CompileError, EngineError, Frame, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
+    error::{
+        CompileError, EngineError, Frame, GlobalError, HostTrap, InstantiateError, MAX_FRAMES, MAX_NAME, MemoryError,
+        Trap, TrapCode,
+    },
     interrupt::{Flag, Interrupt},
     module::{REWRITE_VERSION, validate},
     realm::{Realm, Slots},
@@ -71,6 +77,7 @@ pub struct Module {
     added: Arc<Names>,
     /// Where its code was before it was rewritten.
     offsets: Arc<Offsets>,
+    names: Arc<FunctionNames>,
     _engine: wasmer::Engine,
 }
 
@@ -146,9 +153,10 @@ impl Engine for Wasmer {
         let checks = Checks::of(wasm, self.check_options(), locals);
         let added = checks.as_ref().map(|checks| checks.names.clone()).unwrap_or_default();
         let engine = wasmer_engine(&self.config, checks);
-        let wasm = if binary.is_empty() { wasm } else { &binary };
-        let module = wasmer::Module::from_binary(&engine, wasm).map_err(|error| CompileError(error.to_string()))?;
-        Ok(Module { module, added, offsets, _engine: engine })
+        let wasm = if binary.is_empty() { Cow::Borrowed(wasm) } else { Cow::Owned(binary) };
+        let (names, wasm) = FunctionNames::hide(wasm, MAX_NAME);
+        let module = wasmer::Module::from_binary(&engine, &wasm).map_err(|error| CompileError(error.to_string()))?;
+        Ok(Module { module, added, offsets, names: Arc::new(names), _engine: engine })
     }
 
     fn identity(&self) -> Option<String> {
@@ -166,6 +174,10 @@ impl Engine for Wasmer {
         module.offsets.before(offset)
     }
 
+    fn function_name(module: &Self::Module, function: u32) -> Option<&str> {
+        module.names.get(function)
+    }
+
     fn machine_code(&self, module: &Self::Module) -> Result<Vec<u8>, CompileError> {
         let bytes = module.module.serialize().map_err(|error| CompileError(error.to_string()))?;
         Ok(bytes.to_vec())
@@ -178,7 +190,8 @@ impl Engine for Wasmer {
         let module = unsafe { wasmer::Module::deserialize(&engine, machine_code) };
         let module = module.map_err(|error| CompileError(error.to_string()))?;
         let offsets = self.rewritten(wasm).offsets;
-        Ok(Module { module, added: Arc::new(added), offsets, _engine: engine })
+        let (names, _) = FunctionNames::hide(Cow::Borrowed(wasm), MAX_NAME);
+        Ok(Module { module, added: Arc::new(added), offsets, names: Arc::new(names), _engine: engine })
     }
 
     fn imports(module: &Self::Module) -> Vec<ImportType> {
@@ -692,11 +705,14 @@ fn translate_trap(trap: vm::Trap) -> Trap {
 }
 
 fn runtime_error(error: &wasmer::RuntimeError) -> Trap {
-    let frames = error
-        .trace()
-        .iter()
+    let trace = error.trace();
+    // The innermost frames come first.
+    let outermost = trace.len().saturating_sub(MAX_FRAMES / 2).max(MAX_FRAMES / 2).min(trace.len());
+    let frames = trace[..trace.len().min(MAX_FRAMES / 2)].iter().chain(&trace[outermost..]);
+    let frames = frames
         .map(|frame| Frame {
-            function_name: frame.function_name().map(str::to_owned),
+            // The realm knows the module, and so the name.
+            function_name: None,
             function_index: frame.func_index(),
             offset: Some(frame.module_offset()),
         })

@@ -140,15 +140,15 @@ impl Calls {
     ) -> Result<CallId, Throw> {
         let port = self.port(state, scope)?;
         let id = self.new_id();
-        let stage = stage(id, &port)?;
         let teller = port.clone();
         let interrupt = Interrupt::telling(move || teller.send(Event::Interrupted(id)));
         let own = Deadline::after(scratch.read_timeout());
         let around = state.deadline.borrow().as_ref().map(Deadline::at);
         let deadline = own.into_iter().chain(around).min();
         if let Some(deadline) = deadline {
-            interrupt.set_at(deadline);
+            interrupt.set_at(deadline)?;
         }
+        let stage = stage(id, &port)?;
         let mut pending = self.pending.borrow_mut();
         if pending.is_empty() {
             port.keep_alive(scope, true);
@@ -252,8 +252,10 @@ impl Calls {
 
     /// Makes a call into a group, and begins it if it is its turn.
     pub fn enter(&self, state: &State, scope: Scope, scratch: &Scratch, work: Work) -> Result<CallId, Throw> {
+        let around = state.fuel.get();
         let fuel = self.take_fuel(state, scratch.read_fuel());
-        let id = self.add(state, scope, scratch, fuel, |_, _| Ok(Stage::Waiting(work)))?;
+        let id = self.add(state, scope, scratch, fuel, |_, _| Ok(Stage::Waiting(work)));
+        let id = id.inspect_err(|_| state.fuel.set(around))?;
         self.begin(state, scope, id).inspect_err(|_| drop(self.remove_unused(state, scope, id)))?;
         Ok(id)
     }

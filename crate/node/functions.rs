@@ -19,7 +19,8 @@ use crate::{
         Engine as _, EngineConfig, ExportType, ImportType, OptLevel, StoreLimits, features::Features, wasmer::Wasmer,
         wasmi::Wasmi,
     },
-    error::{GlobalError, InstantiateError, MemoryError, StoreError, Trap},
+    error::{GlobalError, InstantiateError, MemoryError, StoreError, Trap, cut},
+    interrupt::NoWatchdog,
     realm::{Slots, Version},
     value::{ExternType, MemoryType, ValueType},
 };
@@ -402,7 +403,7 @@ fn invoke(state: &State, scope: Scope) -> Outcome {
     let export = scratch.read_word(WORD_FUNC);
     let mut slots = slots_of_call(&scratch)?;
     let realm = group.enter()?;
-    let mut supervisor = Supervisor::new(state, scope, &group, &scratch);
+    let mut supervisor = Supervisor::new(state, scope, &group, &scratch)?;
     let outcome = with_realm!(&*realm, realm => realm.call(instance, export, &mut slots, &mut supervisor));
     supervisor.finish(outcome, &slots);
     drop(realm);
@@ -427,7 +428,7 @@ fn start(state: &State, scope: Scope) -> Outcome {
     let scratch = state.scratch();
     let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let realm = group.enter()?;
-    let mut supervisor = Supervisor::new(state, scope, &group, &scratch);
+    let mut supervisor = Supervisor::new(state, scope, &group, &scratch)?;
     let outcome = with_realm!(&*realm, realm => realm.start(instance, &mut supervisor));
     supervisor.finish(outcome, &[]);
     drop(realm);
@@ -441,7 +442,7 @@ fn take_failure(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome 
     let object = scope.object();
     let Trap { code, message, frames } = failure.trap;
     scope.set(object, "trap", scope.string(code.name()));
-    scope.set(object, "message", scope.string(&message));
+    scope.set(object, "message", scope.string(&cut(message.into_owned())));
     let frames = frames.iter().map(|frame| {
         let object = scope.object();
         if let Some(name) = &frame.function_name {
@@ -528,6 +529,12 @@ fn panic_for_tests(_state: &State, _scope: Scope, _arguments: &Arguments) -> Out
 }
 
 // Errors: which kind of JavaScript error each becomes
+
+impl From<NoWatchdog> for Throw {
+    fn from(error: NoWatchdog) -> Self {
+        Self::new("limit", error)
+    }
+}
 
 impl From<StoreError> for Throw {
     fn from(error: StoreError) -> Self {

@@ -15,7 +15,7 @@ use std::{
 use napi::sys;
 
 use super::state::State;
-use crate::realm::panic_message;
+use crate::{error::cut, realm::panic_message};
 
 pub type Value = sys::napi_value;
 
@@ -34,7 +34,7 @@ pub struct Throw {
 
 impl Throw {
     pub fn new(kind: &'static str, message: impl ToString) -> Self {
-        Self { kind, message: message.to_string() }
+        Self { kind, message: cut(message.to_string()) }
     }
 
     /// TypeScript checks arguments before they come here, so this one is a fault of this package.

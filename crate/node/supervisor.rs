@@ -9,7 +9,7 @@ use std::{
 use super::{
     budget::Fuel,
     group::Group,
-    raw::{Reference, RenewedScope, Scope, Value},
+    raw::{Reference, RenewedScope, Scope, Throw, Value},
     scratch::{STATUS_DONE, STATUS_TRAPPED, Scratch, WORD_FUNC, WORD_HAS_GAS, WORD_STATUS},
     state::State,
 };
@@ -38,17 +38,18 @@ pub struct Supervisor<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    pub fn new(state: &'a State, scope: Scope, group: &'a Rc<Group>, scratch: &'a Scratch) -> Self {
+    /// Begins a call. Fails if its timeout could not be kept.
+    pub fn new(state: &'a State, scope: Scope, group: &'a Rc<Group>, scratch: &'a Scratch) -> Result<Self, Throw> {
+        let around = Deadline::begin(state, scratch)?;
         state.running.set(state.running.get() + 1);
         group.count_running(1);
-        let around = Deadline::begin(state, scratch);
         let interrupt = state.deadline.borrow().as_ref().map(|deadline| deadline.interrupt.clone());
         let around_fuel = state.fuel.get();
         let fuel = Fuel::of_call(scratch.read_fuel(), around_fuel);
         state.fuel.set(Some(fuel));
         let fuel = (fuel.left, around_fuel);
         let handles = RenewedScope::new(scope);
-        Self { state, scope, group, scratch, around, interrupt, fuel, dispatch: None, handles, thrown: None }
+        Ok(Self { state, scope, group, scratch, around, interrupt, fuel, dispatch: None, handles, thrown: None })
     }
 
     /// Tells TypeScript how the call ended: `slots` are its results.
@@ -116,18 +117,19 @@ impl Deadline {
     /// Sets the deadline of a call that is about to run, if one stands in the scratch buffer that is before that of the call around
     /// it, and gives that one.
     #[inline]
-    fn begin(state: &State, scratch: &Scratch) -> Option<Option<Self>> {
+    fn begin(state: &State, scratch: &Scratch) -> Result<Option<Option<Self>>, Throw> {
         let timeout = scratch.read_timeout();
-        if timeout > 0.0 { Self::begin_at(state, timeout) } else { None }
+        if timeout > 0.0 { Self::begin_at(state, timeout) } else { Ok(None) }
     }
 
     #[cold]
-    fn begin_at(state: &State, timeout: f64) -> Option<Option<Self>> {
-        let at = Self::after(timeout)?;
+    fn begin_at(state: &State, timeout: f64) -> Result<Option<Option<Self>>, Throw> {
+        let Some(at) = Self::after(timeout) else { return Ok(None) };
         if state.deadline.borrow().as_ref().is_some_and(|around| around.at <= at) {
-            return None;
+            return Ok(None);
         }
-        Some(state.deadline.replace(Some(Self { at, interrupt: Interrupt::at(at) })))
+        let interrupt = Interrupt::at(at)?;
+        Ok(Some(state.deadline.replace(Some(Self { at, interrupt }))))
     }
 }
 

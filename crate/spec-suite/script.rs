@@ -223,7 +223,10 @@ impl<E: Engine> Script<E> {
             defined: HashMap::new(),
             registered: HashMap::new(),
             targets: RefCell::default(),
-            interrupt: engine.config().interruptible.then(|| Interrupt::at(Instant::now() + DEADLINE)),
+            interrupt: engine
+                .config()
+                .interruptible
+                .then(|| Interrupt::at(Instant::now() + DEADLINE).expect("there is a thread for deadlines")),
         }
     }
 

@@ -308,7 +308,9 @@ fn what_a_guest_uses_does_not_depend_on_who_ran_before_or_who_looks() {
     let first = used(&guest, "fib", 15);
     assert_eq!(used(&guest, "fib", 15), first);
     assert_eq!(used(&Guest::new(&engine, WORK), "fib", 15), first);
-    let interrupt = Some(Interrupt::at(std::time::Instant::now() + Duration::from_secs(1000)));
+    let interrupt = Some(
+        Interrupt::at(std::time::Instant::now() + Duration::from_secs(1000)).expect("there is a thread for deadlines"),
+    );
     let mut host = Budget { left: 1 << 40, interrupt, answer: |_: HostCall<'_>, _: &mut u64| Ok(()) };
     // In slices, which a deadline brings with it.
     guest.realm.call(guest.index, guest.export("fib"), &mut [15], &mut host).expect("it ends");

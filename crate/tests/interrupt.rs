@@ -52,7 +52,7 @@ impl<F: FnMut(HostCall<'_>) -> Result<(), HostTrap>> Host for Stopping<F> {
 
 /// Soon, but not before the guest is running.
 fn soon() -> Arc<Interrupt> {
-    Interrupt::at(Instant::now() + Duration::from_millis(10))
+    Interrupt::at(Instant::now() + Duration::from_millis(10)).expect("there is a thread for deadlines")
 }
 
 fn call_until<E: Engine>(guest: &Guest<E>, name: &str, interrupt: Arc<Interrupt>) -> Result<(), Trap> {
@@ -153,7 +153,7 @@ fn a_guest_that_grows_tables_does_everything_once_between_looks<E: Engine>(engin
             (func (export "size") (result i32) (table.size 0))
             (func (export "much") (result i32) (table.grow 0 (ref.null func) (i32.const 3_000_000))))"#,
     );
-    let far = Interrupt::at(Instant::now() + Duration::from_secs(1000));
+    let far = Interrupt::at(Instant::now() + Duration::from_secs(1000)).expect("there is a thread for deadlines");
     let mut slots = [3000];
     let host = &mut Stopping(far.clone(), |_: HostCall<'_>| Ok(()));
     guest.realm.call(guest.index, guest.export("grow"), &mut slots, host).expect("no trap");
@@ -200,7 +200,7 @@ fn another_thread_can_stop_a_guest<E: Engine>(engine: &Arc<E>) {
 fn a_guest_that_ends_before_its_deadline_is_not_stopped<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, COUNTING);
     for _ in 0..1000 {
-        let far = Interrupt::at(Instant::now() + Duration::from_secs(1000));
+        let far = Interrupt::at(Instant::now() + Duration::from_secs(1000)).expect("there is a thread for deadlines");
         call_until(&guest, "short", far).expect("no trap");
     }
 }
@@ -258,7 +258,7 @@ fn a_nested_call_stops_with_the_call_around_it<E: Engine>(engine: &Arc<E>) {
 fn a_nested_call_with_an_earlier_deadline_stops_alone<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, COUNTING);
     let inner = guest.clone();
-    let far = Interrupt::at(Instant::now() + Duration::from_secs(1000));
+    let far = Interrupt::at(Instant::now() + Duration::from_secs(1000)).expect("there is a thread for deadlines");
     let outcome = call_with(&guest, "call f", far, move |_| {
         assert_interrupted(call_until(&inner, "count", soon()));
         Ok(())
@@ -335,7 +335,8 @@ fn a_guest_may_export_any_name<E: Engine>(engine: &Arc<E>) {
 fn deadlines_at_every_moment_do_no_harm<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, COUNTING);
     for micros in (0..2000).step_by(7) {
-        let interrupt = Interrupt::at(Instant::now() + Duration::from_micros(micros));
+        let interrupt =
+            Interrupt::at(Instant::now() + Duration::from_micros(micros)).expect("there is a thread for deadlines");
         assert_interrupted(call_until(&guest, "count", interrupt));
         // The next call has no deadline, and must not see what the last one left.
         guest.call("short", &[]).expect("no trap");
