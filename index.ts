@@ -15,6 +15,7 @@ export {
   type InstantiationErrorKind,
   InternalError,
   LimitError,
+  type MissingImport,
   NoExportError,
   SandboxError,
   TrapError,
@@ -34,7 +35,7 @@ export type { SupervisorCall, SupervisorFunction, SupervisorResult } from './lib
 export { GuestEnvironment } from './lib/sandbox/environment';
 export { EnvironmentDefinitionBuilder } from './lib/sandbox/environment_builder';
 export type { SandboxFeatures } from './lib/sandbox/features';
-export type { ExportDescription } from './lib/sandbox/guest_module';
+export type { ExportDescription, ImportDescription } from './lib/sandbox/guest_module';
 export { SandboxInstance } from './lib/sandbox/instance';
 export { JsSupervisor } from './lib/sandbox/js_supervisor';
 export type { SandboxLimits } from './lib/sandbox/limits';

@@ -240,6 +240,23 @@ export class TrapError extends SandboxError {
 }
 
 /**
+ * An import that an environment does not satisfy; see {@link InstantiationError.missing}. It has the shape of `ModuleImportDescriptor` of the WebAssembly
+ * JavaScript Interface ("Modules"), with the type that the type reflection proposal adds.
+ */
+export interface MissingImport {
+  /** The first of the two names of the import. */
+  readonly module: string;
+  /** The second one. */
+  readonly name: string;
+  /** What is imported. */
+  readonly kind: 'function' | 'memory' | 'table' | 'global' | 'other';
+  /** Its type, as {@link ExportDescription.type} has it. */
+  readonly type: Readonly<Record<string, unknown>>;
+  /** What the environment has under these names, in words; absent if it has nothing. */
+  readonly given?: string;
+}
+
+/**
  * A guest could not be instantiated. `cause` says why: a {@link CodecError}, a {@link SandboxError} that names the import, a
  * {@link TrapError} of the start function, or an error with the engine's own words. Mirrors
  * `gear_sandbox_host::sandbox::InstantiationError`.
@@ -262,20 +279,26 @@ export class InstantiationError extends SandboxError {
   declare readonly code: 'ERR_SANDBOX_INSTANTIATION';
   /** At which step it failed: the names of the reference crate. */
   readonly kind: InstantiationErrorKind;
+  /** **All** imports that are missing or of another type, if that is why; else undefined. */
+  readonly missing: readonly MissingImport[] | undefined;
 
   /**
    * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
    *
    * @param message - what went wrong, for people
-   * @param options - the `kind`, and the `cause`, by default absent
+   * @param options - the `kind`; `missing`, by default undefined; and the `cause`, by default absent
    * @example
    * ```ts
    * new InstantiationError('the module is empty', { kind: 'ModuleDecoding' });
    * ```
    */
-  constructor(message: string, options: { kind: InstantiationErrorKind; cause?: unknown }) {
+  constructor(
+    message: string,
+    options: { kind: InstantiationErrorKind; missing?: readonly MissingImport[]; cause?: unknown },
+  ) {
     super(message, { ...options, code: 'ERR_SANDBOX_INSTANTIATION' });
     this.kind = options.kind;
+    this.missing = options.missing;
   }
 }
 

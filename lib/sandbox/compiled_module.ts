@@ -6,7 +6,13 @@ import { layout, native, scratchViews } from '../native';
 import { callAsync } from './async_calls';
 import { BACKENDS, type SandboxBackend } from './backend';
 import type { Engine } from './engine';
-import { compileError, type GuestModule, guestModule } from './guest_module';
+import {
+  compileError,
+  type ExportDescription,
+  type GuestModule,
+  guestModule,
+  type ImportDescription,
+} from './guest_module';
 import { refuseModule } from './limits';
 import { MADE_HERE, refuseUsers } from './made_here';
 import {
@@ -122,6 +128,32 @@ export class CompiledModule {
     const module = await compileAsync(binary, checked, waiting);
     const serialize = (): ArrayBuffer => native.serializeModule(engine.number, module.id, binary);
     return new CompiledModule(MADE_HERE, backend, engine, module, binary.length, serialize);
+  }
+
+  /**
+   * What the module imports, in the order of its binary; frozen. The WebAssembly JavaScript Interface has it as `WebAssembly.Module.imports`.
+   *
+   * @example
+   * ```ts
+   * const module = await CompiledModule.compile('wasmi', wasm);
+   * const functions = module.imports.filter(({ kind }) => kind === 'function');
+   * ```
+   */
+  get imports(): readonly ImportDescription[] {
+    return this.#module.imports;
+  }
+
+  /**
+   * What the module exports, in the order of its binary; frozen. The WebAssembly JavaScript Interface has it as `WebAssembly.Module.exports`.
+   *
+   * @example
+   * ```ts
+   * const module = await CompiledModule.compile('wasmi', wasm);
+   * const isPlugin = module.exports.some(({ name, kind }) => name === 'run' && kind === 'function');
+   * ```
+   */
+  get exports(): readonly ExportDescription[] {
+    return this.#module.exports;
   }
 
   /**

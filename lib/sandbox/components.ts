@@ -15,7 +15,7 @@ import {
   oneOf,
   uint32,
 } from '../arguments';
-import { ArgumentError, InstantiationError, SandboxError } from '../errors';
+import { ArgumentError, InstantiationError, type MissingImport, SandboxError } from '../errors';
 import { kindOf, native, translate } from '../native';
 import { refuseInsideTurnOfMemories } from './async_calls';
 import { BACKENDS, type Instantiate, MEM_UNLIMITED, type SandboxBackend, VERSIONS } from './backend';
@@ -23,11 +23,12 @@ import { type CompiledModule, compileAsync, compiledModuleInternals } from './co
 import { debug } from './debug';
 import { instantiations, isTraced } from './diagnostics';
 import { environmentInternals, type GuestEnvironment } from './environment';
-import type { GuestModule } from './guest_module';
+import type { GuestModule, ImportDescription } from './guest_module';
 import { directOf, type InstanceParts, instanceInternals, type SandboxInstance } from './instance';
 import { refuseBeyond, refuseModule } from './limits';
 import { MADE_HERE, refuseUsers } from './made_here';
 import { type Memory, memoryInternals } from './memory';
+import { describeMemory, missing, missingImports } from './missing_imports';
 import {
   type CheckedOptions,
   checkInvokeOptions,
@@ -198,7 +199,9 @@ export class SandboxComponents<DT = undefined> {
     refuseBeyond(this.#memoriesAlive, limits.memories, 'memories');
     const make = (wrapper: object): number => native.newMemory(wrapper, engine.number, pages, most);
     try {
-      const index = this.#memories.push(memoryInternals.make(this.backend, make)) - 1;
+      const memory = memoryInternals.make(this.backend, make);
+      memoryInternals.setMaximum(memory, most === MEM_UNLIMITED ? undefined : most);
+      const index = this.#memories.push(memory) - 1;
       this.#memoriesAlive += 1;
       return index;
     } catch (error) {
@@ -514,20 +517,25 @@ export class SandboxComponents<DT = undefined> {
     env: GuestEnvironment,
   ): { parts: InstanceParts; memories: Uint8Array } {
     const { imports } = module;
-    const memories = imports.map(({ kind, module, name }) => {
-      if (kind !== 'memory') return undefined;
-      const memory = environmentInternals.memoryByName(env, module, name);
-      if (memory !== undefined) return memory;
-      // The kind is the reference's.
-      throw unresolved('ModuleDecoding', 'memory', module, name);
-    });
+    const memories: (Memory | undefined)[] = [];
     const functions: SupervisorFuncIndex[] = [];
-    for (const { kind, module, name } of imports) {
-      if (kind === 'memory') continue;
-      const index = kind === 'function' ? environmentInternals.functionByName(env, module, name) : undefined;
-      if (index === undefined) throw unresolved('Instantiation', kind, module, name);
-      functions.push(index);
+    const lacking: MissingImport[] = [];
+    for (const wanted of imports) {
+      const memory = environmentInternals.memoryByName(env, wanted.module, wanted.name);
+      const index = environmentInternals.functionByName(env, wanted.module, wanted.name);
+      memories.push(wanted.kind === 'memory' ? memory : undefined);
+      if (wanted.kind === 'memory' && memory !== undefined) {
+        const given = unlike(wanted, memory);
+        if (given !== undefined) lacking.push(missing(wanted, given));
+      } else if (wanted.kind === 'function' && index !== undefined) {
+        functions.push(index);
+      } else {
+        lacking.push(
+          missing(wanted, memory !== undefined ? 'a memory' : index !== undefined ? 'a function' : undefined),
+        );
+      }
     }
+    if (lacking.length > 0) throw missingImports(lacking);
     const numbers = new Uint32Array(memories.length);
     for (const [index, memory] of memories.entries()) {
       if (memory !== undefined) numbers[index] = memoryInternals.id(memory, 'env');
@@ -567,15 +575,15 @@ function unshared(binary: Uint8Array): Uint8Array {
 
 const MOST_PAGES = 65_536;
 
-function unresolved(
-  kind: InstantiationError['kind'],
-  what: string,
-  module: string,
-  name: string,
-): InstantiationError {
-  const cause = new SandboxError(`the environment has no ${what} for the import ${module}.${name}`);
-  debug('failed to instantiate: %s', cause.message);
-  return new InstantiationError(cause.message, { kind, cause });
+/** What a memory is, if it does not match the type of an import (WebAssembly specification, "Import Matching"). */
+function unlike({ type }: ImportDescription, memory: Memory): string | undefined {
+  const limits = memoryInternals.limits(memory);
+  // Then native code finds out, once it is its turn.
+  if (limits === undefined) return undefined;
+  const { pages, maximum } = limits;
+  const { minimum, maximum: most } = type as { minimum: number; maximum?: number };
+  const fits = pages >= minimum && (most === undefined || (maximum !== undefined && maximum <= most));
+  return fits ? undefined : describeMemory(pages, maximum);
 }
 
 function startTrapped(cause: unknown): InstantiationError {

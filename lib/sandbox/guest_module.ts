@@ -31,18 +31,26 @@ export interface ExportDescription {
   readonly type: Readonly<Record<string, unknown>>;
 }
 
-/** An import as linking needs it. */
-export interface GuestImport {
+/**
+ * What a module imports: `ModuleImportDescriptor` of the WebAssembly JavaScript Interface ("Modules"), with the type that the type reflection
+ * proposal adds (https://github.com/WebAssembly/js-types).
+ */
+export interface ImportDescription {
+  /** The first of the two names of the import. */
   readonly module: string;
+  /** The second one. */
   readonly name: string;
-  readonly kind: string;
+  /** What it is; `'other'` for a kind of which this package knows nothing. */
+  readonly kind: 'function' | 'memory' | 'table' | 'global' | 'other';
+  /** Its type, as {@link ExportDescription.type} has it. */
+  readonly type: Readonly<Record<string, unknown>>;
 }
 
 /** A compiled module: the wrapper of a native one, of which there is one for each. */
 export class GuestModule {
   /** What native code knows it by, for as long as this object lives. */
   readonly id: number;
-  readonly imports: readonly GuestImport[];
+  readonly imports: readonly ImportDescription[];
   /** The imported functions, in order. */
   readonly sites: readonly ImportSite[];
   readonly exports: readonly ExportDescription[];
@@ -60,7 +68,12 @@ export class GuestModule {
     this.id = native.adoptModule(this);
     sweepAfter(this);
     const description = native.describeModule(this.id);
-    this.imports = description.imports;
+    // In arrays of this realm, which that of the native code may not be.
+    this.imports = Object.freeze(
+      Array.from(description.imports, ({ module, name, kind, type }) =>
+        deepFreeze({ module, name, kind, type }),
+      ),
+    );
     this.hasStart = description.hasStart;
     this.memory0 = description.exports[description.exportedMemory0]?.name;
     this.sites = description.imports
@@ -70,7 +83,7 @@ export class GuestModule {
         return new ImportSite(`${module}.${name}`, parameters, results);
       });
     this.exports = Object.freeze(
-      description.exports
+      Array.from(description.exports)
         .filter(({ kind }) => kind !== 'other')
         .map(({ name, kind, type }) => deepFreeze({ name, kind, type }) as ExportDescription),
     );

@@ -15,6 +15,10 @@ type Make = (wrapper: object) => number;
 /** Opens a {@link Memory} to the other files of this folder. */
 export interface MemoryInternals {
   make(backend: SandboxBackend, make: Make): Memory;
+  /** Takes note of the maximum, in pages, of a memory that belongs to no instance; undefined for none. */
+  setMaximum(memory: Memory, maximum: number | undefined): void;
+  /** Its size and that maximum, in pages; undefined while a guest on another thread may change the size. */
+  limits(memory: Memory): { readonly pages: number; readonly maximum: number | undefined } | undefined;
   /** The native number; throws an `ArgumentError` for what is no memory. */
   id(memory: unknown, name: string): number;
   /**
@@ -62,6 +66,7 @@ export class Memory {
   /** Whether a user may hold this wrapper. */
   #isHeld = false;
   #isTornDown = false;
+  #maximum: number | undefined;
   /**
    * The buffer that was given last. Native code refers to it weakly: it and this memory hold one another, and both go when nobody holds either.
    */
@@ -84,6 +89,17 @@ export class Memory {
         memory.#id = make(memory);
         sweepAfter(memory);
         return memory;
+      },
+      setMaximum(memory, maximum) {
+        memory.#maximum = maximum;
+      },
+      limits(memory) {
+        try {
+          return { pages: native.memoryBytes(memory.#id) / PAGE_BYTES, maximum: memory.#maximum };
+        } catch (error) {
+          if (kindOf(error) === 'busy') return undefined;
+          throw translate(error, 'env');
+        }
       },
       id(memory, name) {
         if (typeof memory !== 'object' || memory === null || !(#id in memory)) {
