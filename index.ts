@@ -36,7 +36,7 @@ export { GuestEnvironment } from './lib/sandbox/environment';
 export { EnvironmentDefinitionBuilder } from './lib/sandbox/environment_builder';
 export type { SandboxFeatures } from './lib/sandbox/features';
 export type { ExportDescription, ImportDescription } from './lib/sandbox/guest_module';
-export { SandboxInstance } from './lib/sandbox/instance';
+export { type Argument, SandboxInstance } from './lib/sandbox/instance';
 export { JsSupervisor } from './lib/sandbox/js_supervisor';
 export type { SandboxLimits } from './lib/sandbox/limits';
 export { Memory } from './lib/sandbox/memory';
