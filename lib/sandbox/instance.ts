@@ -48,7 +48,7 @@ const payloadFor = payloadForOf;
 const writeSlot = writeSlotOf;
 
 /** An argument of a call: a value, or a plain number or bigint that is converted by the parameter's type. */
-type Argument = Value | number | bigint;
+export type Argument = Value | number | bigint;
 
 /** What an instance is made of. */
 export interface InstanceParts {
