@@ -14,10 +14,11 @@ using components = new SandboxComponents<string>('wasmer', { fuel: true, limits:
 const supervisor: SupervisorContext = new JsSupervisor();
 declare const instance: SandboxInstance;
 const result: Value | Value[] | undefined = instance.invoke('run', [Value.I32(1), Value.F64(0n)], supervisor, { fuel: 1n, timeout: 5 });
+const plain: Value | Value[] | undefined = instance.invoke('run', [1, 2n]);
 const later: Promise<Value | Value[] | undefined> = instance.invokeAsync('run', [], supervisor, { signal: AbortSignal.timeout(5) });
 const bytes: Uint8Array = codec.encodeValues([{ type: 'i64', value: 1n }]);
 try {
-  void [result, later, bytes, components.dispatchThunk(0).length];
+  void [result, plain, later, bytes, components.dispatchThunk(0).length];
 } catch (error) {
   if (error instanceof TrapError && error.trap === 'out-of-fuel') console.log(error.wasmStack[0]?.functionName);
 }
@@ -29,7 +30,7 @@ const WRONG = [
   "Value.I32('1');",
   "new SandboxComponents('v8');",
   "new SandboxComponents('wasmi', { feul: true });",
-  "instance.invoke('run', [1], supervisor);",
+  "instance.invoke('run', ['1'], supervisor);",
   "instance.invoke('run', [], supervisor, { fuel: 1 });",
   "supervisor.define(() => 'text');",
   'new SandboxInstance();',
