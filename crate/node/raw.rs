@@ -4,7 +4,7 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     ffi::{CString, c_void},
     mem::offset_of,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -132,6 +132,14 @@ fn guard(scope: Scope, run: impl FnOnce() -> Outcome) -> Value {
 struct Opened {
     state: State,
     registered: RefCell<Vec<Box<dyn Any>>>,
+    hooks: Hooks,
+}
+
+/// Which cleanup hooks the environment still has. A hook that has run must not be removed: Deno ends the process then.
+#[derive(Default)]
+struct Hooks {
+    has_last: Cell<bool>,
+    has_early: Cell<bool>,
 }
 
 /// Defines the native functions of one opening.
@@ -172,7 +180,8 @@ impl Registrar<'_> {
 /// loads the package anew for each file leaves nothing behind. It ends with the environment at the latest.
 pub fn open(scope: Scope, state: State, register: impl FnOnce(&Registrar<'_>)) -> Result<Value, Throw> {
     let exports = scope.object();
-    let opened = Box::into_raw(Box::new(Opened { state, registered: RefCell::default() }));
+    let opened = Box::new(Opened { state, registered: RefCell::default(), hooks: Hooks::default() });
+    let opened = Box::into_raw(opened);
     // SAFETY: the box is freed by `close` alone, which Node calls once, after `exports` has been collected or when the environment ends.
     let status =
         unsafe { sys::napi_wrap(scope.env, exports, opened.cast(), Some(close), ptr::null_mut(), ptr::null_mut()) };
@@ -182,17 +191,22 @@ pub fn open(scope: Scope, state: State, register: impl FnOnce(&Registrar<'_>)) -
         return Err(Throw::internal("the addon cannot be opened"));
     }
     // SAFETY: a live box. The hook runs before the environment ends and leaves it usable; `close` takes the hook back.
-    unsafe { sys::napi_add_env_cleanup_hook(scope.env, Some(cleanup), opened.cast()) };
+    let status = unsafe { sys::napi_add_env_cleanup_hook(scope.env, Some(cleanup), opened.cast()) };
+    // SAFETY: as above.
+    unsafe { &*opened }.hooks.has_last.set(ok(status));
     // SAFETY: as above.
     register(&Registrar { scope, exports, opened: unsafe { &*opened } });
     Ok(exports)
 }
 
 unsafe extern "C" fn close(env: sys::napi_env, opened: *mut c_void, _hint: *mut c_void) {
-    // SAFETY: these hooks were added with the same arguments; to remove one that is not there does nothing.
-    unsafe {
-        sys::napi_remove_env_cleanup_hook(env, Some(cleanup), opened);
-        sys::napi_remove_env_cleanup_hook(env, Some(cleanup_early), opened);
+    // SAFETY: the box that `open` leaked, which is alive until it is freed below.
+    let Hooks { has_last, has_early } = &unsafe { &*opened.cast::<Opened>() }.hooks;
+    let hooks: [(&Cell<bool>, unsafe extern "C" fn(*mut c_void)); 2] =
+        [(has_last, cleanup), (has_early, cleanup_early)];
+    for (_, hook) in hooks.iter().filter(|(is_there, _)| is_there.replace(false)) {
+        // SAFETY: the hook was added with the same arguments, and has not run.
+        unsafe { sys::napi_remove_env_cleanup_hook(env, Some(*hook), opened) };
     }
     // SAFETY: the box that `open` leaked, freed once.
     let opened = unsafe { Box::from_raw(opened.cast::<Opened>()) };
@@ -205,22 +219,34 @@ unsafe extern "C" fn close(env: sys::napi_env, opened: *mut c_void, _hint: *mut 
 unsafe extern "C" fn cleanup(opened: *mut c_void) {
     // SAFETY: the hook was given a live box, and `close` removes the hook before it frees that.
     let opened = unsafe { &*opened.cast::<Opened>() };
+    opened.hooks.has_last.set(false);
+    shut_down(opened);
+}
+
+fn shut_down(opened: &Opened) {
     let _ = catch_unwind(AssertUnwindSafe(|| opened.state.shut_down()));
 }
 
 /// Node wants one function for each hook.
 unsafe extern "C" fn cleanup_early(opened: *mut c_void) {
-    // SAFETY: the same box, and shutting down twice does no harm.
-    unsafe { cleanup(opened) }
+    // SAFETY: as in `cleanup`.
+    let opened = unsafe { &*opened.cast::<Opened>() };
+    opened.hooks.has_early.set(false);
+    // Shutting down twice does no harm.
+    shut_down(opened);
 }
 
 /// Has the state shut down before Node takes what was made up to now from it, threadsafe functions among them: hooks run in the reverse order.
 pub fn shut_down_before(scope: Scope, state: &State) {
-    // SAFETY: every state is part of an `Opened`, at that offset in it; the hook lives no longer than that, see `close`.
-    unsafe {
-        let opened = ptr::from_ref(state).byte_sub(offset_of!(Opened, state)).cast_mut().cast();
-        sys::napi_add_env_cleanup_hook(scope.env, Some(cleanup_early), opened);
+    // SAFETY: every state is part of an `Opened`, at that offset in it.
+    let opened = unsafe { &*ptr::from_ref(state).byte_sub(offset_of!(Opened, state)).cast::<Opened>() };
+    if opened.hooks.has_early.get() {
+        return;
     }
+    let data = ptr::from_ref(opened).cast_mut().cast();
+    // SAFETY: the box lives until `close`, which removes the hook unless it has run.
+    let status = unsafe { sys::napi_add_env_cleanup_hook(scope.env, Some(cleanup_early), data) };
+    opened.hooks.has_early.set(ok(status));
 }
 
 impl Arguments {

@@ -6,7 +6,7 @@
  * `*` is one of `start`, `end`, `asyncStart`, `asyncEnd` and `error`, as Node describes them for `TracingChannel`.
  */
 
-import { type Channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
+import { type Channel, channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
 import type { Value } from '../values';
 import type { Instantiate } from './backend';
 import type { SandboxComponents } from './components';
@@ -93,15 +93,13 @@ export interface SupervisorEvent {
 /** A tracing channel of Node's, for those who tell of events. Those who subscribe use the channels behind it, by their names. */
 class Tracing<Event extends object> {
   readonly channels: TracingChannel<unknown, Event>;
-  /** The same, but tells every subscriber, see {@link tellingAll}. */
+  /** The same; they tell every subscriber. */
   readonly #telling: TracingChannel<unknown, Event>;
 
   constructor(name: string) {
     const channels = tracingChannel<unknown, Event>(`sandbox-host.${name}`);
-    const events = ['start', 'end', 'asyncStart', 'asyncEnd', 'error'] as const;
-    const telling = events.map((event) => [event, { value: tellingAll(channels[event] as Channel) }]);
     this.channels = channels;
-    this.#telling = Object.create(channels, Object.fromEntries(telling));
+    this.#telling = leavesSubscribersOut() ? tellingAll(channels) : channels;
   }
 
   /** As {@link TracingChannel.traceSync}. */
@@ -140,17 +138,40 @@ export const instantiations = new Tracing<InstantiateEvent>('instantiate');
 export const invocations = new Tracing<InvokeEvent>('invoke');
 export const supervisorCalls = new Tracing<SupervisorEvent>('supervisor');
 
-/**
- * A channel that inherits everything from Node's but the way in which it tells its subscribers: all that there are when it begins. Older
- * Nodes walk through the very list that is shortened when one of them unsubscribes meanwhile, and leave out the next one.
- */
-function tellingAll(channel: Channel): Channel {
+/** Whether a channel of this Node's leaves out the subscriber after one that unsubscribes while it is told. Newer ones do not. */
+function leavesSubscribersOut(): boolean {
+  const probe = channel('sandbox-host.probe');
+  let isTold = false;
+  const first = (): void => {
+    probe.unsubscribe(first);
+  };
+  const second = (): void => {
+    isTold = true;
+  };
+  probe.subscribe(first);
+  probe.subscribe(second);
+  probe.publish(undefined);
+  probe.unsubscribe(second);
+  return !isTold;
+}
+
+/** Channels that inherit everything from Node's but the way in which they tell their subscribers: all that there are when it begins. */
+function tellingAll<Event extends object>(
+  channels: TracingChannel<unknown, Event>,
+): TracingChannel<unknown, Event> {
+  const events = ['start', 'end', 'asyncStart', 'asyncEnd', 'error'] as const;
+  const telling = events.map((event) => [event, { value: tellingEach(channels[event] as Channel) }]);
+  return Object.create(channels, Object.fromEntries(telling));
+}
+
+function tellingEach(channel: Channel): Channel {
   const publish = (message: unknown): void => {
     const { _subscribers: subscribers } = channel as { _subscribers?: unknown };
     if (!Array.isArray(subscribers)) {
       channel.publish(message);
       return;
     }
+    // Node walks through the very list that is shortened when somebody unsubscribes meanwhile.
     for (const subscriber of [...subscribers]) {
       try {
         subscriber(message, channel.name);
