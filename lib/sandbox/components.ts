@@ -20,7 +20,7 @@ import { refuseBeyond, refuseModule } from './limits';
 import { moduleBytes } from './looks_like';
 import { MADE_HERE, refuseUsers } from './made_here';
 import { type Memory, memoryInternals } from './memory';
-import { describeMemory, missing, missingImports } from './missing_imports';
+import { A_FUNCTION, A_MEMORY, describeMemory, missing, missingImports } from './missing_imports';
 import {
   type CheckedOptions,
   checkInvokeOptions,
@@ -523,7 +523,7 @@ export class SandboxComponents<DT = undefined> {
         functions.push(index);
       } else {
         lacking.push(
-          missing(wanted, memory !== undefined ? 'a memory' : index !== undefined ? 'a function' : undefined),
+          missing(wanted, memory !== undefined ? A_MEMORY : index !== undefined ? A_FUNCTION : undefined),
         );
       }
     }
