@@ -197,7 +197,7 @@ function describeObject(value: object): string {
 }
 
 /** The name of the class whose prototype is the object's own, if that can be read without running code. */
-function classNameOf(value: object): string | undefined {
+export function classNameOf(value: object): string | undefined {
   const prototype: unknown = Object.getPrototypeOf(value);
   const name = dataProperty(dataProperty(prototype, 'constructor'), 'name');
   return typeof name === 'string' && name !== '' ? name : undefined;

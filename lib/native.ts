@@ -228,6 +228,8 @@ export function translate(error: unknown, argument: string): unknown {
       return new LimitError(`Cannot grow memory: ${message}`);
     case 'limit':
       return new LimitError(message);
+    case 'no-buffers':
+      return new LimitError(`${message}: copy the bytes by Memory.read and Memory.writeFrom`);
     case 'global':
       return new SandboxError(message);
     case 'busy':

@@ -400,7 +400,7 @@ impl Group {
         }
         let region = self.region(memory)?;
         if region.bytes > 0 {
-            return Err(Throw::new("no-buffers", "the runtime allows no ArrayBuffer over native memory"));
+            return Err(Throw::new("no-buffers", "this runtime, like Electron, allows no ArrayBuffer over native memory"));
         }
         scope.empty_buffer()
     }

@@ -7,7 +7,6 @@
  */
 
 import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
-import { argumentError } from '../arguments';
 import { BusyError, type TrapError } from '../errors';
 import { layout, native, scratchViews, translate } from '../native';
 import type { Value } from '../values';
@@ -38,10 +37,13 @@ import {
   type Bounds,
   boundsWithin,
   type CallName,
+  isStackExhausted,
   listen,
   listenNoMore,
   reasonOf,
+  type Signal,
   type Signals,
+  signalError,
   timeoutError,
 } from './stop';
 
@@ -155,6 +157,8 @@ interface AsyncCall {
   readonly scope: AsyncResource;
   turn: Turn | undefined;
   thrown: { readonly thrown: unknown } | undefined;
+  /** Whether a signal has stopped it before it had a number. */
+  isStopped: boolean;
   /** The call is over: takes out of the scratch buffer what it came to, and gives what tells the caller. */
   end: (event: number) => () => void;
 }
@@ -188,21 +192,12 @@ function begin<T>(parts: CallParts<T>, resolve: (outcome: Outcome<T>) => void): 
   const name: CallName = { exportName, ...(doing === undefined ? {} : { doing }), limits, bounds };
   const aborted = abortedOf(signals);
   if (aborted !== undefined) throw reasonOf(aborted);
-  let refusedBy: { readonly error: unknown } | undefined;
   const end = (event: number) => {
     const outcome = outcomeOf(parts, call, name, event);
     return (): void => {
-      for (let entry = signals; entry !== undefined; entry = entry.around)
-        stopNoMoreBy(entry.signal, call.id);
+      for (let entry = signals; entry !== undefined; entry = entry.around) stopNoMoreBy(entry.signal, call);
       const ended = event === EVENT_REFUSED ? undefined : abortedOf(signals);
-      if (refusedBy !== undefined) {
-        const { error } = refusedBy;
-        // No fault of the signal's if the stack is used up.
-        const isOurs = !(error instanceof RangeError);
-        resolve({
-          error: () => (isOurs ? argumentError('options.signal', 'an AbortSignal', limits?.signal) : error),
-        });
-      } else if (ended !== undefined) resolve({ error: () => reasonOf(ended) });
+      if (ended !== undefined) resolve({ error: () => reasonOf(ended) });
       else resolve(outcome);
     };
   };
@@ -216,9 +211,13 @@ function begin<T>(parts: CallParts<T>, resolve: (outcome: Outcome<T>) => void): 
     scope,
     turn: undefined,
     thrown: undefined,
+    isStopped: false,
     end,
   };
   try {
+    // Before the call is made, so that nothing has happened yet if that fails. Here code of others may run.
+    for (let entry = signals; entry !== undefined; entry = entry.around) stopBy(entry.signal, call);
+    if (abortedOf(signals) !== undefined) call.isStopped = true;
     setAsyncHooks(hooks);
     if (outside !== undefined) native.within(outside.call.id);
     try {
@@ -230,18 +229,13 @@ function begin<T>(parts: CallParts<T>, resolve: (outcome: Outcome<T>) => void): 
       if (outside !== undefined) native.within(0);
     }
   } catch (error) {
+    for (let entry = signals; entry !== undefined; entry = entry.around) stopNoMoreBy(entry.signal, call);
     scope.emitDestroy();
     throw translate(error, argument);
   }
   calls[call.id] = call;
   callsAlive += 1;
-  try {
-    for (let entry = signals; entry !== undefined; entry = entry.around) stopBy(entry.signal, call.id);
-  } catch (error) {
-    // It looked like a signal, but nobody can stop the call by it.
-    refusedBy = { error };
-    native.stopCall(call.id);
-  }
+  if (call.isStopped) native.stopCall(call.id);
 }
 
 /** Takes out of the scratch buffer, and from native code, what a call came to. */
@@ -267,29 +261,38 @@ function outcomeOf<T>(parts: CallParts<T>, call: AsyncCall, name: CallName, even
 }
 
 /** The calls that each signal stops, and its one listener: Node warns of many. */
-const stoppedBy = new WeakMap<AbortSignal, { readonly calls: Set<number>; readonly stop: () => void }>();
+const stoppedBy = new WeakMap<Signal, { readonly calls: Set<AsyncCall>; readonly stop: () => void }>();
 
-function stopBy(signal: AbortSignal, id: number): void {
+function stopBy(signal: Signal, call: AsyncCall): void {
   const known = stoppedBy.get(signal);
   if (known !== undefined) {
-    known.calls.add(id);
+    known.calls.add(call);
     return;
   }
-  const calls = new Set([id]);
+  const calls = new Set([call]);
   const stop = (): void => {
-    for (const call of calls) native.stopCall(call);
+    for (const call of calls) {
+      // It may be so early that there is no such call yet.
+      if (call.id === 0) call.isStopped = true;
+      else native.stopCall(call.id);
+    }
   };
-  listen(signal, stop);
   stoppedBy.set(signal, { calls, stop });
+  try {
+    listen(signal, stop);
+  } catch (cause) {
+    stoppedBy.delete(signal);
+    throw isStackExhausted(cause) ? cause : signalError(signal, { cause });
+  }
 }
 
-function stopNoMoreBy(signal: AbortSignal, id: number): void {
+function stopNoMoreBy(signal: Signal, call: AsyncCall): void {
   const known = stoppedBy.get(signal);
   if (known === undefined) return;
-  known.calls.delete(id);
+  known.calls.delete(call);
   if (known.calls.size > 0) return;
-  listenNoMore(signal, known.stop);
   stoppedBy.delete(signal);
+  listenNoMore(signal, known.stop);
 }
 
 /** Refuses a call that is made inside a supervisor call of its own group: to wait for it there would never end. */

@@ -1,6 +1,6 @@
 /** A module that was compiled before it is instantiated: off the JavaScript thread, or in another process. */
 
-import { argumentError, type BufferSource, bytes, copyOf, lengthOf, object, oneOf } from '../arguments';
+import { argumentError, type BufferSource, copyOf, lengthOf, object, oneOf } from '../arguments';
 import { ArgumentError } from '../errors';
 import { layout, native, scratchViews } from '../native';
 import { callAsync } from './async_calls';
@@ -14,6 +14,7 @@ import {
   type ImportDescription,
 } from './guest_module';
 import { refuseModule } from './limits';
+import { looksLike, looksLikeInPlaceOfSerialized, moduleBytes } from './looks_like';
 import { MADE_HERE, refuseUsers } from './made_here';
 import {
   type CheckedOptions,
@@ -121,7 +122,7 @@ export class CompiledModule {
   ): Promise<CompiledModule> {
     const { checked, waiting } = checkCompileOptions(backend, options);
     const { engine, limits } = checked;
-    const given = bytes(wasm, 'wasm');
+    const given = moduleBytes(wasm, 'wasm');
     refuseModule(lengthOf(given), limits);
     // A copy, because the caller may write to it meanwhile.
     const binary = copyOf(given);
@@ -179,7 +180,7 @@ export class CompiledModule {
     try {
       return new Uint8Array(this.#serialize());
     } catch (error) {
-      throw compileError(error);
+      throw compileError(error, undefined);
     }
   }
 
@@ -213,12 +214,12 @@ export class CompiledModule {
       throw argumentError('backend', "'wasmer', as wasmi makes no machine code", backend);
     const { engine, limits } = checkSandboxOptions(backend, options);
     // A copy, because what is checked must be what is run, and because it is asked for again.
-    const copy = copyOf(bytes(serialized, 'serialized'));
+    const copy = copyOf(moduleBytes(serialized, 'serialized', 'what CompiledModule.serialize gave'));
     let module: GuestModule;
     try {
       module = guestModule(native.deserializeModule(engine.number, copy));
     } catch (error) {
-      throw compileError(error);
+      throw compileError(error, looksLikeInPlaceOfSerialized(copy));
     }
     const length = words[WORD_COUNT];
     refuseModule(length, limits);
@@ -253,6 +254,6 @@ export function compileAsync(
     doing: 'compiling the module',
     make: () => native.compileAsync(engine.number, modules.number, binary, budget.number),
     result: (call) => modules.keep(guestModule(native.compiledBy(call))),
-    refused: compileError,
+    refused: (error) => compileError(error, looksLike(binary)),
   });
 }

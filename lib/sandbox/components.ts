@@ -5,16 +5,7 @@
  * one, which goes when the last handle to any of them is gone.
  */
 
-import {
-  argumentError,
-  type BufferSource,
-  bytes,
-  copyOf,
-  isShared,
-  lengthOf,
-  oneOf,
-  uint32,
-} from '../arguments';
+import { argumentError, type BufferSource, copyOf, isShared, lengthOf, oneOf, uint32 } from '../arguments';
 import { ArgumentError, InstantiationError, type MissingImport, SandboxError } from '../errors';
 import { kindOf, native, translate } from '../native';
 import { refuseInsideTurnOfMemories } from './async_calls';
@@ -26,9 +17,10 @@ import { environmentInternals, type GuestEnvironment } from './environment';
 import type { GuestModule, ImportDescription } from './guest_module';
 import { directOf, type InstanceParts, instanceInternals, type SandboxInstance } from './instance';
 import { refuseBeyond, refuseModule } from './limits';
+import { moduleBytes } from './looks_like';
 import { MADE_HERE, refuseUsers } from './made_here';
 import { type Memory, memoryInternals } from './memory';
-import { describeMemory, missing, missingImports } from './missing_imports';
+import { A_FUNCTION, A_MEMORY, describeMemory, missing, missingImports } from './missing_imports';
 import {
   type CheckedOptions,
   checkInvokeOptions,
@@ -378,7 +370,7 @@ export class SandboxComponents<DT = undefined> {
     const { engine, limits } = this.#options;
     const compiled = compiledModuleInternals.moduleOf(wasm);
     if (compiled === undefined) {
-      const binary = bytes(wasm, 'wasm');
+      const binary = moduleBytes(wasm, 'wasm');
       refuseModule(lengthOf(binary), limits);
       return binary;
     }
@@ -531,7 +523,7 @@ export class SandboxComponents<DT = undefined> {
         functions.push(index);
       } else {
         lacking.push(
-          missing(wanted, memory !== undefined ? 'a memory' : index !== undefined ? 'a function' : undefined),
+          missing(wanted, memory !== undefined ? A_MEMORY : index !== undefined ? A_FUNCTION : undefined),
         );
       }
     }

@@ -27,6 +27,7 @@ import {
   type Bounds,
   boundsWithin,
   type CallName,
+  type Signal,
   type Signals,
   throwReason,
   throwTimeout,
@@ -181,7 +182,7 @@ function runWithSignals<T>(entry: Entry<T>): T {
   if (limits?.signal !== undefined) signals = { signal: limits.signal, around: signals };
   bounds = boundsWithin(limits, bounds);
   let outcome: (() => T) | undefined;
-  let ended: AbortSignal | undefined;
+  let ended: Signal | undefined;
   try {
     ended = abortedOf(signals);
     if (ended === undefined) {

@@ -5,6 +5,7 @@ import { DEFAULT_CACHE, kindOf, layout, NO_CACHE, native, sweepAfter, translate 
 import { debug } from './debug';
 import type { Engine } from './engine';
 import { ImportSite, type Slot, slotsOf } from './import_site';
+import { looksLike } from './looks_like';
 
 /** An exported function, prepared for calls. */
 export interface ExportedFunction {
@@ -134,7 +135,7 @@ export class Modules {
     try {
       found = native.compile(engine.number, this.number, wasm);
     } catch (error) {
-      throw compileError(error);
+      throw compileError(error, looksLike(wasm));
     }
     return this.keep(guestModule(found));
   }
@@ -163,9 +164,14 @@ export function guestModule(found: object | undefined): GuestModule {
   return found === undefined ? new GuestModule() : (found as GuestModule);
 }
 
-/** What a failed compilation becomes. */
-export function compileError(error: unknown): unknown {
+/**
+ * What a failed compilation becomes.
+ *
+ * @param looks - what the bytes look like, if that is why; the engine's own words are the `cause` then
+ */
+export function compileError(error: unknown, looks: string | undefined): unknown {
   if (kindOf(error) !== 'module') return translate(error, 'wasm');
-  debug('failed to create module: %s', (error as Error).message);
-  return new InstantiationError((error as Error).message, { kind: 'ModuleDecoding', cause: error });
+  const message = looks ?? (error as Error).message;
+  debug('failed to create module: %s', message);
+  return new InstantiationError(message, { kind: 'ModuleDecoding', cause: error });
 }

@@ -279,8 +279,10 @@ export class Memory {
    * a memory that would have to move cannot grow until they are gone. This property gives a new buffer then.
    *
    * Mirrors `MemoryTransfer::get_buff`, and behaves as `WebAssembly.Memory.prototype.buffer` (WebAssembly JavaScript Interface,
-   * "Memories"). Where the runtime forbids buffers of native memory, as Electron does, it is a copy.
+   * "Memories").
    *
+   * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) where the runtime forbids buffers over native memory, as Electron does: use
+   *   {@link Memory.read} and {@link Memory.writeFrom} there, which copy. A copy in place of the buffer would lose what is written to it
    * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) while a guest that shares it is running asynchronously
    * @example
    * ```ts

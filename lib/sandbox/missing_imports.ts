@@ -13,9 +13,15 @@ export function missing(wanted: ImportDescription, given: string | undefined): M
   return Object.freeze(given === undefined ? { ...wanted } : { ...wanted, given });
 }
 
+/** What an environment has under a name, for {@link missing}, if it is not of the kind that is imported. */
+export const A_FUNCTION = 'a function';
+export const A_MEMORY = 'a memory';
+
 /** The error for them. The kind for a memory that is missing is the reference's. */
 export function missingImports(imports: readonly MissingImport[]): InstantiationError {
-  const lacksMemory = imports.some(({ kind, given }) => kind === 'memory' && given === undefined);
+  const lacksMemory = imports.some(
+    ({ kind, given }) => kind === 'memory' && (given === undefined || given === A_FUNCTION),
+  );
   const cause = new SandboxError(messageFor(imports));
   debug('failed to instantiate: %s', cause.message);
   return new InstantiationError(cause.message, {
@@ -28,17 +34,35 @@ export function missingImports(imports: readonly MissingImport[]): Instantiation
 function messageFor(imports: readonly MissingImport[]): string {
   const [only] = imports;
   if (imports.length === 1 && only !== undefined) {
+    if (!canBeGiven(only)) {
+      const what = signature(only.kind, only.type);
+      return `the import ${fullName(only)} cannot be satisfied: it is ${what}, and ${WHAT_CAN_BE_GIVEN}`;
+    }
     if (only.given === undefined) return `the environment has no ${only.kind} for the import ${named(only)}`;
-    return `the environment has another ${only.kind} than the import ${named(only)}`;
+    return `the environment has no such ${only.kind} for the import ${named(only)}`;
   }
   const more = imports.length - MOST_NAMED;
   const rest = more > 0 ? `; and ${more} more` : '';
   const list = imports.slice(0, MOST_NAMED).map(named).join('; ');
-  return `the environment does not satisfy ${imports.length} imports: ${list}${rest}`;
+  const why = imports.every(canBeGiven)
+    ? ''
+    : `. Of these, some can never be satisfied: ${WHAT_CAN_BE_GIVEN}`;
+  return `the environment does not satisfy ${imports.length} imports: ${list}${rest}${why}`;
 }
 
-function named({ module, name, kind, type, given }: MissingImport): string {
-  const what = `${cut(module)}.${cut(name)}: ${signature(kind, type)}`;
+const WHAT_CAN_BE_GIVEN = 'an environment gives functions and memories only';
+
+function canBeGiven({ kind }: MissingImport): boolean {
+  return kind === 'function' || kind === 'memory';
+}
+
+function fullName({ module, name }: MissingImport): string {
+  return `${cut(module)}.${cut(name)}`;
+}
+
+function named(wanted: MissingImport): string {
+  const { kind, type, given } = wanted;
+  const what = `${fullName(wanted)}: ${signature(kind, type)}`;
   return given === undefined ? what : `${what}, but it has ${given}`;
 }
 
@@ -50,26 +74,26 @@ function cut(text: string): string {
 function signature(kind: string, type: Readonly<Record<string, unknown>>): string {
   switch (kind) {
     case 'function':
-      return `(${list(type.parameters)}) -> (${list(type.results)})`;
+      return `a function (${list(type.parameters)}) -> (${list(type.results)})`;
     case 'memory':
       return describeMemory(type.minimum as number, type.maximum as number | undefined);
     case 'table':
-      return `a table of ${String(type.element)}${sizes('elements', type.minimum, type.maximum)}`;
+      return `a table of ${String(type.element)}${sizes('element', type.minimum, type.maximum)}`;
     case 'global':
       return `a ${type.mutable === true ? 'mutable ' : ''}global of type ${String(type.value)}`;
     default:
-      return `a ${kind}`;
+      return 'a tag, or another kind that this package does not know';
   }
 }
 
 /** @param minimum - pages, or what it has of them. @param maximum - pages */
 export function describeMemory(minimum: number, maximum: number | undefined): string {
-  return `a memory${sizes('pages', minimum, maximum)}`;
+  return `a memory${sizes('page', minimum, maximum)}`;
 }
 
 function sizes(unit: string, minimum: unknown, maximum: unknown): string {
   const most = maximum === undefined ? 'no maximum' : `a maximum of ${String(maximum)}`;
-  return ` of ${String(minimum)} ${unit} with ${most}`;
+  return ` of ${String(minimum)} ${unit}${minimum === 1 ? '' : 's'} with ${most}`;
 }
 
 function list(types: unknown): string {

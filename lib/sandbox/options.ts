@@ -9,7 +9,7 @@ import { type Modules, SHARED_MODULES, UNCACHED_MODULES } from './guest_module';
 import { knownOptions } from './known_options';
 import { type CheckedLimits, checkLimits, type SandboxLimits } from './limits';
 import { type ModuleCache, modulesOf } from './module_cache';
-import { isSignal } from './stop';
+import { checkSignal, type Signal } from './stop';
 import { ThreadBudget } from './thread_budget';
 
 /**
@@ -81,7 +81,8 @@ export interface InvokeOptions {
   readonly timeout?: number | undefined;
   /**
    * Ends the call with the signal's `reason` (DOM Standard, "Aborting ongoing activities"). No event reaches a signal while a synchronous
-   * call runs, unless a supervisor function aborts it; it is looked at before the call and after each supervisor call.
+   * call runs, unless a supervisor function aborts it; it is looked at before the call and after each supervisor call. Signals of other
+   * libraries will do, such as jsdom's: whatever has `aborted`, `addEventListener`, `removeEventListener` and, if it likes, `reason`.
    */
   readonly signal?: AbortSignal | undefined;
 }
@@ -171,7 +172,7 @@ export interface Limits {
   /** What the caller gave, if `timeout` is only what is left of it. */
   readonly wholeTimeout?: number;
   readonly fuel: bigint | undefined;
-  readonly signal: AbortSignal | undefined;
+  readonly signal: Signal | undefined;
 }
 
 /** Checks the options of a call; undefined if nothing stops it. */
@@ -185,11 +186,9 @@ export function checkInvokeOptions(
   if (timeout !== undefined && !(typeof timeout === 'number' && timeout > 0 && timeout < Infinity)) {
     throw argumentError('options.timeout', 'a number of milliseconds above 0', timeout);
   }
-  if (signal !== undefined && !isSignal(signal)) {
-    throw argumentError('options.signal', 'an AbortSignal', signal);
-  }
+  const checked = signal === undefined ? undefined : checkSignal(signal);
   if (fuel === undefined && timeout === undefined && signal === undefined) return undefined;
-  return { timeout: timeout ?? 0, fuel: fuel as bigint | undefined, signal };
+  return { timeout: timeout ?? 0, fuel: fuel as bigint | undefined, signal: checked };
 }
 
 function checkFuel(fuel: unknown, isMetered: boolean): void {
