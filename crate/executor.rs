@@ -42,7 +42,7 @@ use std::{
 use self::{
     exchange::{Exchange, LeftCall},
     lease::Lease,
-    pool::{Budget, NoThread, Pool, Ticket},
+    pool::{Budget, NoThread, Ticket},
 };
 use crate::{
     engine::Engine,
@@ -85,6 +85,8 @@ pub enum Outcome {
     /// An instance was made, by its index in the realm, and its start function has run.
     Instantiated(u32, Result<(), Trap>),
     NotInstantiated(InstantiateError),
+    /// The system gave no thread to begin it, or to go on with it.
+    NoThread(NoThread),
 }
 
 /// What a call begins with.
@@ -177,16 +179,19 @@ impl<E: Engine> Call<E> {
         })
     }
 
-    /// Has a thread of the pool run it.
-    pub fn submit(self: Box<Self>) -> Result<(), NoThread> {
+    /// Has a thread of the pool run it. If there is none, it ends with [`Outcome::NoThread`].
+    pub fn submit(self: Box<Self>) {
         let (budget, exchange) = (self.budget.clone(), self.exchange.clone());
-        let ticket = Ticket::new(Box::new(move || self.run()));
-        exchange.set_ticket(ticket.clone());
+        let ticket = Ticket::new(Box::new(move |thread| self.run(thread)));
         // The exchange and what is on the ticket hold one another until that is begun.
-        budget.submit(Box::new(move || ticket.run())).inspect_err(|_| drop(exchange.take_ticket()))
+        exchange.set_ticket(ticket.clone());
+        budget.submit(Box::new(move |thread| ticket.run(thread)));
     }
 
-    fn run(mut self: Box<Self>) {
+    fn run(mut self: Box<Self>, thread: Result<(), NoThread>) {
+        if let Err(error) = thread {
+            return self.end(Failed::NoThread(error));
+        }
         let Self { id, context, exchange, interrupt, realm, slots, fuel, instance, next, .. } = &mut *self;
         let host = &mut PoolHost { id: *id, context, exchange, interrupt, fuel, may_leave: E::SUSPENDS };
         let next = std::mem::replace(next, Next::Nothing);
@@ -217,9 +222,17 @@ impl<E: Engine> Call<E> {
         }
     }
 
+    /// Ends a call that is not on a thread.
+    fn end(mut self: Box<Self>, failed: Failed) {
+        // What is suspended belongs to the realm, so it goes before that.
+        self.next = Next::Nothing;
+        self.finish(Err(failed));
+    }
+
     fn finish(self, outcome: Result<(), Failed>) {
         let outcome = match (outcome, self.instance) {
             (Err(Failed::NotInstantiated(error)), _) => Outcome::NotInstantiated(error),
+            (Err(Failed::NoThread(error)), _) => Outcome::NoThread(error),
             (Err(Failed::Trapped(trap)), Some(instance)) => Outcome::Instantiated(instance, Err(trap)),
             (Err(Failed::Trapped(trap)), None) => Outcome::Returned(Err(trap)),
             (Ok(()), Some(instance)) => Outcome::Instantiated(instance, Ok(())),
@@ -233,18 +246,16 @@ impl<E: Engine> Call<E> {
 enum Failed {
     Trapped(Trap),
     NotInstantiated(InstantiateError),
+    NoThread(NoThread),
 }
 
 impl<E: Engine> LeftCall for Call<E> {
     fn go_on(self: Box<Self>) {
-        // It has been on a thread before, and the pool keeps its last one.
-        let _ = self.submit();
+        self.submit();
     }
 
-    fn give_up(mut self: Box<Self>, failure: HostTrap) {
-        // What is suspended belongs to the realm, so it goes before that.
-        self.next = Next::Nothing;
-        self.finish(Err(Failed::Trapped(failure.into())));
+    fn give_up(self: Box<Self>, failure: HostTrap) {
+        self.end(Failed::Trapped(failure.into()));
     }
 }
 
@@ -290,7 +301,7 @@ impl Host for PoolHost<'_> {
                 return true;
             }
             // Somebody else could use this thread.
-            if may_leave && Pool::get().is_short() {
+            if may_leave && pool::is_short() {
                 has_given_up = true;
                 return false;
             }

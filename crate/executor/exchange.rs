@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::{
     handover::{Handover, Place, Waited},
-    pool::{Pool, Ticket},
+    pool::{self, Ticket},
 };
 use crate::{engine::ImportSite, error::HostTrap, realm::HostCall};
 
@@ -75,7 +75,9 @@ impl Exchange {
         may_leave: bool,
         keep_looking: impl FnMut() -> bool,
     ) -> Result<(), Box<HostTrap>> {
-        match self.handover.wait(may_leave, keep_looking, |sleep| Pool::get().blocked(sleep)) {
+        // A guest that may leave sleeps only while the JavaScript thread uses its store, which costs that thread a core.
+        let sleeping = |sleep: &dyn Fn()| if may_leave { sleep() } else { pool::parked(sleep) };
+        match self.handover.wait(may_leave, keep_looking, sleeping) {
             Waited::Leave => Err(Box::new(HostTrap::Suspended)),
             Waited::Answered => {
                 let asked = self.take_answer()?;
@@ -117,7 +119,7 @@ impl Exchange {
     /// Runs here what still waits for a thread. To be called only when the call is to stop: then no guest runs any more.
     pub fn run_waiting(&self) {
         if let Some(ticket) = self.take_ticket() {
-            ticket.run();
+            ticket.run(Ok(()));
         }
     }
 

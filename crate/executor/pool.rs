@@ -3,9 +3,15 @@
 //!
 //! There is one pool for the process. A [`Budget`] says how many of its threads some guests may hold; it is the option
 //! `threads`.
+//!
+//! The pool starts a thread only when tasks are queued and no thread is idle or starting. So there are never more threads than tasks that run or are
+//! queued, and one more at most than run. Every task is called exactly once: on a thread, or with [`NoThread`] where the system gives none. A
+//! task stays queued without an idle thread only while another thread computes, because that one will take it.
 
 use std::{
-    collections::VecDeque,
+    cell::Cell,
+    collections::{BTreeMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -14,10 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Something that a thread of the pool is to do. It must not panic.
-pub type Task = Box<dyn FnOnce() + Send>;
+/// Something that a thread of the pool is to do. It is called once: on a thread, or wherever it becomes known that there will be no thread.
+pub type Task = Box<dyn FnOnce(Result<(), NoThread>) + Send>;
 
-/// Something that waits for a thread, unless somebody else does it before.
+/// A task that waits for a thread, unless somebody else runs or cancels it before.
 pub struct Ticket(Mutex<Option<Task>>);
 
 impl Ticket {
@@ -25,22 +31,32 @@ impl Ticket {
         Arc::new(Self(Mutex::new(Some(task))))
     }
 
-    /// Does it, if nobody has begun it yet.
-    pub fn run(&self) {
-        let task = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
-            task();
+    /// Calls the task, if nobody has called or cancelled it yet.
+    pub fn run(&self, thread: Result<(), NoThread>) {
+        if let Some(task) = self.take() {
+            task(thread);
         }
+    }
+
+    /// Drops the task. `false` if it has begun.
+    pub fn cancel(&self) -> bool {
+        self.take().is_some()
+    }
+
+    fn take(&self) -> Option<Task> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// No thread could be started, and there is none.
+/// No thread could be started, and none is there that would come to the task: there is no thread at all, or all of them are held by guests that
+/// wait for their supervisors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the system gives no thread to run the guest on")]
+#[error("the system gives no thread to run an asynchronous call on")]
 pub struct NoThread;
 
 /// How many threads of the pool some guests may hold at once, and what waits because they do.
 pub struct Budget {
+    pool: &'static Pool,
     most: usize,
     state: Mutex<BudgetState>,
 }
@@ -52,38 +68,41 @@ struct BudgetState {
 }
 
 impl Budget {
-    /// `most` is at least 1.
+    /// A budget of the pool of the process. `most` is at least 1.
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most: most.max(1), state: Mutex::default() })
+        Self::of(Pool::get(), most)
     }
 
-    /// Has a thread do `task`, as soon as this budget and the pool have one.
-    pub fn submit(self: &Arc<Self>, task: Task) -> Result<(), NoThread> {
-        let budget = self.clone();
-        let counted: Task = Box::new(move || {
-            task();
-            budget.give_back();
-        });
+    /// A budget of that pool.
+    pub fn of(pool: &'static Pool, most: usize) -> Arc<Self> {
+        Arc::new(Self { pool, most: most.max(1), state: Mutex::default() })
+    }
+
+    /// How many threads it has.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Has a thread run `task`, as soon as this budget and the pool have one.
+    pub fn submit(self: &Arc<Self>, task: Task) {
         let mut state = self.lock();
         if state.held == self.most {
-            state.waiting.push_back(counted);
-            return Ok(());
+            state.waiting.push_back(task);
+            return;
         }
         state.held += 1;
         drop(state);
-        Pool::get().submit(counted).inspect_err(|_| self.lock().held -= 1)
+        self.pool.submit(Job { budget: self.clone(), task });
     }
 
-    fn give_back(&self) {
+    /// A task that held a thread is over. Gives the task that holds the thread from now on.
+    fn next(&self) -> Option<Task> {
         let mut state = self.lock();
-        match state.waiting.pop_front() {
-            Some(task) => {
-                drop(state);
-                // This thread is one of the pool, so there is one.
-                let _ = Pool::get().submit(task);
-            }
-            None => state.held -= 1,
+        let next = state.waiting.pop_front();
+        if next.is_none() {
+            state.held -= 1;
         }
+        next
     }
 
     fn lock(&self) -> MutexGuard<'_, BudgetState> {
@@ -91,9 +110,24 @@ impl Budget {
     }
 }
 
+/// A task that counts in its budget.
+struct Job {
+    budget: Arc<Budget>,
+    task: Task,
+}
+
+/// Calls a task. A panic must cost neither the thread nor the tasks that wait for it.
+fn call(task: Task, thread: Result<(), NoThread>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| task(thread)));
+}
+
+/// Starts a thread that runs the function, and says whether it has.
+type Start = fn(Box<dyn FnOnce() + Send>) -> bool;
+
 /// The pool.
 pub struct Pool {
     cores: usize,
+    start: Start,
     /// How many tasks wait for a thread, to be looked at without the lock.
     waiting: AtomicUsize,
     threads: Mutex<Threads>,
@@ -102,31 +136,66 @@ pub struct Pool {
 
 #[derive(Default)]
 struct Threads {
-    /// With when they came.
-    queue: VecDeque<(Instant, Task)>,
+    queue: VecDeque<Job>,
     count: usize,
-    /// Those that have nothing to do.
+    /// Those that were asked for and have not come yet.
+    starting: usize,
+    /// Those that have nothing to do, or wait until a task of the queue may begin.
     idle: usize,
-    /// Those that compute. The others wait for a supervisor.
-    computing: usize,
+    /// Those that hold a task whose guest waits for its supervisor.
+    parked: usize,
+    /// When the tasks were begun that compute, by number. Both grow together.
+    computing: BTreeMap<u64, Instant>,
+    last: u64,
+}
+
+/// The task that a thread of the pool runs.
+#[derive(Clone, Copy)]
+struct Running {
+    pool: &'static Pool,
+    number: u64,
+    begun: Instant,
+}
+
+thread_local! {
+    static RUNNING: Cell<Option<Running>> = const { Cell::new(None) };
 }
 
 /// A thread without work ends after this time, unless it is the last.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// When all cores have been busy for so long, one more task may begin; the next after four times as long, then nine times.
-const PATIENCE: Duration = Duration::from_millis(10);
-const MOST_PATIENCE: Duration = Duration::from_millis(100);
+/// A task that was begun so long ago does not keep another from beginning, although all cores are busy.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Where all cores are busy with tasks of that kind, one task begins at a time, or one for so many of them.
+const PATIENT_FOR_EACH: usize = 4;
+
+/// Runs `wait`, in which the guest on this thread waits for its supervisor, while others may use its core.
+pub fn parked(wait: impl FnOnce()) {
+    match RUNNING.get() {
+        Some(running) => running.pool.parked(running, wait),
+        None => wait(),
+    }
+}
+
+/// Whether tasks wait for a thread of the pool to which this thread belongs.
+pub fn is_short() -> bool {
+    RUNNING.get().is_some_and(|running| running.pool.waiting.load(Ordering::Relaxed) > 0)
+}
 
 impl Pool {
+    /// The pool of the process.
     pub fn get() -> &'static Self {
-        static POOL: LazyLock<Pool> = LazyLock::new(|| Pool {
-            cores: thread::available_parallelism().map_or(1, usize::from),
-            waiting: AtomicUsize::new(0),
-            threads: Mutex::default(),
-            changed: Condvar::new(),
+        static POOL: LazyLock<Pool> = LazyLock::new(|| {
+            let cores = thread::available_parallelism().map_or(1, usize::from);
+            Pool::new(cores, |run| thread::Builder::new().name("sandbox-host".to_owned()).spawn(run).is_ok())
         });
         &POOL
+    }
+
+    /// A pool whose threads `start` starts, if it can. For tests too, which never end it.
+    pub fn new(cores: usize, start: Start) -> Self {
+        Self { cores, start, waiting: AtomicUsize::new(0), threads: Mutex::default(), changed: Condvar::new() }
     }
 
     /// How many threads there are.
@@ -134,93 +203,117 @@ impl Pool {
         self.lock().count
     }
 
-    /// Whether tasks wait for a thread.
-    pub fn is_short(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+    /// Has a thread run that job.
+    fn submit(&'static self, job: Job) {
+        let mut threads = self.lock();
+        threads.queue.push_back(job);
+        self.look_after_queue(threads);
     }
 
-    /// Has a thread do `task`.
-    fn submit(&'static self, task: Task) -> Result<(), NoThread> {
-        let mut threads = self.lock();
-        threads.queue.push_back((Instant::now(), task));
+    /// Sees to it that some thread will come to what is queued, or refuses all of that.
+    fn look_after_queue(&'static self, mut threads: MutexGuard<'_, Threads>) {
+        let is_looked_after = self.has_thread_for_queue(&mut threads);
+        let refused = if is_looked_after { VecDeque::new() } else { std::mem::take(&mut threads.queue) };
+        self.waiting.store(threads.queue.len(), Ordering::Relaxed);
+        drop(threads);
+        for Job { budget, task } in refused {
+            call(task, Err(NoThread));
+            // It might be run if there is a thread by now, but nobody waits for that.
+            while let Some(task) = budget.next() {
+                call(task, Err(NoThread));
+            }
+        }
+    }
+
+    /// Whether some thread will come to what is queued: one that is idle or starts now, or else one that computes.
+    fn has_thread_for_queue(&'static self, threads: &mut Threads) -> bool {
+        if threads.queue.is_empty() || threads.starting > 0 {
+            return true;
+        }
         if threads.idle > 0 {
             self.changed.notify_one();
-        } else if !self.start_thread(&mut threads) && threads.count == 0 {
-            threads.queue.pop_back();
-            return Err(NoThread);
+            return true;
         }
-        self.waiting.store(threads.queue.len(), Ordering::Relaxed);
-        Ok(())
+        self.start_thread(threads) || !threads.computing.is_empty()
     }
 
-    /// Runs `wait` on a thread of the pool, while others may use its core.
-    pub fn blocked(&self, wait: impl FnOnce()) {
+    fn parked(&'static self, running: Running, wait: impl FnOnce()) {
         let mut threads = self.lock();
-        threads.computing -= 1;
-        if !threads.queue.is_empty() {
-            self.changed.notify_one();
-        }
-        drop(threads);
+        threads.computing.remove(&running.number);
+        threads.parked += 1;
+        self.look_after_queue(threads);
         wait();
-        self.lock().computing += 1;
+        let mut threads = self.lock();
+        threads.parked -= 1;
+        threads.computing.insert(running.number, running.begun);
     }
 
     fn start_thread(&'static self, threads: &mut Threads) -> bool {
-        let builder = thread::Builder::new().name("sandbox-host".to_owned());
-        let is_started = builder.spawn(|| self.run()).is_ok();
+        let is_started = (self.start)(Box::new(|| self.run()));
         threads.count += usize::from(is_started);
+        threads.starting += usize::from(is_started);
         is_started
     }
 
     fn run(&'static self) {
         let mut threads = self.lock();
+        threads.starting -= 1;
         loop {
-            let Some((since, _)) = threads.queue.front() else {
-                let timed_out;
+            let now = Instant::now();
+            let rest = if threads.queue.is_empty() { Some(IDLE) } else { threads.rest_of_patience(self.cores, now) };
+            if let Some(rest) = rest {
                 threads.idle += 1;
-                (threads, timed_out) = self.wait(threads, IDLE);
+                let (changed, timeout) =
+                    self.changed.wait_timeout(threads, rest).unwrap_or_else(PoisonError::into_inner);
+                threads = changed;
                 threads.idle -= 1;
-                if timed_out && threads.queue.is_empty() && threads.count > 1 {
+                let is_last = threads.count - threads.parked == 1;
+                if timeout.timed_out() && rest == IDLE && threads.queue.is_empty() && !is_last {
                     threads.count -= 1;
                     return;
                 }
                 continue;
-            };
-            let beyond = (threads.computing + 1).saturating_sub(self.cores) as u32;
-            let patience = PATIENCE.saturating_mul(beyond.saturating_mul(beyond)).min(MOST_PATIENCE);
-            let waited = since.elapsed();
-            if waited < patience {
-                threads.idle += 1;
-                (threads, _) = self.wait(threads, patience - waited);
-                threads.idle -= 1;
-                continue;
             }
-            let task = threads.queue.pop_front();
+            let Some(Job { budget, task }) = threads.queue.pop_front() else { continue };
             self.waiting.store(threads.queue.len(), Ordering::Relaxed);
-            threads.computing += 1;
-            // Somebody must have the patience for what still waits.
-            if !threads.queue.is_empty() {
-                if threads.idle > 0 {
-                    self.changed.notify_one();
-                } else {
-                    self.start_thread(&mut threads);
-                }
-            }
+            let running = Running { pool: self, number: threads.begin(now), begun: now };
+            // Another thread looks after the rest of the queue meanwhile, if there can be one.
+            self.has_thread_for_queue(&mut threads);
             drop(threads);
-            if let Some((_, task)) = task {
-                task();
-            }
+            RUNNING.set(Some(running));
+            call(task, Ok(()));
+            RUNNING.set(None);
             threads = self.lock();
-            threads.computing -= 1;
+            threads.computing.remove(&running.number);
+            // Under the lock: a task submitted from here on finds this thread idle, or busy with what it takes next.
+            if let Some(task) = budget.next() {
+                threads.queue.push_back(Job { budget, task });
+            }
         }
-    }
-
-    fn wait<'a>(&self, threads: MutexGuard<'a, Threads>, most: Duration) -> (MutexGuard<'a, Threads>, bool) {
-        let (threads, timeout) = self.changed.wait_timeout(threads, most).unwrap_or_else(PoisonError::into_inner);
-        (threads, timeout.timed_out())
     }
 
     fn lock(&self) -> MutexGuard<'_, Threads> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Threads {
+    /// Counts a task that begins, and gives its number.
+    fn begin(&mut self, now: Instant) -> u64 {
+        self.last += 1;
+        self.computing.insert(self.last, now);
+        self.last
+    }
+
+    /// How long the next task has to wait at least because the cores are busy; nothing if it may begin.
+    fn rest_of_patience(&self, cores: usize, now: Instant) -> Option<Duration> {
+        if self.computing.len() < cores {
+            return None;
+        }
+        let ages = self.computing.values().rev().map(|begun| now.saturating_duration_since(*begun));
+        let (young, oldest_young) =
+            ages.take_while(|age| *age < PATIENCE).fold((0, Duration::ZERO), |(count, _), age| (count + 1, age));
+        let may_begin = young < ((self.computing.len() - young) / PATIENT_FOR_EACH).max(1);
+        (!may_begin).then(|| PATIENCE - oldest_young)
     }
 }

@@ -35,7 +35,7 @@ use crate::{
         Begin, Call, CallId, Context, Finished, Outcome, Patience,
         exchange::{Exchange, Held},
         lease::Lease,
-        pool::{Budget, NoThread},
+        pool::{Budget, NoThread, Ticket},
     },
     interrupt::Interrupt,
     realm::{Realm, Slots, panic_message},
@@ -74,14 +74,14 @@ struct Pending {
 }
 
 enum Stage {
-    Compiling,
+    /// With what is cancelled if the call ends before it has begun.
+    Compiling(Arc<Ticket>),
     /// Another call has its group.
     Waiting(Work),
+    /// Between the two around this.
+    Beginning,
     /// Its guest is running or waits for its supervisor.
-    Running {
-        group: Rc<Group>,
-        extra_bytes: u64,
-    },
+    Running { group: Rc<Group>, extra_bytes: u64 },
 }
 
 /// What a call is to do once it is its turn.
@@ -238,15 +238,19 @@ impl Calls {
         let fuel = Fuel { left: 0, is_limited: false };
         self.add(state, scope, scratch, fuel, |id, port| {
             let port = port.clone();
-            let task = move || {
+            let ticket = Ticket::new(Box::new(move |thread| {
+                if let Err(error) = thread {
+                    return port.send(Event::Refused(id, error.into()));
+                }
                 let compiled = catch_unwind(AssertUnwindSafe(compile));
                 let compiled = compiled.unwrap_or_else(|panic| {
                     Err(CompileError(format!("the compiler panicked: {}", panic_message(&*panic))))
                 });
                 port.send(Event::Compiled(id, compiled));
-            };
-            budget.submit(Box::new(task))?;
-            Ok(Stage::Compiling)
+            }));
+            let task = ticket.clone();
+            budget.submit(Box::new(move |thread| task.run(thread)));
+            Ok(Stage::Compiling(ticket))
         })
     }
 
@@ -265,7 +269,7 @@ impl Calls {
         let work = {
             let mut pending = self.pending.borrow_mut();
             let Some(pending) = pending.get_mut(&id) else { return Ok(()) };
-            match std::mem::replace(&mut pending.stage, Stage::Compiling) {
+            match std::mem::replace(&mut pending.stage, Stage::Beginning) {
                 Stage::Waiting(work) => work,
                 other => {
                     pending.stage = other;
@@ -292,19 +296,15 @@ impl Calls {
         let fuel = self.pending.borrow().get(&id).map_or(UNLIMITED_FUEL, |call| call.fuel.left);
         let context = self.context.borrow().clone().ok_or_else(|| Throw::internal("no port"))?;
         group.begin_turn(scope, id, &exchange);
-        let is_begun = match begin {
+        match begin {
             AnyBegin::Wasmi(realm, begin) => {
                 Call::new(id, context, budget, exchange, interrupt, Lease::new(realm), slots, fuel, begin).submit()
             }
             AnyBegin::Wasmer(realm, begin) => {
                 Call::new(id, context, budget, exchange, interrupt, Lease::new(realm), slots, fuel, begin).submit()
             }
-        };
-        is_begun.map_err(|error| {
-            // Who is next is the caller's to see to.
-            group.clear_turn();
-            error.into()
-        })
+        }
+        Ok(())
     }
 
     fn set_stage(&self, id: CallId, stage: Stage) {
@@ -321,7 +321,7 @@ impl Calls {
     fn group_of(&self, id: CallId) -> Option<Rc<Group>> {
         match &self.pending.borrow().get(&id)?.stage {
             Stage::Running { group, .. } => Some(group.clone()),
-            Stage::Compiling | Stage::Waiting(_) => None,
+            Stage::Compiling(_) | Stage::Waiting(_) | Stage::Beginning => None,
         }
     }
 
@@ -500,11 +500,15 @@ impl Calls {
         }
         let call = self.remove_unused(state, scope, id)?;
         scratch.write_fuel(call.fuel.left);
-        if let Stage::Waiting(Work { what, .. }) = call.stage {
-            for group in what.groups(state).unwrap_or_default() {
-                group.give_up_waiting(id);
-                release_if_last(scope, group);
+        match call.stage {
+            Stage::Waiting(Work { what, .. }) => {
+                for group in what.groups(state).unwrap_or_default() {
+                    group.give_up_waiting(id);
+                    release_if_last(scope, group);
+                }
             }
+            Stage::Compiling(ticket) => drop(ticket.cancel()),
+            Stage::Running { .. } | Stage::Beginning => {}
         }
         scratch.write_word(WORD_CALL, id);
         state.fail(scope, Trap::new(TrapCode::Interrupted), None);
@@ -534,6 +538,10 @@ impl Calls {
                 EVENT_DONE
             }
             Outcome::NotInstantiated(error) => {
+                state.refuse(error.into());
+                EVENT_REFUSED
+            }
+            Outcome::NoThread(error) => {
                 state.refuse(error.into());
                 EVENT_REFUSED
             }
