@@ -41,7 +41,7 @@ export { JsSupervisor } from './lib/sandbox/js_supervisor';
 export type { SandboxLimits } from './lib/sandbox/limits';
 export { Memory } from './lib/sandbox/memory';
 export { ModuleCache, type ModuleCacheOptions } from './lib/sandbox/module_cache';
-export type { InvokeOptions, SandboxOptions } from './lib/sandbox/options';
+export type { InvokeDefaults, InvokeOptions, SandboxOptions } from './lib/sandbox/options';
 export type {
   AsyncSupervisorContext,
   SupervisorContext,

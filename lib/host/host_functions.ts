@@ -287,8 +287,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
       const supervisor = supervisorFor(thunk, state);
       return componentsInternals.instantiateBy(components, version, binary, env, supervisor, thunk);
     } catch (error) {
-      const isStart = isOurs(error) && error instanceof InstantiationError && error.kind === 'StartTrapped';
-      return fail('instantiate', error, isStart ? code.EXECUTION : code.MODULE);
+      return fail('instantiate', error, isOfStart(error) ? code.EXECUTION : code.MODULE);
     }
   }
 
@@ -403,6 +402,14 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
 /** Whether an error is one of this package. Why a call was aborted may be a proxy, whose code `instanceof` would run. */
 function isOurs(error: unknown): error is SandboxError {
   return !types.isProxy(error) && error instanceof SandboxError;
+}
+
+/** Whether a start function has trapped or taken too long: nothing else of an `instantiate` has a timeout. */
+function isOfStart(error: unknown): boolean {
+  if (!isOurs(error)) return false;
+  return error instanceof InstantiationError
+    ? error.kind === 'StartTrapped'
+    : error.code === 'ERR_SANDBOX_TIMEOUT';
 }
 
 function outOfBounds(address: number, size: number, name: string): never {

@@ -28,6 +28,7 @@ import {
   type InvokeOptions,
   type Limits,
   type SandboxOptions,
+  withDefaults,
 } from './options';
 import type { ProtocolPeer } from './peer';
 import { isStop, throwIfAborted, throwTimeout, timeoutError } from './stop';
@@ -356,8 +357,8 @@ export class SandboxComponents<DT = undefined> {
     oneOf(version, 'version', VERSIONS);
     environmentInternals.check(env, this);
     directOf(ctx);
-    const { isMetered } = this.#options;
-    const limits = limitsOfStart(checkInvokeOptions(options, isMetered));
+    const { isMetered, defaults } = this.#options;
+    const limits = limitsOfStart(checkInvokeOptions(options, isMetered), defaults);
     // After the getters of the other arguments, which may do anything to a buffer.
     const source = this.#source(wasm);
     this.#refuseInstance();
@@ -467,9 +468,9 @@ export class SandboxComponents<DT = undefined> {
     const source = given instanceof Uint8Array ? copyOf(given) : given;
     environmentInternals.check(env, this);
     directOf(ctx as SupervisorContext);
-    const { engine, isMetered, budget } = this.#options;
+    const { engine, isMetered, defaults, budget } = this.#options;
     const limits = checkInvokeOptions(options, isMetered);
-    const left = limitsOfStart(limits);
+    const left = limitsOfStart(limits, defaults);
     const module = source instanceof Uint8Array ? await compileAsync(source, this.#options, limits) : source;
     const { parts, memories } = this.#parts(version, module, env);
     refuseInsideTurnOfMemories(
@@ -533,19 +534,32 @@ export class SandboxComponents<DT = undefined> {
       if (memory !== undefined) numbers[index] = memoryInternals.id(memory, 'env');
     }
     const bytesOfNumbers = new Uint8Array(numbers.buffer);
-    const { engine, isMetered, budget } = this.#options;
+    const { engine, isMetered, defaults, budget } = this.#options;
     const make = (wrapper: object): number =>
       native.instantiate(wrapper, module.id, engine.number, version, bytesOfNumbers);
     const importedMemories = memories.filter((memory) => memory !== undefined);
     const { backend } = this;
-    const parts = { backend, module, version, functions, importedMemories, budget, isMetered, make };
+    const parts = {
+      backend,
+      module,
+      version,
+      functions,
+      importedMemories,
+      budget,
+      isMetered,
+      defaults,
+      make,
+    };
     return { parts, memories: bytesOfNumbers };
   }
 }
 
-/** What is left of the limits when the start function runs, if there is one: compiling and linking take their part of the timeout. */
-function limitsOfStart(limits: Limits | undefined): () => Limits | undefined {
-  if (limits === undefined) return () => undefined;
+/**
+ * What is left of the limits when the start function runs, if there is one: compiling and linking take their part of a timeout that was
+ * given, not of the default one.
+ */
+function limitsOfStart(limits: Limits | undefined, defaults: Limits | undefined): () => Limits | undefined {
+  if (limits === undefined) return () => defaults;
   const { timeout, fuel, signal } = limits;
   throwIfAborted(signal);
   const begun = performance.now();
@@ -556,7 +570,8 @@ function limitsOfStart(limits: Limits | undefined): () => Limits | undefined {
       throwTimeout(
         timeoutError({ exportName: undefined, doing: 'instantiating', limits, bounds }, undefined),
       );
-    return { timeout: timeout > 0 ? left : 0, wholeTimeout: timeout, fuel, signal };
+    const given = timeout > 0 ? { timeout: left, wholeTimeout: timeout, fuel, signal } : limits;
+    return withDefaults(given, defaults);
   };
 }
 

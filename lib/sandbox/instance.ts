@@ -28,7 +28,7 @@ import {
 import { directFunctions } from './js_supervisor';
 import { MADE_HERE, refuseUsers } from './made_here';
 import { type Memory, memoryInternals } from './memory';
-import { checkInvokeOptions, type InvokeOptions, type Limits } from './options';
+import { checkInvokeOptions, type InvokeOptions, type Limits, withDefaults } from './options';
 import { ContextPeer, type ProtocolPeer } from './peer';
 import {
   type AsyncSupervisorContext,
@@ -60,13 +60,15 @@ export interface InstanceParts {
   readonly importedMemories: readonly Memory[];
   readonly budget: ThreadBudget;
   readonly isMetered: boolean;
+  /** What stops a call that does not say. */
+  readonly defaults: Limits | undefined;
   readonly make: (wrapper: object) => number;
 }
 
 /** Opens a {@link SandboxInstance} to `components.ts`. */
 export interface InstanceInternals {
   make(parts: InstanceParts): SandboxInstance;
-  /** Makes one on a native thread, by a native call, and runs its start function there. */
+  /** Makes one on a native thread, by a native call, and runs its start function there. `limits` have the defaults in them. */
   makeAsync(
     parts: InstanceParts,
     ctx: SupervisorContext | AsyncSupervisorContext,
@@ -74,7 +76,7 @@ export interface InstanceInternals {
     makeCall: () => number,
     translations: Translations,
   ): Promise<SandboxInstance>;
-  /** Runs the start function, if there is one. */
+  /** Runs the start function, if there is one. `limits` have the defaults in them. */
   start(instance: SandboxInstance, ctx: SupervisorContext, limits: Limits | undefined): void;
   /** The same for a supervisor that is no `SupervisorContext`. */
   startBy(instance: SandboxInstance, peer: ProtocolPeer): void;
@@ -116,6 +118,7 @@ export class SandboxInstance {
   readonly #importedMemories: readonly Memory[];
   readonly #budget: ThreadBudget;
   readonly #isMetered: boolean;
+  readonly #defaults: Limits | undefined;
   #fuel: bigint | undefined;
   #running: Running | undefined;
   /** The supervisor that it was instantiated with; undefined if that was no `SupervisorContext`. */
@@ -130,10 +133,11 @@ export class SandboxInstance {
 
   private constructor(key: typeof MADE_HERE, parts: InstanceParts) {
     refuseUsers(key, 'SandboxComponents.instance');
-    const { backend, module, version, functions, importedMemories, budget, isMetered } = parts;
+    const { backend, module, version, functions, importedMemories, budget, isMetered, defaults } = parts;
     this.#backend = backend;
     this.#budget = budget;
     this.#isMetered = isMetered;
+    this.#defaults = defaults;
     this.#module = module;
     this.#guest = {
       version,
@@ -187,7 +191,7 @@ export class SandboxInstance {
         instance.#ownCtx = ctx;
         instance.#start(instance.#runningFor(ctx), limits);
       },
-      startBy: (instance, peer) => instance.#start(instance.#runningBy(peer), undefined),
+      startBy: (instance, peer) => instance.#start(instance.#runningBy(peer), instance.#defaults),
       invokeBy(instance, exportName, args, peer) {
         const call = instance.#runningBy(peer);
         const ctx = peer as unknown as SupervisorContext;
@@ -261,7 +265,7 @@ export class SandboxInstance {
     const fn = last ?? this.#function(exportName);
     const payloads = checkArguments(fn, args);
     const call = this.#runningFor(ctx);
-    const limits = options === undefined ? undefined : checkInvokeOptions(options, this.#isMetered);
+    const limits = options === undefined ? this.#defaults : this.#limits(options);
     if (limits !== undefined || !isUnbounded())
       return this.#invokeBounded(exportName, fn, payloads, call, limits);
     // The same as there, but without objects. From here until the results are read nothing of others may run but the guest.
@@ -298,6 +302,11 @@ export class SandboxInstance {
     });
   }
 
+  /** What stops a call with these options. */
+  #limits(options: InvokeOptions | undefined): Limits | undefined {
+    return withDefaults(checkInvokeOptions(options, this.#isMetered), this.#defaults);
+  }
+
   /** Writes a call to the scratch buffer. */
   #writeCall(fn: ExportedFunction, payloads: readonly (number | bigint)[]): void {
     words[WORD_INSTANCE] = this.#id;
@@ -319,7 +328,7 @@ export class SandboxInstance {
       const fn = this.#function(exportName);
       const payloads = checkArguments(fn, args);
       const call = known ?? this.#runningFor(ctx);
-      const limits = options === undefined ? undefined : checkInvokeOptions(options, this.#isMetered);
+      const limits = options === undefined ? this.#defaults : this.#limits(options);
       return this.#invokeBounded(exportName, fn, payloads, call, limits);
     };
     return invocations.traceSync(invoke, { instance: this, exportName, args, isAsync: false });
@@ -381,7 +390,7 @@ export class SandboxInstance {
   ): Promise<Value | Value[] | undefined> {
     const fn = this.#function(exportName);
     const payloads = checkArguments(fn, args);
-    const limits = checkInvokeOptions(options, this.#isMetered);
+    const limits = this.#limits(options);
     const running = this.#asyncRunningFor(ctx === undefined ? this.#ownCtxFor(ctx) : ctx);
     refuseInsideTurnOf(this.#id);
     const budget = this.#budget.number;

@@ -220,7 +220,7 @@ export interface CallName {
   /** What is done instead of a call of an export. */
   readonly doing?: string;
   readonly limits: Limits | undefined;
-  /** Of this call and of those around it. */
+  /** Of this call, the first if it has limits, and of those around it. */
   readonly bounds: Bounds | undefined;
 }
 
@@ -243,7 +243,8 @@ function deadlineOf({ limits, bounds }: CallName): string {
   }
   const timeout = first === undefined ? 0 : (first.limits.wholeTimeout ?? first.limits.timeout);
   if (first === undefined || timeout === 0) return 'its timeout';
-  return first.limits === limits
+  // Not by the limits: several calls may have the same defaults.
+  return limits !== undefined && first === bounds
     ? `its timeout of ${timeout} ms`
     : `the timeout of ${timeout} ms of a call around it`;
 }
@@ -260,9 +261,8 @@ export function trapMessage(message: string, trap: string, call: CallName): stri
 function budgetOf({ limits, bounds }: CallName): string | undefined {
   const own = limits?.fuel;
   let around: bigint | undefined;
-  for (let entry = bounds; entry !== undefined && around === undefined; entry = entry.around) {
-    if (entry.limits !== limits) around = entry.limits.fuel;
-  }
+  let entry = limits === undefined ? bounds : bounds?.around;
+  for (; entry !== undefined && around === undefined; entry = entry.around) around = entry.limits.fuel;
   const left = around === undefined ? undefined : `what was left of the ${around} units of a call around it`;
   if (own === undefined) return left;
   return `its budget of ${own} units${left === undefined ? '' : `, or ${left}`}`;
