@@ -6,7 +6,7 @@
  * `*` is one of `start`, `end`, `asyncStart`, `asyncEnd` and `error`, as Node describes them for `TracingChannel`.
  */
 
-import { type Channel, channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
+import { type Channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
 import type { Value } from '../values';
 import type { Instantiate } from './backend';
 import type { SandboxComponents } from './components';
@@ -90,6 +90,8 @@ export interface SupervisorEvent {
   error?: unknown;
 }
 
+const CAN_INHERIT = canInherit(tracingChannel('sandbox-host.probe'));
+
 /** A tracing channel of Node's, for those who tell of events. Those who subscribe use the channels behind it, by their names. */
 class Tracing<Event extends object> {
   readonly channels: TracingChannel<unknown, Event>;
@@ -99,7 +101,7 @@ class Tracing<Event extends object> {
   constructor(name: string) {
     const channels = tracingChannel<unknown, Event>(`sandbox-host.${name}`);
     this.channels = channels;
-    this.#telling = leavesSubscribersOut() ? tellingAll(channels) : channels;
+    this.#telling = CAN_INHERIT ? tellingAll(channels) : channels;
   }
 
   /** As {@link TracingChannel.traceSync}. */
@@ -138,21 +140,17 @@ export const instantiations = new Tracing<InstantiateEvent>('instantiate');
 export const invocations = new Tracing<InvokeEvent>('invoke');
 export const supervisorCalls = new Tracing<SupervisorEvent>('supervisor');
 
-/** Whether a channel of this Node's leaves out the subscriber after one that unsubscribes while it is told. Newer ones do not. */
-function leavesSubscribersOut(): boolean {
-  const probe = channel('sandbox-host.probe');
-  let isTold = false;
-  const first = (): void => {
-    probe.unsubscribe(first);
-  };
-  const second = (): void => {
-    isTold = true;
-  };
-  probe.subscribe(first);
-  probe.subscribe(second);
-  probe.publish(undefined);
-  probe.unsubscribe(second);
-  return !isTold;
+/**
+ * Whether channels can be inherited from. Not in newer Nodes, where they have private members; and there is no need to, because those tell every
+ * subscriber by themselves.
+ */
+function canInherit(channels: TracingChannel<unknown, object>): boolean {
+  try {
+    Object.create(channels).traceSync(() => undefined, {});
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Channels that inherit everything from Node's but the way in which they tell their subscribers: all that there are when it begins. */
