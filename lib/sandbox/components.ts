@@ -16,13 +16,7 @@ import { debug } from './debug';
 import { instantiations, isTraced } from './diagnostics';
 import { environmentInternals, type GuestEnvironment } from './environment';
 import type { GuestModule, ImportDescription } from './guest_module';
-import {
-  directOf,
-  type InstanceParts,
-  instanceInternals,
-  refuseForeign,
-  type SandboxInstance,
-} from './instance';
+import { directOf, type InstanceParts, instanceInternals, type SandboxInstance } from './instance';
 import { refuseBeyond, refuseModule } from './limits';
 import { moduleBytes } from './looks_like';
 import { MADE_HERE, refuseUsers } from './made_here';
@@ -38,7 +32,12 @@ import {
 } from './options';
 import type { ProtocolPeer } from './peer';
 import { isStop, throwIfAborted, throwTimeout, timeoutError } from './stop';
-import type { AsyncSupervisorContext, SupervisorContext, SupervisorFuncIndex } from './supervisor';
+import {
+  type AsyncSupervisorContext,
+  refuseForeign,
+  type SupervisorContext,
+  type SupervisorFuncIndex,
+} from './supervisor';
 import { messageOf } from './supervisor_trap';
 
 /**
@@ -373,8 +372,7 @@ export class SandboxComponents<DT = undefined> extends Object {
   ): UnregisteredInstance {
     oneOf(version, 'version', VERSIONS);
     environmentInternals.check(env, this);
-    directOf(ctx);
-    refuseForeign(ctx);
+    if (directOf(ctx) === undefined) refuseForeign(ctx);
     const { isMetered } = this.#options;
     const limits = limitsOfStart(checkInvokeOptions(options, isMetered));
     // After the getters of the other arguments, which may do anything to a buffer.
@@ -485,8 +483,7 @@ export class SandboxComponents<DT = undefined> extends Object {
     // A copy, because the caller may write to it meanwhile.
     const source = given instanceof Uint8Array ? copyOf(given) : given;
     environmentInternals.check(env, this);
-    directOf(ctx as SupervisorContext);
-    refuseForeign(ctx);
+    if (directOf(ctx as SupervisorContext) === undefined) refuseForeign(ctx);
     const { engine, isMetered, budget } = this.#options;
     const limits = checkInvokeOptions(options, isMetered);
     const left = limitsOfStart(limits);

@@ -2,7 +2,7 @@
 
 import { argumentError, array, describe, string } from '../arguments';
 import { ArgumentError, NoExportError } from '../errors';
-import { defineHandle, isOfAnotherCopy, someNames } from '../handle';
+import { defineHandle, someNames } from '../handle';
 import { layout, native, scratchViews, sweepAfter, translate } from '../native';
 import { toValue, Value } from '../values';
 import { callAsync, refuseInsideTurnOf, type Translations } from './async_calls';
@@ -34,6 +34,7 @@ import { ContextPeer, type ProtocolPeer } from './peer';
 import {
   type AsyncSupervisorContext,
   checkSupervisor,
+  refuseForeign,
   type SupervisorContext,
   type SupervisorFuncIndex,
 } from './supervisor';
@@ -588,8 +589,8 @@ export class SandboxInstance extends Object {
   #checkedRunningFor(ctx: SupervisorContext, last: Running | undefined): Running {
     const functions = directOf(ctx);
     if (last !== undefined && last.ctx === ctx) return last;
-    refuseForeign(ctx);
     const isChecked = functions === undefined;
+    if (isChecked) refuseForeign(ctx);
     const peer = isChecked ? new ContextPeer(ctx) : undefined;
     this.#running = {
       guest: this.#guest,
@@ -604,7 +605,7 @@ export class SandboxInstance extends Object {
 
   #asyncRunningFor(ctx: SupervisorContext | AsyncSupervisorContext): Running {
     const functions = directOf(ctx as SupervisorContext);
-    refuseForeign(ctx);
+    if (functions === undefined) refuseForeign(ctx);
     const asyncContext = functions === undefined ? (ctx as AsyncSupervisorContext) : undefined;
     const guest = this.#guest;
     return { guest, ctx, isChecked: false, peer: undefined, functions: functions ?? [], asyncContext };
@@ -698,11 +699,6 @@ export function directOf(ctx: SupervisorContext): ReturnType<typeof directFuncti
   const direct = directFunctions(ctx);
   if (direct === undefined) checkSupervisor(ctx);
   return direct;
-}
-
-/** A supervisor of another copy of this package knows nothing of the calls of this one, so it would follow the wrong version. */
-export function refuseForeign(ctx: object): void {
-  if (isOfAnotherCopy(ctx)) throw argumentError('ctx', 'a SupervisorContext', ctx);
 }
 
 /** Reads the results of a function out of the scratch buffer. */
