@@ -7,7 +7,7 @@
 
 import { types } from 'node:util';
 import { ArgumentError } from './errors';
-import { describeForeignHandle } from './handle';
+import { dataProperty, describeForeignHandle } from './handle';
 
 /**
  * Whatever holds bytes: an `ArrayBuffer`, a `SharedArrayBuffer`, or a view of one, such as a `Uint8Array` or
@@ -205,11 +205,6 @@ export function classNameOf(value: object): string | undefined {
   const prototype: unknown = Object.getPrototypeOf(value);
   const name = dataProperty(dataProperty(prototype, 'constructor'), 'name');
   return typeof name === 'string' && name !== '' ? name : undefined;
-}
-
-function dataProperty(holder: unknown, key: string): unknown {
-  if ((typeof holder !== 'object' && typeof holder !== 'function') || holder === null) return undefined;
-  return types.isProxy(holder) ? undefined : Object.getOwnPropertyDescriptor(holder, key)?.value;
 }
 
 function cut(text: string, most = MOST_CHARACTERS): string {

@@ -6,7 +6,7 @@
 import { inspect, types } from 'node:util';
 import { VERSION } from './version';
 
-/** What a prototype of a handle has under {@link BRAND}, in every copy of this package. */
+/** What a class of handles has under {@link BRAND}, in every copy of this package. */
 interface Brand {
   /** The class, whatever a minifier has made of its name. */
   readonly name: string;
@@ -41,7 +41,10 @@ class Uncloneable extends WeakRef<object> {
     super(THIS_COPY);
   }
 }
-Object.setPrototypeOf(Uncloneable.prototype, Object.prototype);
+/** The prototypes of all handles inherit from it. */
+const handlePrototype: object = Object.create(Object.prototype, {
+  [inspect.custom]: { value: inspectHandle },
+});
 
 /**
  * Makes a class one of handles. It must be declared as `extends Object`, which is for the language alone: only then can it have another base,
@@ -55,8 +58,8 @@ export function defineHandle<T extends object>(
 ): void {
   Object.setPrototypeOf(Class, Uncloneable);
   const brand: Brand = Object.freeze({ name, version: VERSION, copy: THIS_COPY });
-  Object.defineProperty(Class.prototype, BRAND, { value: brand });
-  Object.defineProperty(Class.prototype, inspect.custom, { value: inspectHandle });
+  Object.defineProperty(Class, BRAND, { value: brand });
+  Object.setPrototypeOf(Class.prototype, handlePrototype);
   classes.push({ name, is, describe: describe as (value: object) => object });
 }
 
@@ -124,19 +127,22 @@ const MOST_PROTOTYPES = 16;
 
 function brandOf(value: object): Brand | undefined {
   let holder: unknown = value;
-  for (let level = 0; level < MOST_PROTOTYPES; level += 1) {
-    if ((typeof holder !== 'object' && typeof holder !== 'function') || holder === null) return undefined;
-    if (types.isProxy(holder)) return undefined;
-    const brand: unknown = Object.getOwnPropertyDescriptor(holder, BRAND)?.value;
+  for (let level = 0; level < MOST_PROTOTYPES && holder !== null && !types.isProxy(holder); level += 1) {
+    const brand = dataProperty(dataProperty(holder, 'constructor'), BRAND);
     if (isBrand(brand)) return brand;
     holder = Object.getPrototypeOf(holder);
   }
   return undefined;
 }
 
+/** A property, if it can be read without running code. */
+export function dataProperty(holder: unknown, key: PropertyKey): unknown {
+  if ((typeof holder !== 'object' && typeof holder !== 'function') || holder === null) return undefined;
+  return types.isProxy(holder) ? undefined : Object.getOwnPropertyDescriptor(holder, key)?.value;
+}
+
 function isBrand(value: unknown): value is Brand {
   if (typeof value !== 'object' || value === null || types.isProxy(value)) return false;
-  const stringOf = (key: string): boolean =>
-    typeof Object.getOwnPropertyDescriptor(value, key)?.value === 'string';
-  return Object.isFrozen(value) && stringOf('name') && stringOf('version');
+  const isString = (key: string): boolean => typeof dataProperty(value, key) === 'string';
+  return Object.isFrozen(value) && isString('name') && isString('version');
 }
