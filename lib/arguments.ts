@@ -7,6 +7,7 @@
 
 import { types } from 'node:util';
 import { ArgumentError } from './errors';
+import { dataProperty, describeForeignHandle } from './handle';
 
 /**
  * Whatever holds bytes: an `ArrayBuffer`, a `SharedArrayBuffer`, or a view of one, such as a `Uint8Array` or
@@ -16,6 +17,7 @@ export type BufferSource = ArrayBufferLike | ArrayBufferView;
 
 const UINT32_MAX = 0xffff_ffff;
 const MOST_CHARACTERS = 60;
+const MOST_OF_HANDLE = 200;
 /** So many bytes are copied quicker one by one. */
 const FEW_BYTES = 32;
 /** Turning an enormous bigint into decimal digits would take minutes. */
@@ -192,6 +194,8 @@ function describeObject(value: object): string {
       ? `a detached ${className}`
       : `${article} ${className} of ${lengthOf(viewOf(value))} bytes`;
   }
+  const handle = describeForeignHandle(value);
+  if (handle !== undefined) return cut(handle, MOST_OF_HANDLE);
   const className = classNameOf(value);
   return className === undefined || className === 'Object' ? 'an object' : `an instance of ${cut(className)}`;
 }
@@ -203,13 +207,8 @@ export function classNameOf(value: object): string | undefined {
   return typeof name === 'string' && name !== '' ? name : undefined;
 }
 
-function dataProperty(holder: unknown, key: string): unknown {
-  if ((typeof holder !== 'object' && typeof holder !== 'function') || holder === null) return undefined;
-  return types.isProxy(holder) ? undefined : Object.getOwnPropertyDescriptor(holder, key)?.value;
-}
-
-function cut(text: string): string {
-  return text.length <= MOST_CHARACTERS ? text : `${text.slice(0, MOST_CHARACTERS)}…`;
+function cut(text: string, most = MOST_CHARACTERS): string {
+  return text.length <= most ? text : `${text.slice(0, most)}…`;
 }
 
 /** `Array.isArray`, which throws on a revoked proxy, made total. */

@@ -2,6 +2,7 @@
 
 import { fn, object } from '../arguments';
 import type { SandboxError } from '../errors';
+import { defineHandle } from '../handle';
 import type { SandboxBackend } from '../sandbox/backend';
 import { SandboxComponents } from '../sandbox/components';
 import type { SandboxOptions } from '../sandbox/options';
@@ -59,7 +60,7 @@ export interface SandboxHostOptions extends SandboxOptions {
  * exports.run();
  * ```
  */
-export class SandboxHost {
+export class SandboxHost extends Object {
   /** The supervisor's imports: give them to `WebAssembly.instantiate`, with others of your own if it has more. */
   readonly imports: {
     /** The host functions, under the module name that `gear-sandbox` imports them by. */
@@ -68,6 +69,15 @@ export class SandboxHost {
   /** The memories and guests of the supervisor, by the indices that it knows. */
   readonly components: SandboxComponents<DispatchThunk>;
   #lastError: SandboxError | undefined;
+
+  static {
+    defineHandle(
+      SandboxHost,
+      'SandboxHost',
+      (value) => #lastError in value,
+      ({ components }) => ({ components }),
+    );
+  }
 
   /**
    * Makes a host. The supervisor need not be there yet. In place of `gear_sandbox_interface::init`.
@@ -94,6 +104,7 @@ export class SandboxHost {
    * ```
    */
   constructor(options: SandboxHostOptions) {
+    super();
     const { backend, memory, table, allocator, ...sandbox } = object(options, 'options');
     fn(memory, 'options.memory');
     fn(table, 'options.table');

@@ -2,6 +2,7 @@
 
 import { argumentError, type BufferSource, copyOf, lengthOf, object, oneOf } from '../arguments';
 import { ArgumentError } from '../errors';
+import { defineHandle, someNames } from '../handle';
 import { layout, native, scratchViews } from '../native';
 import { callAsync } from './async_calls';
 import { BACKENDS, type SandboxBackend } from './backend';
@@ -64,7 +65,7 @@ export let compiledModuleInternals: CompiledModuleInternals;
  * components.instantiate(Instantiate.Version1, module, env, supervisor);
  * ```
  */
-export class CompiledModule {
+export class CompiledModule extends Object {
   /** Whose code it is. */
   readonly backend: SandboxBackend;
   readonly #module: GuestModule;
@@ -80,6 +81,7 @@ export class CompiledModule {
     byteLength: number,
     serialize: () => ArrayBuffer,
   ) {
+    super();
     refuseUsers(key, 'CompiledModule.compile');
     this.backend = backend;
     this.#engine = engine;
@@ -89,6 +91,17 @@ export class CompiledModule {
   }
 
   static {
+    defineHandle(
+      CompiledModule,
+      'CompiledModule',
+      (value) => #module in value,
+      (module) => ({
+        backend: module.backend,
+        bytes: module.#byteLength,
+        imports: someNames(module.#module.imports, (one) => `${one.module}.${one.name}`),
+        exports: someNames(module.#module.exports, ({ name }) => name),
+      }),
+    );
     compiledModuleInternals = {
       moduleOf(value) {
         if (typeof value !== 'object' || value === null || !(#module in value)) return undefined;

@@ -7,6 +7,7 @@
 
 import { argumentError, type BufferSource, copyOf, isShared, lengthOf, oneOf, uint32 } from '../arguments';
 import { ArgumentError, InstantiationError, type MissingImport, SandboxError } from '../errors';
+import { defineHandle } from '../handle';
 import { kindOf, native, translate } from '../native';
 import { refuseInsideTurnOfMemories } from './async_calls';
 import { BACKENDS, type Instantiate, MEM_UNLIMITED, type SandboxBackend, VERSIONS } from './backend';
@@ -32,7 +33,12 @@ import {
 } from './options';
 import type { ProtocolPeer } from './peer';
 import { isStop, throwIfAborted, throwTimeout, timeoutError } from './stop';
-import type { AsyncSupervisorContext, SupervisorContext, SupervisorFuncIndex } from './supervisor';
+import {
+  type AsyncSupervisorContext,
+  refuseForeign,
+  type SupervisorContext,
+  type SupervisorFuncIndex,
+} from './supervisor';
 import { messageOf } from './supervisor_trap';
 
 /**
@@ -79,7 +85,7 @@ export let componentsInternals: ComponentsInternals;
  * components.instance(index).invoke('main', [], supervisor);
  * ```
  */
-export class SandboxComponents<DT = undefined> {
+export class SandboxComponents<DT = undefined> extends Object {
   /** Which engine runs the guests. */
   readonly backend: SandboxBackend;
   readonly #options: CheckedOptions;
@@ -100,11 +106,22 @@ export class SandboxComponents<DT = undefined> {
    * ```
    */
   constructor(backend: SandboxBackend, options?: SandboxOptions) {
+    super();
     this.backend = oneOf(backend, 'backend', BACKENDS);
     this.#options = checkSandboxOptions(this.backend, options);
   }
 
   static {
+    defineHandle(
+      SandboxComponents,
+      'SandboxComponents',
+      (value) => #options in value,
+      (components) => ({
+        backend: components.backend,
+        memories: components.#memoriesAlive,
+        instances: components.#instancesAlive,
+      }),
+    );
     const check = (components: unknown): SandboxComponents<unknown> => {
       if (typeof components !== 'object' || components === null || !(#options in components)) {
         throw argumentError('components', 'SandboxComponents', components);
@@ -356,7 +373,7 @@ export class SandboxComponents<DT = undefined> {
   ): UnregisteredInstance {
     oneOf(version, 'version', VERSIONS);
     environmentInternals.check(env, this);
-    directOf(ctx);
+    if (directOf(ctx) === undefined) refuseForeign(ctx);
     const { isMetered, defaults } = this.#options;
     const limits = limitsOfStart(checkInvokeOptions(options, isMetered), defaults);
     // After the getters of the other arguments, which may do anything to a buffer.
@@ -467,7 +484,7 @@ export class SandboxComponents<DT = undefined> {
     // A copy, because the caller may write to it meanwhile.
     const source = given instanceof Uint8Array ? copyOf(given) : given;
     environmentInternals.check(env, this);
-    directOf(ctx as SupervisorContext);
+    if (directOf(ctx as SupervisorContext) === undefined) refuseForeign(ctx);
     const { engine, isMetered, defaults, budget } = this.#options;
     const limits = checkInvokeOptions(options, isMetered);
     const left = limitsOfStart(limits, defaults);
@@ -487,7 +504,9 @@ export class SandboxComponents<DT = undefined> {
     // Others may have come while it was being made.
     this.#refuseInstance();
     this.#instancesAlive += 1;
-    return this.#instances.push({ instance, dispatchThunk }) - 1;
+    const index = this.#instances.push({ instance, dispatchThunk }) - 1;
+    instanceInternals.registered(instance, index);
+    return index;
   }
 
   #refuseInstance(): void {
@@ -617,12 +636,22 @@ function linkError(error: unknown): unknown {
  * const index = made.register(components, undefined);
  * ```
  */
-export class UnregisteredInstance {
+export class UnregisteredInstance extends Object {
   readonly #components: object;
   #instance: SandboxInstance | undefined;
 
+  static {
+    defineHandle(
+      UnregisteredInstance,
+      'UnregisteredInstance',
+      (value) => #components in value,
+      (made) => (made.#instance === undefined ? { isRegistered: true } : { instance: made.#instance }),
+    );
+  }
+
   /** @internal */
   constructor(key: typeof MADE_HERE, components: object, instance: SandboxInstance) {
+    super();
     refuseUsers(key, 'SandboxComponents.instantiate');
     this.#components = components;
     this.#instance = instance;

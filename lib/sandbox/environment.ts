@@ -2,6 +2,7 @@
 
 import { argumentError, type BufferSource, bytes } from '../arguments';
 import { InstantiationError } from '../errors';
+import { defineHandle, someNames } from '../handle';
 import { decodeEnvironmentDefinition } from '../scale/index';
 import { componentsInternals, type SandboxComponents } from './components';
 import { MADE_HERE, refuseUsers } from './made_here';
@@ -34,17 +35,27 @@ export let environmentInternals: EnvironmentInternals;
  * const env = GuestEnvironment.decode(components, definition);
  * ```
  */
-export class GuestEnvironment {
+export class GuestEnvironment extends Object {
   readonly #components: object;
   readonly #functions = new Map<string, SupervisorFuncIndex>();
   readonly #memories = new Map<string, Memory>();
 
   private constructor(key: typeof MADE_HERE, components: object) {
+    super();
     refuseUsers(key, 'GuestEnvironment.decode');
     this.#components = components;
   }
 
   static {
+    defineHandle(
+      GuestEnvironment,
+      'GuestEnvironment',
+      (value) => #components in value,
+      (env) => ({
+        functions: someNames([...env.#functions.keys()], nameOf),
+        memories: someNames([...env.#memories.keys()], nameOf),
+      }),
+    );
     environmentInternals = {
       decodeForOneUse: (components, rawEnvDef) =>
         GuestEnvironment.#decode(components, rawEnvDef, (index) =>
@@ -104,6 +115,13 @@ export class GuestEnvironment {
 /** One key for both names; the length keeps `("a", "bc")` and `("ab", "c")` apart. */
 function keyOf(module: string, name: string): string {
   return `${module.length} ${module}${name}`;
+}
+
+/** Both names of a key, for people. */
+function nameOf(key: string): string {
+  const space = key.indexOf(' ');
+  const field = space + 1 + Number(key.slice(0, space));
+  return `${key.slice(space + 1, field)}.${key.slice(field)}`;
 }
 
 function decodeDefinition(rawEnvDef: Uint8Array): ReturnType<typeof decodeEnvironmentDefinition> {

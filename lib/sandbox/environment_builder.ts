@@ -5,6 +5,7 @@
  */
 
 import { uint32, wellFormedString } from '../arguments';
+import { defineHandle, someNames } from '../handle';
 import { type EnvironmentEntry, type ExternEntity, encodeEnvironmentDefinition } from '../scale/index';
 
 /**
@@ -22,8 +23,19 @@ import { type EnvironmentEntry, type ExternEntity, encodeEnvironmentDefinition }
  * const env = GuestEnvironment.decode(components, definition);
  * ```
  */
-export class EnvironmentDefinitionBuilder {
+export class EnvironmentDefinitionBuilder extends Object {
   readonly #entries: EnvironmentEntry[] = [];
+
+  static {
+    defineHandle(
+      EnvironmentDefinitionBuilder,
+      'EnvironmentDefinitionBuilder',
+      (value) => #entries in value,
+      (builder) => ({
+        entries: someNames(builder.#entries, ({ moduleName, fieldName }) => `${moduleName}.${fieldName}`),
+      }),
+    );
+  }
 
   /**
    * Lets the guest import a function of the supervisor. Mirrors `SandboxEnvironmentBuilder::add_host_func`.

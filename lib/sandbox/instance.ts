@@ -2,6 +2,7 @@
 
 import { argumentError, array, describe, string } from '../arguments';
 import { ArgumentError, NoExportError } from '../errors';
+import { defineHandle, someNames } from '../handle';
 import { layout, native, scratchViews, sweepAfter, translate } from '../native';
 import { toValue, Value } from '../values';
 import { callAsync, refuseInsideTurnOf, type Translations } from './async_calls';
@@ -33,6 +34,7 @@ import { ContextPeer, type ProtocolPeer } from './peer';
 import {
   type AsyncSupervisorContext,
   checkSupervisor,
+  refuseForeign,
   type SupervisorContext,
   type SupervisorFuncIndex,
 } from './supervisor';
@@ -89,6 +91,8 @@ export interface InstanceInternals {
   ): Value | Value[] | undefined;
   /** An address in this process that no other instance has. */
   address(instance: SandboxInstance): bigint;
+  /** Takes note of the index that it has got, for people to see. */
+  registered(instance: SandboxInstance, index: number): void;
   /** Drops the native instance at once unless a user may still hold this wrapper. */
   dropUnlessHeld(instance: SandboxInstance): void;
   /** From now on a user may hold this wrapper. */
@@ -110,7 +114,7 @@ export let instanceInternals: InstanceInternals;
  * instance.getGlobalVal('counter'); // { type: 'i64', value: 7n }
  * ```
  */
-export class SandboxInstance {
+export class SandboxInstance extends Object {
   readonly #backend: SandboxBackend;
   readonly #module: GuestModule;
   readonly #guest: RunningGuest;
@@ -130,8 +134,11 @@ export class SandboxInstance {
   #id = -1;
   #isHeld = false;
   #isStarted = false;
+  #index: number | undefined;
+  #isTornDown = false;
 
   private constructor(key: typeof MADE_HERE, parts: InstanceParts) {
+    super();
     refuseUsers(key, 'SandboxComponents.instance');
     const { backend, module, version, functions, importedMemories, budget, isMetered, defaults } = parts;
     this.#backend = backend;
@@ -155,6 +162,12 @@ export class SandboxInstance {
   }
 
   static {
+    defineHandle(
+      SandboxInstance,
+      'SandboxInstance',
+      (value) => #guest in value,
+      (instance) => instance.#described(),
+    );
     instanceInternals = {
       make(parts) {
         const instance = new SandboxInstance(MADE_HERE, parts);
@@ -200,7 +213,11 @@ export class SandboxInstance {
         return instance.invoke(exportName, args, ctx);
       },
       address: (instance) => native.instanceAddress(instance.#id),
+      registered(instance, index) {
+        instance.#index = index;
+      },
       dropUnlessHeld(instance) {
+        instance.#isTornDown = true;
         if (instance.#isHeld) return;
         native.dropInstance(instance.#id);
         instance.#id = -1;
@@ -551,6 +568,17 @@ export class SandboxInstance {
     return memory;
   }
 
+  #described(): object {
+    const exports = someNames(this.#module.exports, ({ name }) => name);
+    return {
+      ...(this.#index === undefined ? {} : { index: this.#index }),
+      backend: this.#backend,
+      exports,
+      ...(this.#fuel === undefined ? {} : { fuel: this.#fuel }),
+      ...(this.#isTornDown ? { isTornDown: true } : {}),
+    };
+  }
+
   /** What answers this guest's calls by `ctx`: the same as the last time if it is the same supervisor. */
   #runningFor(ctx: SupervisorContext | undefined): Running {
     const last = this.#running;
@@ -571,6 +599,7 @@ export class SandboxInstance {
     const functions = directOf(ctx);
     if (last !== undefined && last.ctx === ctx) return last;
     const isChecked = functions === undefined;
+    if (isChecked) refuseForeign(ctx);
     const peer = isChecked ? new ContextPeer(ctx) : undefined;
     this.#running = {
       guest: this.#guest,
@@ -585,6 +614,7 @@ export class SandboxInstance {
 
   #asyncRunningFor(ctx: SupervisorContext | AsyncSupervisorContext): Running {
     const functions = directOf(ctx as SupervisorContext);
+    if (functions === undefined) refuseForeign(ctx);
     const asyncContext = functions === undefined ? (ctx as AsyncSupervisorContext) : undefined;
     const guest = this.#guest;
     return { guest, ctx, isChecked: false, peer: undefined, functions: functions ?? [], asyncContext };

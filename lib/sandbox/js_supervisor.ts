@@ -2,6 +2,7 @@
 
 import { argumentError, bytes, copyInto, fn as fnArgument, lengthOf, uint32 } from '../arguments';
 import { SandboxError } from '../errors';
+import { defineHandle } from '../handle';
 import { decodeValues, encodeDispatchResult, encodeDispatchResultV2 } from '../scale/index';
 import type { Value } from '../values';
 import { Instantiate } from './backend';
@@ -46,7 +47,7 @@ export let directFunctions: (ctx: object) => readonly SupervisorFunction[] | und
  *   .encode();
  * ```
  */
-export class JsSupervisor implements SupervisorContext {
+export class JsSupervisor extends Object implements SupervisorContext {
   readonly #functions: SupervisorFunction[] = [];
   /** The functions, if they may be called directly. The prototype of such an object cannot be changed afterwards. */
   readonly #direct: readonly SupervisorFunction[] | undefined;
@@ -63,6 +64,7 @@ export class JsSupervisor implements SupervisorContext {
    * ```
    */
   constructor() {
+    super();
     // A function put in place of a method would not be called, so better refuse it.
     const isPlain = new.target === JsSupervisor;
     this.#direct = isPlain ? this.#functions : undefined;
@@ -70,6 +72,12 @@ export class JsSupervisor implements SupervisorContext {
   }
 
   static {
+    defineHandle(
+      JsSupervisor,
+      'JsSupervisor',
+      (value) => #direct in value,
+      (supervisor) => ({ functions: supervisor.#functions.length }),
+    );
     directFunctions = (ctx) => (#direct in ctx ? ctx.#direct : undefined);
   }
 

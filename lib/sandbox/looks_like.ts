@@ -8,6 +8,8 @@ import { types } from 'node:util';
 import { argumentError, bytes, classNameOf, isArray, lengthOf } from '../arguments';
 import { ArgumentError } from '../errors';
 
+/** See `crate/artifact.rs`. */
+const SERIALIZED = 'SBXHMODU';
 const COMPILE_FOR_WASM = 'compile the program for a wasm target';
 
 /** Magic numbers, as Latin-1; the first one that fits counts. */
@@ -24,7 +26,7 @@ const MAGIC_NUMBERS: readonly (readonly [magic: string, what: string, remedy?: s
     'decompress what follows its first 8 bytes with zstd',
   ],
   [
-    'SBXHMODU',
+    SERIALIZED,
     'a module that CompiledModule.serialize has made',
     'give it to CompiledModule.unsafeDeserialize',
   ],
@@ -290,7 +292,8 @@ function insteadOfString(text: string): string {
 /** What bytes look like that cannot be deserialised; undefined if they begin as they should. */
 export function looksLikeInPlaceOfSerialized(given: Uint8Array): string | undefined {
   const start = latin1(headOf(given).subarray(0, 16));
-  if (start.startsWith('SBXHMODU')) return undefined;
+  // Whether it is whole only native code can tell.
+  if (start.startsWith(SERIALIZED) || SERIALIZED.startsWith(start)) return undefined;
   if (start.startsWith(`${WASM}\x01\0\0\0`)) {
     return 'the bytes are a WebAssembly module that is not compiled yet: give it to CompiledModule.compile';
   }

@@ -5,6 +5,7 @@
 
 import { argumentError, type BufferSource, bytes, copyInto, lengthOf, uint32 } from '../arguments';
 import { ArgumentError } from '../errors';
+import { defineHandle } from '../handle';
 import { kindOf, native, sweepAfter, translate } from '../native';
 import { SandboxBackend } from './backend';
 import { MADE_HERE, refuseUsers } from './made_here';
@@ -59,7 +60,7 @@ const UNFILLED_FROM_BYTES = 4096;
  * memory.memoryGrow(1); // 1; `buffer` is detached, and the property gives a new one
  * ```
  */
-export class Memory {
+export class Memory extends Object {
   /** Which engine the memory belongs to. */
   readonly backend: SandboxBackend;
   #id = -1;
@@ -78,11 +79,18 @@ export class Memory {
   #instances = 0;
 
   private constructor(key: typeof MADE_HERE, backend: SandboxBackend) {
+    super();
     refuseUsers(key, 'SandboxComponents.memory or SandboxInstance.getMemory');
     this.backend = backend;
   }
 
   static {
+    defineHandle(
+      Memory,
+      'Memory',
+      (value) => #id in value,
+      (memory) => memory.#described(),
+    );
     memoryInternals = {
       make(backend, make) {
         const memory = new Memory(MADE_HERE, backend);
@@ -327,6 +335,14 @@ export class Memory {
    */
   asWasmer(): Memory | undefined {
     return this.#ifOf(SandboxBackend.Wasmer);
+  }
+
+  #described(): object {
+    const { backend } = this;
+    if (this.#id === -1) return { backend, isDropped: true };
+    const limits = memoryInternals.limits(this);
+    if (limits === undefined) return { backend, isBusy: true };
+    return limits.maximum === undefined ? { backend, pages: limits.pages } : { backend, ...limits };
   }
 
   #ifOf(backend: SandboxBackend): Memory | undefined {

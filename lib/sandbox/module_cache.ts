@@ -1,5 +1,6 @@
 import { argumentError, uint32, wellFormedString } from '../arguments';
 import { ArgumentError } from '../errors';
+import { defineHandle } from '../handle';
 import { kindOf, native, sweepAfter, translate } from '../native';
 import { MOST_RECENT, Modules } from './guest_module';
 import { knownOptions } from './known_options';
@@ -32,8 +33,9 @@ export interface ModuleCacheOptions {
  * const components = new SandboxComponents('wasmer', { cache });
  * ```
  */
-export class ModuleCache {
+export class ModuleCache extends Object {
   readonly #modules: Modules;
+  readonly #described: object;
 
   /**
    * Makes a cache, and the folder if it is named and missing.
@@ -46,6 +48,7 @@ export class ModuleCache {
    * ```
    */
   constructor(options: ModuleCacheOptions = {}) {
+    super();
     const given = knownOptions(options, 'options', ['entries', 'unsafeDirectory']);
     const { entries = DEFAULT_ENTRIES, unsafeDirectory } = given;
     const count = uint32(entries, 'options.entries');
@@ -53,6 +56,7 @@ export class ModuleCache {
       throw argumentError('options.entries', `an integer from 1 to ${MOST_ENTRIES}`, entries);
     }
     const folder = unsafeDirectory === undefined ? '' : folderName(unsafeDirectory);
+    this.#described = { entries: count, ...(folder === '' ? {} : { unsafeDirectory: folder }) };
     try {
       const make = (wrapper: object): number =>
         native.newCache(wrapper, count, new TextEncoder().encode(folder));
@@ -68,6 +72,12 @@ export class ModuleCache {
   }
 
   static {
+    defineHandle(
+      ModuleCache,
+      'ModuleCache',
+      (value) => #modules in value,
+      (cache) => cache.#described,
+    );
     modulesOf = (cache) => {
       if (typeof cache !== 'object' || cache === null || !(#modules in cache)) {
         throw argumentError('options.cache', 'a ModuleCache or false', cache);

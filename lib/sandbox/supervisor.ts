@@ -5,6 +5,7 @@
 
 import { argumentError, describe } from '../arguments';
 import { ArgumentError } from '../errors';
+import { isOfAnotherCopy } from '../handle';
 
 declare const supervisorFuncIndex: unique symbol;
 
@@ -203,3 +204,12 @@ const METHODS = [
   'allocateMemory',
   'deallocateMemory',
 ] as const;
+
+/**
+ * Refuses a `JsSupervisor` of another copy of this package: it knows nothing of the calls of this one, so it would follow the wrong version.
+ *
+ * @internal
+ */
+export function refuseForeign(ctx: object): void {
+  if (isOfAnotherCopy(ctx)) throw argumentError('ctx', 'a SupervisorContext', ctx);
+}
