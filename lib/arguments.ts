@@ -16,6 +16,8 @@ export type BufferSource = ArrayBufferLike | ArrayBufferView;
 
 const UINT32_MAX = 0xffff_ffff;
 const MOST_CHARACTERS = 60;
+/** As in the frames of traps, see `MAX_NAME` in `crate/error.rs`. */
+const MOST_OF_NAME = 256;
 /** So many bytes are copied quicker one by one. */
 const FEW_BYTES = 32;
 /** Turning an enormous bigint into decimal digits would take minutes. */
@@ -208,8 +210,14 @@ function dataProperty(holder: unknown, key: string): unknown {
   return types.isProxy(holder) ? undefined : Object.getOwnPropertyDescriptor(holder, key)?.value;
 }
 
-function cut(text: string): string {
-  return text.length <= MOST_CHARACTERS ? text : `${text.slice(0, MOST_CHARACTERS)}…`;
+/** A name as messages have it: a guest chooses those of its imports and exports, each of up to 100,000 bytes. */
+export function shortName(name: string): string {
+  return cut(name, MOST_OF_NAME);
+}
+
+/** A text that is no longer than it may be. */
+export function cut(text: string, most: number = MOST_CHARACTERS): string {
+  return text.length <= most ? text : `${text.slice(0, most)}…`;
 }
 
 /** `Array.isArray`, which throws on a revoked proxy, made total. */

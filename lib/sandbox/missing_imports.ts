@@ -1,5 +1,6 @@
 /** What an environment lacks of what a module imports: all of it at once, as data and as a sentence. */
 
+import { cut } from '../arguments';
 import { InstantiationError, type MissingImport, SandboxError } from '../errors';
 import { debug } from './debug';
 import type { ImportDescription } from './guest_module';
@@ -38,12 +39,8 @@ function messageFor(imports: readonly MissingImport[]): string {
 }
 
 function named({ module, name, kind, type, given }: MissingImport): string {
-  const what = `${cut(module)}.${cut(name)}: ${signature(kind, type)}`;
+  const what = `${cut(module, MOST_CHARACTERS)}.${cut(name, MOST_CHARACTERS)}: ${signature(kind, type)}`;
   return given === undefined ? what : `${what}, but it has ${given}`;
-}
-
-function cut(text: string): string {
-  return text.length <= MOST_CHARACTERS ? text : `${text.slice(0, MOST_CHARACTERS)}…`;
 }
 
 /** A type as people read it. */
