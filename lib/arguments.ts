@@ -18,6 +18,8 @@ export type BufferSource = ArrayBufferLike | ArrayBufferView;
 const UINT32_MAX = 0xffff_ffff;
 const MOST_CHARACTERS = 60;
 const MOST_OF_HANDLE = 200;
+/** As in the frames of traps, see `MAX_NAME` in `crate/error.rs`. */
+const MOST_OF_NAME = 256;
 /** So many bytes are copied quicker one by one. */
 const FEW_BYTES = 32;
 /** Turning an enormous bigint into decimal digits would take minutes. */
@@ -207,7 +209,13 @@ export function classNameOf(value: object): string | undefined {
   return typeof name === 'string' && name !== '' ? name : undefined;
 }
 
-function cut(text: string, most = MOST_CHARACTERS): string {
+/** A name as messages have it: a guest chooses those of its imports and exports, each of up to 100,000 bytes. */
+export function shortName(name: string): string {
+  return cut(name, MOST_OF_NAME);
+}
+
+/** A text that is no longer than it may be. */
+export function cut(text: string, most: number = MOST_CHARACTERS): string {
   return text.length <= most ? text : `${text.slice(0, most)}…`;
 }
 

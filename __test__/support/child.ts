@@ -9,6 +9,8 @@ export interface ChildOptions {
   /** Flags of node itself. */
   execArgv?: readonly string[];
   env?: Record<string, string>;
+  /** Whether it is plain JavaScript, for a process without a compiler in it. */
+  isPlain?: boolean;
   /** Milliseconds until the child is killed. */
   timeout?: number;
   /** Signals that the child gets, each once its stdout has this text. */
@@ -40,11 +42,12 @@ export function runSnippet(source: string, options: ChildOptions = {}): Promise<
 
 function run(args: readonly string[], options: ChildOptions): Promise<ChildResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(
-      process.execPath,
-      [...(options.execArgv ?? []), '--require', 'ts-node/register', ...args],
-      { cwd: snippetFolder, env: childEnvironment(options.env), stdio: ['ignore', 'pipe', 'pipe'] },
-    );
+    const compiler = options.isPlain === true ? [] : ['--require', 'ts-node/register'];
+    const child = spawn(process.execPath, [...(options.execArgv ?? []), ...compiler, ...args], {
+      cwd: snippetFolder,
+      env: childEnvironment(options.env),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     const result: ChildResult = { code: null, signal: null, stdout: '', stderr: '', timedOut: false };
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       const before = result.stdout;

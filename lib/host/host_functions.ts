@@ -6,6 +6,7 @@
  */
 
 import { types } from 'node:util';
+import { shortName } from '../arguments';
 import { ArgumentError, BusyError, InstantiationError, SandboxError } from '../errors';
 import { Instantiate } from '../sandbox/backend';
 import { componentsInternals, type SandboxComponents } from '../sandbox/components';
@@ -339,7 +340,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
         result = instanceInternals.invokeBy(instance, exportName, values, supervisor);
         if (Array.isArray(result)) {
           // A `ReturnValue` has room for one.
-          throw new SandboxError(`${exportName} returned ${result.length} values`);
+          throw new SandboxError(`${shortName(exportName)} returned ${result.length} values`);
         }
       } catch (error) {
         return fail('invoke', error, code.EXECUTION);

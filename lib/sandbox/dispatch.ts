@@ -8,7 +8,7 @@
  * result of the wrong type traps.
  */
 
-import { describe } from '../arguments';
+import { describe, shortName } from '../arguments';
 import { CodecError, InternalError, SandboxError, TrapError, type TrapKind, type WasmFrame } from '../errors';
 import { layout, type NativeFailure, native, scratchViews, setDispatch, translate } from '../native';
 import { decodeDispatchResult, decodeDispatchResultV2 } from '../scale/index';
@@ -493,7 +493,7 @@ export function isGasResult(result: SupervisorResult): result is { gas: bigint; 
 export function checkedGas(gas: unknown, name: string): bigint {
   if (typeof gas === 'bigint' && BigInt.asIntN(64, gas) === gas) return gas;
   throw new SupervisorTrap(
-    `the supervisor function for ${name} must return gas as an i64 bigint, got ${describe(gas)}`,
+    `the supervisor function for ${shortName(name)} must return gas as an i64 bigint, got ${describe(gas)}`,
   );
 }
 
@@ -567,7 +567,7 @@ export function callByProtocol(
 
 function severalResults({ name }: ImportSite): SupervisorTrap {
   return new SupervisorTrap(
-    `${name} has several results, and a ReturnValue has room for one: only a function of a JsSupervisor can answer it`,
+    `${shortName(name)} has several results, and a ReturnValue has room for one: only a function of a JsSupervisor can answer it`,
   );
 }
 

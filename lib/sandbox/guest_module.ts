@@ -4,7 +4,7 @@ import { InstantiationError } from '../errors';
 import { DEFAULT_CACHE, kindOf, layout, NO_CACHE, native, sweepAfter, translate } from '../native';
 import { debug } from './debug';
 import type { Engine } from './engine';
-import { ImportSite, type Slot, slotsOf } from './import_site';
+import { ImportSite, type Signature, type Slot, signatureOf, slotsOf } from './import_site';
 import { looksLike } from './looks_like';
 
 /** An exported function, prepared for calls. */
@@ -61,6 +61,7 @@ export class GuestModule {
   readonly globals = new Map<string, { readonly index: number; readonly slot: Slot | undefined }>();
   /** The place of each exported memory by name. */
   readonly memories = new Map<string, number>();
+  readonly #tables = new Set<string>();
   /** The name of the exported memory 0, if the module has one of its own. */
   readonly memory0: string | undefined;
 
@@ -77,35 +78,55 @@ export class GuestModule {
     );
     this.hasStart = description.hasStart;
     this.memory0 = description.exports[description.exportedMemory0]?.name;
+    const signatures = new Signatures();
     this.sites = description.imports
       .filter(({ kind }) => kind === 'function')
-      .map(({ module, name, type }) => {
-        const { parameters, results } = type as { parameters: string[]; results: string[] };
-        return new ImportSite(`${module}.${name}`, parameters, results);
-      });
+      .map(({ module, name, type }) => new ImportSite(`${module}.${name}`, signatures.of(type)));
     this.exports = Object.freeze(
       Array.from(description.exports)
         .filter(({ kind }) => kind !== 'other')
         .map(({ name, kind, type }) => deepFreeze({ name, kind, type }) as ExportDescription),
     );
     description.exports.forEach(({ name, kind, type }, index) => {
-      if (kind === 'function') this.functions.set(name, exportedFunction(index, type));
+      if (kind === 'function') this.functions.set(name, exportedFunction(index, signatures.of(type)));
       else if (kind === 'memory') this.memories.set(name, index);
       else if (kind === 'global')
         this.globals.set(name, { index, slot: slotsOf([type.value as string])?.[0] });
+      else if (kind === 'table') this.#tables.add(name);
     });
+  }
+
+  /** What an export is; undefined if there is none of that name. */
+  kindOf(name: string): ExportDescription['kind'] | undefined {
+    if (this.functions.has(name)) return 'function';
+    if (this.memories.has(name)) return 'memory';
+    if (this.globals.has(name)) return 'global';
+    return this.#tables.has(name) ? 'table' : undefined;
   }
 }
 
-function exportedFunction(index: number, type: Readonly<Record<string, unknown>>): ExportedFunction | null {
-  const parameters = slotsOf(type.parameters as string[]);
-  const results = slotsOf(type.results as string[]);
+/** The signatures of a module's functions. Native code gives all functions of one type the same object for it, which may have a thousand parameters. */
+class Signatures {
+  readonly #known = new Map<object, Signature>();
+
+  of(type: Readonly<Record<string, unknown>>): Signature {
+    const known = this.#known.get(type);
+    if (known !== undefined) return known;
+    const signature = signatureOf(type.parameters as string[], type.results as string[]);
+    this.#known.set(type, signature);
+    return signature;
+  }
+}
+
+function exportedFunction(index: number, { parameters, results }: Signature): ExportedFunction | null {
   if (parameters === undefined || results === undefined) return null;
   const slots = Math.max(parameters.length, results.length);
   return slots > layout.MAX_SLOTS ? null : { index, parameters, results, slots };
 }
 
 function deepFreeze<T extends object>(value: T): T {
+  // A type that several have.
+  if (Object.isFrozen(value)) return value;
   for (const property of Object.values(value)) {
     if (typeof property === 'object' && property !== null) deepFreeze(property);
   }

@@ -3,7 +3,7 @@
  * SCALE bytes, and how to write its result in. Made once for each import of a module and shared by its instances.
  */
 
-import { describe, isArray } from '../arguments';
+import { describe, isArray, shortName } from '../arguments';
 import { layout, scratchViews } from '../native';
 import { toValue, type Value, type ValueType } from '../values';
 import { frames as framesOf } from './frames';
@@ -38,6 +38,18 @@ export function slotsOf(types: readonly string[]): readonly Slot[] | undefined {
   const slots = types.map((type) => SLOT_OF[type as ValueType]);
   return slots.includes(undefined as unknown as Slot) ? undefined : slots;
 }
+
+/** The type of a function in slots; undefined where one of the types has no {@link Value}. */
+export interface Signature {
+  readonly parameters: readonly Slot[] | undefined;
+  readonly results: readonly Slot[] | undefined;
+}
+
+export function signatureOf(parameters: readonly string[], results: readonly string[]): Signature {
+  return { parameters: slotsOf(parameters), results: slotsOf(results) };
+}
+
+const NO_SLOTS: readonly Slot[] = [];
 
 /** Reads a slot of the scratch buffer. Small, so that V8 inlines it: floats are read elsewhere. */
 export function readSlot(slot: Slot, index: number): Value {
@@ -115,11 +127,11 @@ export class ImportSite {
   readonly #size: number;
   readonly #sizeWithGas: number;
 
-  constructor(name: string, parameters: readonly string[], results: readonly string[]) {
+  constructor(name: string, { parameters, results }: Signature) {
     this.name = name;
     // A function with other types traps before it comes here.
-    this.#parameters = slotsOf(parameters) ?? [];
-    this.#results = slotsOf(results) ?? [];
+    this.#parameters = parameters ?? NO_SLOTS;
+    this.#results = results ?? NO_SLOTS;
     this.slots = Math.max(this.#parameters.length, this.#results.length);
     this.#result =
       this.#results.length === 0 ? NOTHING : this.#results.length === 1 ? this.#results[0] : SEVERAL;
@@ -268,14 +280,14 @@ export class ImportSite {
     const types = this.#results.map((slot) => TYPE_OF[slot]).join(', ') || 'nothing';
     const wanted = this.#result === SEVERAL ? `an array of ${this.#results.length} values (${types})` : types;
     return new SupervisorTrap(
-      `the supervisor function for ${this.name} must return ${wanted}, got ${given(result)}`,
+      `the supervisor function for ${shortName(this.name)} must return ${wanted}, got ${given(result)}`,
     );
   }
 
   #mismatchAt(index: number, value: unknown): SupervisorTrap {
     const wanted = TYPE_OF[this.#results[index]];
     return new SupervisorTrap(
-      `the supervisor function for ${this.name} must return ${wanted} as its result ${index}, got ${given(value)}`,
+      `the supervisor function for ${shortName(this.name)} must return ${wanted} as its result ${index}, got ${given(value)}`,
     );
   }
 }

@@ -1,6 +1,6 @@
 /** A guest: an instance of a module in the sandbox. Mirrors `gear_sandbox_host::sandbox::SandboxInstance`. */
 
-import { argumentError, array, describe, string } from '../arguments';
+import { argumentError, array, describe, shortName, string } from '../arguments';
 import { ArgumentError, NoExportError } from '../errors';
 import { defineHandle, someNames } from '../handle';
 import { layout, native, scratchViews, sweepAfter, translate } from '../native';
@@ -494,7 +494,7 @@ export class SandboxInstance extends Object {
     if (global.slot === undefined || TYPE_OF[global.slot] !== checked.type) {
       const type = global.slot === undefined ? 'a type that no Value has' : TYPE_OF[global.slot];
       throw new ArgumentError(
-        `value must be of the type of the global ${name}, ${type}, got ${checked.type}`,
+        `value must be of the type of the global ${shortName(name)}, ${type}, got ${checked.type}`,
         {
           argument: 'value',
         },
@@ -685,15 +685,17 @@ export class SandboxInstance extends Object {
     const name = string(exportName, 'exportName');
     if (this.#module.functions.has(name)) {
       throw new ArgumentError(
-        `exportName must name a function whose types are i32, i64, f32 and f64, ${name} has others`,
+        `exportName must name a function whose types are i32, i64, f32 and f64, ${shortName(name)} has others`,
         {
           argument: 'exportName',
         },
       );
     }
-    const kind = this.#module.exports.find((entry) => entry.name === name)?.kind;
+    const kind = this.#module.kindOf(name);
     const message =
-      kind === undefined ? `there is no export ${name}` : `the export ${name} is a ${kind}, not a function`;
+      kind === undefined
+        ? `there is no export ${shortName(name)}`
+        : `the export ${shortName(name)} is a ${kind}, not a function`;
     throw new NoExportError(message, { exportName: name });
   }
 }

@@ -1,5 +1,6 @@
 /** What an environment lacks of what a module imports: all of it at once, as data and as a sentence. */
 
+import { cut } from '../arguments';
 import { InstantiationError, type MissingImport, SandboxError } from '../errors';
 import { debug } from './debug';
 import type { ImportDescription } from './guest_module';
@@ -57,17 +58,13 @@ function canBeGiven({ kind }: MissingImport): boolean {
 }
 
 function fullName({ module, name }: MissingImport): string {
-  return `${cut(module)}.${cut(name)}`;
+  return `${cut(module, MOST_CHARACTERS)}.${cut(name, MOST_CHARACTERS)}`;
 }
 
 function named(wanted: MissingImport): string {
   const { kind, type, given } = wanted;
   const what = `${fullName(wanted)}: ${signature(kind, type)}`;
   return given === undefined ? what : `${what}, but it has ${given}`;
-}
-
-function cut(text: string): string {
-  return text.length <= MOST_CHARACTERS ? text : `${text.slice(0, MOST_CHARACTERS)}…`;
 }
 
 /** A type as people read it. */
