@@ -7,6 +7,7 @@
  */
 
 import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
+import { types } from 'node:util';
 import { argumentError } from '../arguments';
 import { BusyError, type TrapError } from '../errors';
 import { layout, native, scratchViews, translate } from '../native';
@@ -198,7 +199,7 @@ function begin<T>(parts: CallParts<T>, resolve: (outcome: Outcome<T>) => void): 
       if (refusedBy !== undefined) {
         const { error } = refusedBy;
         // No fault of the signal's if the stack is used up.
-        const isOurs = !(error instanceof RangeError);
+        const isOurs = !(types.isNativeError(error) && error.name === 'RangeError');
         resolve({
           error: () => (isOurs ? argumentError('options.signal', 'an AbortSignal', limits?.signal) : error),
         });
