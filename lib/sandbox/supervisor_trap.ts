@@ -1,5 +1,6 @@
 /** Why a supervisor call failed, on its way through the guest to the `TrapError` that the caller gets. */
 
+import { types } from 'node:util';
 import { SandboxError } from '../errors';
 
 /**
@@ -26,7 +27,8 @@ export class SupervisorTrap extends SandboxError {
 /** The message of anything that can be thrown; never throws itself. */
 export function messageOf(thrown: unknown): string {
   try {
-    if (thrown instanceof Error) return String(thrown.message);
+    // Native code and Node may throw errors of another realm, whose class is not ours.
+    if (types.isNativeError(thrown) || thrown instanceof Error) return String(thrown.message);
     return String(thrown);
   } catch {
     return 'the supervisor threw something without a message';
