@@ -9,6 +9,7 @@ mod fuel_local;
 mod limited;
 mod meters;
 mod names;
+mod stack;
 
 use std::{
     borrow::Cow,
@@ -25,8 +26,8 @@ use wasmer::{
     sys::{
         CompilerConfig as _, Cranelift, CraneliftOptLevel, EngineBuilder, Features, NativeEngineExt as _,
         vm::{
-            self, MaybeInstanceOwned, StoreHandle, VMCallerCheckedAnyfunc, VMConfig, VMContext,
-            VMDynamicFunctionContext, VMExtern, VMFunction, VMFunctionContext, VMFunctionKind,
+            self, MaybeInstanceOwned, StoreHandle, VMCallerCheckedAnyfunc, VMContext, VMDynamicFunctionContext,
+            VMExtern, VMFunction, VMFunctionContext, VMFunctionKind,
         },
     },
 };
@@ -39,6 +40,7 @@ use self::{
     limited::Limited,
     meters::Meters,
     names::FunctionNames,
+    stack::{Call, GuestStacks, Stopped},
 };
 use super::{
     Control, Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
@@ -63,7 +65,7 @@ pub struct Wasmer {
     config: EngineConfig,
     /// For stores; nothing is compiled with it.
     engine: wasmer::Engine,
-    vm_config: VMConfig,
+    stacks: GuestStacks,
     id: EngineId,
 }
 
@@ -130,10 +132,10 @@ impl Engine for Wasmer {
     const HAS_CANONICAL_NANS: bool = true;
 
     fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        let vm_config = VMConfig { wasm_stack_size: Some(config.stack_bytes.unwrap_or(GUEST_STACK_BYTES)) };
+        let stacks = GuestStacks::new(config.stack_bytes.unwrap_or(GUEST_STACK_BYTES));
         let mut engine = wasmer_engine(config, None);
         engine.set_tunables(Limited::new(StoreLimits::default()));
-        Ok(Self { config: config.clone(), engine, vm_config, id: EngineId::next() })
+        Ok(Self { config: config.clone(), engine, stacks, id: EngineId::next() })
     }
 
     fn id(&self) -> EngineId {
@@ -396,18 +398,20 @@ impl Engine for Wasmer {
             slots.iter().map(|slot| RawValue { u128: u128::from(*slot) }).collect();
         // SAFETY: `anyfunc` belongs to an object of this store, which is borrowed, and objects of a store are never
         // freed before it.
-        let (vmctx, callee, trampoline) = unsafe {
-            let anyfunc = func.anyfunc.as_ref();
-            (anyfunc.vmctx, anyfunc.func_ptr, anyfunc.call_trampoline)
+        let anyfunc = unsafe { func.anyfunc.as_ref() };
+        let call = Call {
+            vmctx: anyfunc.vmctx,
+            trampoline: anyfunc.call_trampoline,
+            callee: anyfunc.func_ptr,
+            values: values.as_mut_ptr().cast(),
         };
-        let values_ptr = values.as_mut_ptr().cast();
-        let vm_config = &realm.engine().vm_config;
+        let stacks = &realm.engine().stacks;
         let Control { interrupt, fuel, meters } = control;
         let around = meters.begin(fuel.as_deref().copied());
         let outcome = realm.park(cx, || {
             // SAFETY: the three come from one `VMCallerCheckedAnyfunc`, so they belong together; `values` has a slot for
             // each parameter and each result of the function's type, which the realm has looked up for this function.
-            unsafe { vm::wasmer_call_trampoline(None, vm_config, vmctx, trampoline, callee, values_ptr) }
+            unsafe { stacks.run(call) }
         });
         let ended = meters.end(around);
         if let Some(fuel) = fuel {
@@ -423,7 +427,10 @@ impl Engine for Wasmer {
                 }
                 Ok(())
             }
-            Err(trap) => {
+            Err(Stopped::NoRoom) => {
+                Err(Trap::with_message(TrapCode::OutOfMemory, "the host has no room for the stack of a guest"))
+            }
+            Err(Stopped::Trapped(trap)) => {
                 let mut trap = translate_trap(trap);
                 // Whatever a look finds, it ends in `unreachable`.
                 if trap.code == TrapCode::Unreachable {

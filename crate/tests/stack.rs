@@ -4,12 +4,12 @@
 use std::{sync::Arc, thread};
 
 use sandbox_host::{
-    engine::Engine,
+    engine::{Engine, EngineConfig},
     error::TrapCode,
     realm::{Realm, Version},
 };
 
-use crate::guest::{Guest, compile};
+use crate::guest::{Guest, compile, engine_with};
 
 on_both_engines_alone![
     endless_recursion_is_a_stack_overflow,
@@ -24,6 +24,11 @@ on_both_engines_alone![
     the_host_function_has_room_however_deep_the_guest_is,
     a_thread_with_a_small_stack_can_run_guests,
     threads_overflow_side_by_side,
+    the_depth_does_not_depend_on_what_ran_before,
+    the_depth_is_the_same_on_every_thread,
+    the_depth_is_the_same_in_nested_calls,
+    a_larger_stack_is_deeper_by_as_much,
+    stacks_of_extreme_sizes_work,
 ];
 
 const RECURSION: &str = r#"(module (import "e" "f" (func $f))
@@ -196,4 +201,161 @@ fn threads_overflow_side_by_side<E: Engine>(engine: &Arc<E>) {
     for thread in threads {
         thread.join().expect("no panic");
     }
+}
+
+/// Counts how deep it has come, until its stack is exhausted. wasmi keeps room for the locals, wasmer does not.
+const COUNTING: &str = r#"(module (import "e" "f" (func $f)) (global $depth (export "depth") (mut i32) (i32.const 0))
+    (func $down (export "down") (local v128 v128 v128 v128 v128 v128 v128 v128) (local v128 v128 v128 v128 v128 v128 v128 v128)
+        (global.set $depth (i32.add (global.get $depth) (i32.const 1)))
+        (call $down)
+        (global.set $depth (i32.const -1)))
+    (func (export "out") (call $f)))"#;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+fn counting<E: Engine>(stack_bytes: usize) -> Guest<E> {
+    let config = EngineConfig {
+        interruptible: true,
+        deterministic: true,
+        // Frames of wasmi take memory besides its stack.
+        recursion_depth: (E::NAME == "wasmi").then_some(1_000_000),
+        stack_bytes: Some(stack_bytes),
+        ..EngineConfig::default()
+    };
+    Guest::new(&engine_with::<E>(&config), COUNTING)
+}
+
+/// How deep a guest comes until its stack is exhausted.
+fn depth_in<E: Engine>(guest: &Guest<E>) -> u64 {
+    guest.realm.global_set(guest.index, guest.export("depth"), 0).expect("not busy");
+    assert_eq!(guest.trap("down", &[]), TrapCode::StackOverflow);
+    guest.global("depth")
+}
+
+fn depth<E: Engine>(stack_bytes: usize) -> u64 {
+    depth_in::<E>(&counting(stack_bytes))
+}
+
+fn the_depth_does_not_depend_on_what_ran_before<E: Engine>(_: &Arc<E>) {
+    let sizes = [MIB, 64 * KIB, 200_000, 64 * MIB, 64 * KIB + 16, 16 * MIB, MIB, 64 * KIB];
+    // Each as the first on its thread, and before any larger one in this process.
+    let mut alone: Vec<(usize, u64)> = Vec::new();
+    for size in {
+        let mut sizes = sizes;
+        sizes.sort_unstable();
+        sizes
+    } {
+        let depth = thread::spawn(move || depth::<E>(size)).join().expect("no panic");
+        alone.push((size, depth));
+    }
+    let expected = |size| alone.iter().find(|(of, _)| *of == size).expect("measured").1;
+    for round in 0..3 {
+        for size in sizes {
+            assert_eq!(depth::<E>(size), expected(size), "{size} bytes in round {round}");
+        }
+    }
+    // The same instance too, between neighbours.
+    let guest = counting::<E>(MIB);
+    for neighbour in sizes {
+        depth::<E>(neighbour);
+        assert_eq!(depth_in(&guest), expected(MIB), "after {neighbour} bytes");
+    }
+}
+
+fn the_depth_is_the_same_on_every_thread<E: Engine>(_: &Arc<E>) {
+    let sizes = [64 * KIB, MIB, 8 * MIB];
+    let expected = sizes.map(depth::<E>);
+    // Threads that end leave their stacks to others of another size.
+    for round in 0..8 {
+        let threads: Vec<_> = (0..4)
+            .map(|at| {
+                thread::Builder::new()
+                    .stack_size(if at % 2 == 0 { 256 * KIB } else { 4 * MIB })
+                    .spawn(move || {
+                        for turn in 0..6 {
+                            let which = (at + turn + round) % sizes.len();
+                            assert_eq!(depth::<E>(sizes[which]), expected[which], "{} bytes", sizes[which]);
+                        }
+                    })
+                    .expect("a thread")
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
+    }
+}
+
+fn the_depth_is_the_same_in_nested_calls<E: Engine>(_: &Arc<E>) {
+    let guests = [64 * KIB, 64 * MIB, MIB].map(counting::<E>);
+    let expected = guests.each_ref().map(depth_in);
+    for outer in &guests {
+        let call = outer.call_with("out", &[], |_| {
+            let call = guests[1].call_with("out", &[], |_| {
+                assert_eq!(guests.each_ref().map(depth_in), expected, "inside two calls");
+                Ok(())
+            });
+            call.expect("no trap");
+            assert_eq!(guests.each_ref().map(depth_in), expected, "inside a call");
+            Ok(())
+        });
+        call.expect("no trap");
+        assert_eq!(guests.each_ref().map(depth_in), expected, "afterwards");
+    }
+}
+
+fn a_larger_stack_is_deeper_by_as_much<E: Engine>(_: &Arc<E>) {
+    let [one, two, three] = [MIB, 2 * MIB, 3 * MIB].map(depth::<E>);
+    assert!(one > 1000, "{one}");
+    // A frame may fit just so or just not.
+    assert!((two - one).abs_diff(three - two) <= 1, "{one} {two} {three}");
+}
+
+fn stacks_of_extreme_sizes_work<E: Engine>(_: &Arc<E>) {
+    for size in [64 * KIB, 64 * KIB + 1, 64 * KIB + 4095, 64 * MIB - 1, 64 * MIB] {
+        let guest = counting::<E>(size);
+        let depth = depth_in(&guest);
+        assert!(depth > 200, "{depth} with {size} bytes");
+        assert_eq!(depth_in(&guest), depth);
+        guest.call_with("out", &[], |_| Ok(())).expect("a call needs little of it");
+    }
+}
+
+/// On wasmer, because wasmi has no native stacks: what the system has no room for is the end of that call only.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_call_for_whose_stack_there_is_no_room_is_refused() {
+    use sandbox_host::engine::wasmer::Wasmer;
+
+    crate::guest::alone("core::stack::a_call_for_whose_stack_there_is_no_room_is_refused", || {
+        let (small, large) = (counting::<Wasmer>(64 * KIB), counting::<Wasmer>(64 * MIB));
+        let expected = depth_in(&small);
+        let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux has /proc");
+        let pages: u64 = pages.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number of pages");
+        let with_room = |bytes: u64, run: &dyn Fn()| {
+            let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: the structs are alive.
+            assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut before) }, 0);
+            let limit = libc::rlimit { rlim_cur: pages * 4096 + bytes, ..before };
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }, 0);
+            run();
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const before) }, 0);
+        };
+        with_room(32 * MIB as u64, &|| {
+            for _ in 0..3 {
+                assert_eq!(large.trap("down", &[]), TrapCode::OutOfMemory);
+                let call = small.call_with("out", &[], |_| {
+                    assert_eq!(large.trap("down", &[]), TrapCode::OutOfMemory);
+                    Ok(())
+                });
+                call.expect("the outer guest runs on");
+                assert_eq!(depth_in(&small), expected);
+            }
+        });
+        assert!(depth_in(&large) > expected);
+        assert_eq!(depth_in(&small), expected);
+    });
 }

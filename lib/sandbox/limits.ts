@@ -26,8 +26,9 @@ export interface SandboxLimits {
   /** The most bytes of a module's binary. */
   readonly moduleBytes?: number;
   /**
-   * The stack of a guest in bytes, 65,536 to 67,108,864; when it is exhausted the guest traps with `'stack-overflow'`. wasmer may give a
-   * guest a larger one that it has at hand. Default 1,048,576, or 16,777,216 if `deterministic`.
+   * The stack of a guest in bytes, 65,536 to 67,108,864; when it is exhausted the guest traps with `'stack-overflow'`, at the same depth
+   * whatever ran before it, in synchronous and asynchronous calls alike (on Windows wasmer may give it a larger one that it has at hand).
+   * Default 1,048,576, or 16,777,216 if `deterministic`.
    */
   readonly stackBytes?: number;
   /**

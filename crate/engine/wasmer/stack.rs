@@ -1,0 +1,226 @@
+//! The native stack that a guest runs on: always of exactly the size that its engine was made with.
+//!
+//! wasmer keeps stacks for later calls and gives a call any one that is large enough, so how deep a guest can go would
+//! depend on what ran before it. Here the guest starts further down on a larger stack, as many bytes above its guard page
+//! as on one of its own. How large a stack is, wasmer does not say: the first call on it, which has asked for it, writes
+//! that into the stack, where neither guests nor their callers come.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use wasmer::sys::vm::{self, VMConfig, VMFunctionBody, VMFunctionContext, VMTrampoline};
+
+/// The stacks of an engine's guests.
+pub struct GuestStacks {
+    /// Of a guest, in bytes.
+    bytes: usize,
+    /// What wasmer is asked for.
+    config: VMConfig,
+}
+
+/// How a call on a guest's stack ends if it does not return.
+pub enum Stopped {
+    /// The guest has trapped.
+    Trapped(vm::Trap),
+    /// The system has no room for a stack: the guest has not run.
+    NoRoom,
+}
+
+/// A function of a guest with what it is called with.
+#[derive(Clone, Copy)]
+pub struct Call {
+    pub vmctx: VMFunctionContext,
+    pub trampoline: VMTrampoline,
+    pub callee: *const VMFunctionBody,
+    pub values: *mut u8,
+}
+
+impl Call {
+    /// # Safety
+    ///
+    /// The first three must come from one `VMCallerCheckedAnyfunc` of a store that is alive, and `values` must have a slot
+    /// for each parameter and each result of that function. Guests only run inside `catch_traps`.
+    unsafe fn make(self) {
+        // SAFETY: pointers of both types are passed alike; wasmer's own `wasmer_call_trampoline` does the same.
+        let trampoline = unsafe {
+            std::mem::transmute::<VMTrampoline, unsafe extern "C" fn(VMFunctionContext, *const VMFunctionBody, *mut u8)>(
+                self.trampoline,
+            )
+        };
+        // SAFETY: passed on to the caller.
+        unsafe { trampoline(self.vmctx, self.callee, self.values) }
+    }
+}
+
+impl GuestStacks {
+    /// Stacks of so many bytes, at least one page of 4 KiB.
+    pub fn new(bytes: usize) -> Self {
+        let bytes = exact::usable(bytes);
+        Self { bytes, config: VMConfig { wasm_stack_size: Some(bytes.saturating_add(exact::HEAD)) } }
+    }
+
+    /// Makes a call on a stack of its own.
+    ///
+    /// # Errors
+    ///
+    /// If the guest traps, or if there is no room for a stack.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Call::make`].
+    pub unsafe fn run(&self, call: Call) -> Result<(), Stopped> {
+        for _ in 0..MAX_ATTEMPTS {
+            // SAFETY: passed on to the caller.
+            match unsafe { self.attempt(call) }? {
+                Attempt::Done => return Ok(()),
+                // It is in this thread's cache, so it is not met again.
+                Attempt::UnknownStack => vm::drain_stack_pool(),
+            }
+        }
+        Err(Stopped::NoRoom)
+    }
+
+    /// # Safety
+    ///
+    /// As of [`Call::make`].
+    unsafe fn attempt(&self, call: Call) -> Result<Attempt, Stopped> {
+        let mut has_begun = false;
+        let (bytes, begun) = (self.bytes, &raw mut has_begun);
+        let run = move || {
+            // SAFETY: the caller waits in `catch_unwind`, on another stack.
+            unsafe { *begun = true };
+            // SAFETY: this is the root of a stack that wasmer has given for `bytes` and the head; the rest is passed on.
+            unsafe { exact::call(bytes, call) }
+        };
+        // wasmer panics if the system has no room for another stack, before anything else happens.
+        // SAFETY: only `Call::make` leaves without an end, and nothing around it needs to be dropped.
+        let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { vm::catch_traps(None, &self.config, run) }));
+        match outcome {
+            Ok(outcome) => outcome.map_err(Stopped::Trapped),
+            // SAFETY: a local, which nobody else uses any more.
+            Err(_) if !unsafe { begun.read() } => Err(Stopped::NoRoom),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+}
+
+/// A stack that is unknown is thrown away; another thread may hand over another one meanwhile.
+const MAX_ATTEMPTS: usize = 8;
+
+/// What became of an attempt to call.
+enum Attempt {
+    Done,
+    /// The note in the stack is damaged, by a signal handler that ran on it perhaps. The guest has not run.
+    UnknownStack,
+}
+
+#[cfg(unix)]
+mod exact {
+    use std::{
+        ptr::{from_ref, with_exposed_provenance_mut},
+        sync::LazyLock,
+    };
+
+    use corosensei::stack::{MIN_STACK_SIZE, STACK_ALIGNMENT, Stack, StackPointer};
+
+    use super::{Attempt, Call};
+
+    /// The upper end of each stack, for what runs before the guest and after it, and for the note.
+    pub const HEAD: usize = 16 * 1024;
+
+    /// How far below the upper end the note is.
+    const NOTE: usize = 4096;
+
+    /// The least distance of the note from what is in use.
+    const CLEARANCE: usize = 1024;
+
+    /// Makes the note unlike anything else that could be there.
+    const SEAL: usize = 0x5afe_57ac_6b1d_70f7_u64 as usize;
+
+    static PAGE: LazyLock<usize> = LazyLock::new(region_page);
+
+    fn region_page() -> usize {
+        // SAFETY: it only reads a number.
+        usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+    }
+
+    /// What a guest gets that asks for so many bytes.
+    pub fn usable(bytes: usize) -> usize {
+        bytes.max(MIN_STACK_SIZE) & !(STACK_ALIGNMENT - 1)
+    }
+
+    /// The part of a stack that is the guest's.
+    struct Part {
+        base: StackPointer,
+        limit: StackPointer,
+    }
+
+    // SAFETY: the part begins and ends where `call` says, and the page below it is the guard page of the whole.
+    unsafe impl Stack for Part {
+        fn base(&self) -> StackPointer {
+            self.base
+        }
+
+        fn limit(&self) -> StackPointer {
+            self.limit
+        }
+    }
+
+    /// Calls the guest with exactly `bytes` between its first frame and the guard page.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Call::make`]; and the caller must be the first function on a stack that wasmer was asked for with `bytes` and
+    /// [`HEAD`], and have used less than a page of it.
+    pub unsafe fn call(bytes: usize, call: Call) -> Attempt {
+        let page = *PAGE;
+        let here = 0_u8;
+        let here = from_ref(&here).addr();
+        // Stacks end where a page ends, and what is above us takes less than a page.
+        let base = here.next_multiple_of(page);
+        let note = base - NOTE;
+        if here < note + CLEARANCE {
+            return Attempt::UnknownStack;
+        }
+        let note = with_exposed_provenance_mut::<[usize; 2]>(note);
+        // SAFETY: mapped, aligned, and below everything that is in use on this stack, which is ours alone. Fresh stacks are zero.
+        let mapped = match unsafe { note.read_volatile() } {
+            [0, 0] => {
+                // This very call has asked for it, so it is as large as that: whole pages, and the guard page.
+                let mapped = (bytes + HEAD).next_multiple_of(page) + page;
+                // SAFETY: as above.
+                unsafe { note.write_volatile([mapped, mapped ^ base ^ SEAL]) };
+                mapped
+            }
+            [mapped, seal] if seal == mapped ^ base ^ SEAL => mapped,
+            _ => return Attempt::UnknownStack,
+        };
+        let limit = base - mapped;
+        let (Some(base), Some(limit)) = (StackPointer::new(limit + page + bytes), StackPointer::new(limit)) else {
+            return Attempt::UnknownStack;
+        };
+        // SAFETY: passed on to the caller.
+        corosensei::on_stack(Part { base, limit }, || unsafe { call.make() });
+        Attempt::Done
+    }
+}
+
+/// Windows makes a stack usable page by page from its upper end, so a guest cannot start further down.
+#[cfg(not(unix))]
+mod exact {
+    use super::{Attempt, Call};
+
+    pub const HEAD: usize = 0;
+
+    pub fn usable(bytes: usize) -> usize {
+        bytes
+    }
+
+    /// # Safety
+    ///
+    /// As of [`Call::make`].
+    pub unsafe fn call(_bytes: usize, call: Call) -> Attempt {
+        // SAFETY: passed on to the caller.
+        unsafe { call.make() };
+        Attempt::Done
+    }
+}
