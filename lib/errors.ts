@@ -279,14 +279,14 @@ export class InstantiationError extends SandboxError {
   declare readonly code: 'ERR_SANDBOX_INSTANTIATION';
   /** At which step it failed: the names of the reference crate. */
   readonly kind: InstantiationErrorKind;
-  /** **All** imports that are missing or of another type, if that is why; else undefined. */
-  readonly missing: readonly MissingImport[] | undefined;
+  /** **All** imports that are missing or of another type, if that is why; absent else. */
+  declare readonly missing?: readonly MissingImport[];
 
   /**
    * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
    *
    * @param message - what went wrong, for people
-   * @param options - the `kind`; `missing`, by default undefined; and the `cause`, by default absent
+   * @param options - the `kind`; `missing`, by default absent; and the `cause`, by default absent
    * @example
    * ```ts
    * new InstantiationError('the module is empty', { kind: 'ModuleDecoding' });
@@ -298,7 +298,7 @@ export class InstantiationError extends SandboxError {
   ) {
     super(message, { ...options, code: 'ERR_SANDBOX_INSTANTIATION' });
     this.kind = options.kind;
-    this.missing = options.missing;
+    if (options.missing !== undefined) this.missing = options.missing;
   }
 }
 
