@@ -139,6 +139,14 @@ impl<E: Engine> Module<E> {
             .map(Memory0::Imported)
             .or(exported_memory0.map(Memory0::Exported))
             .or(hidden_memory0.map(Memory0::Hidden));
+        let names: usize = exports.iter().map(|export| export.name.len()).sum();
+        let instance_bytes = [
+            layout.own_memory_bytes,
+            layout.own_table_elements.saturating_mul(ELEMENT_BYTES),
+            exports.len() as u64 * EXPORT_BYTES + names as u64,
+            imports.len() as u64 * IMPORT_BYTES,
+        ];
+        let instance_bytes = instance_bytes.into_iter().fold(INSTANCE_BYTES, u64::saturating_add);
         Ok(Self {
             engine: engine.id(),
             imports,
@@ -147,7 +155,7 @@ impl<E: Engine> Module<E> {
             start,
             memory0,
             exported_memory0,
-            instance_bytes: INSTANCE_BYTES + layout.own_memory_bytes,
+            instance_bytes,
             largest_memory: layout.largest_memory,
             largest_table: layout.largest_table,
             code_shift,
@@ -170,8 +178,12 @@ impl<E: Engine> Module<E> {
     }
 }
 
-/// About what an instance takes besides its memories.
+/// About what an instance takes besides its memories and what grows with its module, in bytes.
 const INSTANCE_BYTES: u64 = 8 * 1024;
+/// About what it takes for each element of a table, each export besides its name, and each import: measured, the larger of the two engines.
+const ELEMENT_BYTES: u64 = 16;
+const EXPORT_BYTES: u64 = 128;
+const IMPORT_BYTES: u64 = 256;
 
 /// What a look at the section headers tells. Anything unusual is left for the engine to refuse.
 #[derive(Default)]
@@ -184,6 +196,7 @@ struct Layout<'a> {
     export_entries: &'a [u8],
     export_names: Vec<&'a str>,
     own_memory_bytes: u64,
+    own_table_elements: u64,
     largest_memory: u64,
     largest_table: u64,
     import_kinds: Vec<ImportKind>,
@@ -271,8 +284,11 @@ impl<'a> Layout<'a> {
                     }
                 }
                 Payload::TableSection(reader) => {
-                    let elements = reader.clone().into_iter().flatten().map(|table| table.ty.initial);
-                    layout.largest_table = elements.max().unwrap_or(0);
+                    for table in reader.clone().into_iter().flatten() {
+                        let elements = table.ty.initial;
+                        layout.own_table_elements = layout.own_table_elements.saturating_add(elements);
+                        layout.largest_table = layout.largest_table.max(elements);
+                    }
                 }
                 Payload::ExportSection(reader) => {
                     if std::mem::replace(&mut layout.has_exports, true) {

@@ -4,6 +4,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, it } from 'node:test';
 import {
   ArgumentError,
+  CompiledModule,
   Instantiate,
   InstantiationError,
   JsSupervisor,
@@ -19,7 +20,18 @@ import { forEachBackend } from '../support/engines';
 import { environment } from '../support/environment';
 import { caught } from '../support/expect';
 import { guest } from '../support/guest';
-import { body, exported, funcType, moduleBytes, vector } from '../support/module_bytes';
+import {
+  body,
+  bytes,
+  exported,
+  funcType,
+  I32,
+  I64,
+  moduleBytes,
+  named,
+  repeat,
+  vector,
+} from '../support/module_bytes';
 import { wat } from '../support/wat';
 
 /** Names as long as a module can have them, but for one byte. */
@@ -115,6 +127,34 @@ describe('A name that is as long as can be', () => {
       test.after(() => unsubscribe('tracing:sandbox-host.supervisor:start', note));
       caught(TrapError, () => longNamed(backend).invoke(`f${LONG}`));
       assert.deepEqual(names, [`${LONG}.${LONG}`]);
+    });
+  });
+});
+
+describe('A type that many functions have', () => {
+  forEachBackend((backend) => {
+    // As many as a module can have of a type with as many parameters and results as there can be would take wasmer long to compile.
+    const COUNT = 40;
+    const wide = funcType(new Array(1000).fill(I32), new Array(1000).fill(I64));
+
+    it('is described once', async () => {
+      const wasm = moduleBytes({
+        types: vector(2, wide, funcType([])),
+        imports: vector(COUNT, repeat(COUNT, named('e'), named('f'), 0, 0)),
+        functions: vector(2, 0, 1),
+        exports: vector(
+          COUNT + 1,
+          Array.from({ length: COUNT }, (_, n) => exported(`f${n}`, 'function', COUNT)),
+          exported('g', 'function', COUNT + 1),
+        ),
+        code: vector(2, body(bytes(0)), body([])),
+      });
+      const { imports, exports } = await CompiledModule.compile(backend, wasm, { optLevel: 'none' });
+      assert.equal(new Set(imports.map(({ type }) => type)).size, 1);
+      assert.equal(new Set(exports.map(({ type }) => type)).size, 2);
+      assert.deepEqual(imports[0].type, exports[0].type);
+      assert.ok(Object.isFrozen(imports[0].type) && Object.isFrozen(imports[0].type.parameters));
+      assert.deepEqual(exports.at(-1)?.type, { parameters: [], results: [] });
     });
   });
 });

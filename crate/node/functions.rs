@@ -1,6 +1,6 @@
 //! The native functions, each a conversion and a call. Typed and described for TypeScript in `lib/native.ts`.
 
-use std::{path::Path, rc::Rc, sync::Arc};
+use std::{collections::HashMap, path::Path, rc::Rc, sync::Arc};
 
 use napi::sys;
 
@@ -22,7 +22,7 @@ use crate::{
     error::{GlobalError, InstantiateError, MemoryError, StoreError, Trap, cut},
     interrupt::NoWatchdog,
     realm::{Slots, Version},
-    value::{ExternType, MemoryType, ValueType},
+    value::{ExternType, FuncType, MemoryType},
 };
 
 /// What the addon exports: its version, and a function that opens it for one copy of the package's JavaScript.
@@ -190,13 +190,14 @@ fn describe_module(state: &State, scope: Scope, arguments: &Arguments) -> Outcom
     let module = state.modules.get(arguments.u32(scope, 0)?)?;
     let description = scope.object();
     with_module!(&module, module => {
+        let mut describer = Describer::new(scope);
         let imports = module.imports.iter().map(|ImportType { module, name, ty }| {
-            let import = extern_object(scope, name, ty);
-            scope.set(import, "module", scope.string(module));
+            let import = describer.describe(name, ty);
+            scope.set_by(import, describer.keys.module, scope.string(module));
             import
         });
         scope.set(description, "imports", scope.array(imports));
-        let exports = module.exports.iter().map(|ExportType { name, ty }| extern_object(scope, name, ty));
+        let exports = module.exports.iter().map(|ExportType { name, ty }| describer.describe(name, ty));
         scope.set(description, "exports", scope.array(exports));
         scope.set(description, "hasStart", scope.boolean(module.start.is_some()));
         let memory0 = module.exported_memory0.map_or(-1.0, |export| export as f64);
@@ -205,42 +206,95 @@ fn describe_module(state: &State, scope: Scope, arguments: &Arguments) -> Outcom
     Ok(Some(description))
 }
 
-fn extern_object(scope: Scope, name: &str, ty: &ExternType) -> Value {
-    let object = scope.object();
-    let types = |types: &[ValueType]| scope.array(types.iter().map(|ty| scope.string(ty.name())));
-    let ty_object = scope.object();
-    let limits = |minimum: u64, maximum: Option<u64>| {
-        scope.set(ty_object, "minimum", scope.number(minimum as f64));
-        if let Some(maximum) = maximum {
-            scope.set(ty_object, "maximum", scope.number(maximum as f64));
+/// Describes imports and exports. Each word and each type of functions is made once: a module of some KB may have hundreds of thousands of exports, or
+/// hundreds of functions of a type with a thousand parameters.
+struct Describer<'a> {
+    scope: Scope,
+    keys: Keys,
+    words: HashMap<&'static str, Value>,
+    func_types: HashMap<&'a FuncType, Value>,
+}
+
+/// The names of properties.
+struct Keys {
+    module: Value,
+    name: Value,
+    kind: Value,
+    ty: Value,
+}
+
+impl<'a> Describer<'a> {
+    fn new(scope: Scope) -> Self {
+        let [module, name, kind, ty] = ["module", "name", "kind", "type"].map(|key| scope.string(key));
+        let keys = Keys { module, name, kind, ty };
+        Self { scope, keys, words: HashMap::new(), func_types: HashMap::new() }
+    }
+
+    fn word(&mut self, word: &'static str) -> Value {
+        let scope = self.scope;
+        *self.words.entry(word).or_insert_with(|| scope.string(word))
+    }
+
+    /// `{ name, kind, type }`.
+    fn describe(&mut self, name: &str, ty: &'a ExternType) -> Value {
+        let scope = self.scope;
+        let kind = match ty {
+            ExternType::Func(_) => "function",
+            ExternType::Memory(_) => "memory",
+            ExternType::Table(_) => "table",
+            ExternType::Global(_) => "global",
+            ExternType::Other => "other",
+        };
+        let described = scope.object();
+        scope.set_by(described, self.keys.name, scope.string(name));
+        scope.set_by(described, self.keys.kind, self.word(kind));
+        scope.set_by(described, self.keys.ty, self.type_of(ty));
+        described
+    }
+
+    fn type_of(&mut self, ty: &'a ExternType) -> Value {
+        let scope = self.scope;
+        let limits = |object, minimum: u64, maximum: Option<u64>| {
+            scope.set(object, "minimum", scope.number(minimum as f64));
+            if let Some(maximum) = maximum {
+                scope.set(object, "maximum", scope.number(maximum as f64));
+            }
+        };
+        match ty {
+            ExternType::Func(ty) => self.func_type(ty),
+            ExternType::Memory(ty) => {
+                let object = scope.object();
+                limits(object, ty.minimum, ty.maximum);
+                object
+            }
+            ExternType::Table(ty) => {
+                let object = scope.object();
+                scope.set(object, "element", self.word(ty.element.name()));
+                limits(object, ty.minimum, ty.maximum);
+                object
+            }
+            ExternType::Global(ty) => {
+                let object = scope.object();
+                scope.set(object, "value", self.word(ty.value.name()));
+                scope.set(object, "mutable", scope.boolean(ty.mutable));
+                object
+            }
+            ExternType::Other => scope.object(),
         }
-    };
-    let kind = match ty {
-        ExternType::Func(ty) => {
-            scope.set(ty_object, "parameters", types(&ty.params));
-            scope.set(ty_object, "results", types(&ty.results));
-            "function"
+    }
+
+    fn func_type(&mut self, ty: &'a FuncType) -> Value {
+        if let Some(known) = self.func_types.get(ty) {
+            return *known;
         }
-        ExternType::Memory(ty) => {
-            limits(ty.minimum, ty.maximum);
-            "memory"
+        let object = self.scope.object();
+        for (key, types) in [("parameters", &ty.params), ("results", &ty.results)] {
+            let words: Vec<_> = types.iter().map(|ty| self.word(ty.name())).collect();
+            self.scope.set(object, key, self.scope.array(words.into_iter()));
         }
-        ExternType::Table(ty) => {
-            scope.set(ty_object, "element", scope.string(ty.element.name()));
-            limits(ty.minimum, ty.maximum);
-            "table"
-        }
-        ExternType::Global(ty) => {
-            scope.set(ty_object, "value", scope.string(ty.value.name()));
-            scope.set(ty_object, "mutable", scope.boolean(ty.mutable));
-            "global"
-        }
-        ExternType::Other => "other",
-    };
-    scope.set(object, "name", scope.string(name));
-    scope.set(object, "kind", scope.string(kind));
-    scope.set(object, "type", ty_object);
-    object
+        self.func_types.insert(ty, object);
+        object
+    }
 }
 
 // Memories

@@ -361,6 +361,12 @@ impl Scope {
         }
     }
 
+    /// The same with a name that is made once for many objects.
+    pub fn set_by(self, object: Value, name: Value, value: Value) {
+        // SAFETY: all three belong to the current call.
+        unsafe { sys::napi_set_property(self.env, object, name, value) };
+    }
+
     /// Sets a property that nobody can change or see by enumeration.
     fn set_for_good(self, object: Value, name: &str, value: Value) {
         let property = sys::napi_property_descriptor {

@@ -9,7 +9,7 @@ use sandbox_host::{
     realm::{Realm, Version},
 };
 
-use crate::guest::{Guest, wasm};
+use crate::guest::{Guest, compile, wasm};
 
 on_both_engines_alone![
     types_that_collide_in_a_hash_do_no_harm_across_modules,
@@ -23,6 +23,7 @@ on_both_engines_alone![
     many_locals_do_no_harm,
     sizes_that_lie_do_no_harm,
     a_module_compiles_on_a_thread_with_a_small_stack,
+    many_exports_and_imports_count_as_memory_of_an_instance,
 ];
 
 /// Two lists of parameters that wasmer's 32-bit hash of a function type, a CRC of the number of results, the number of
@@ -182,4 +183,62 @@ fn a_module_compiles_on_a_thread_with_a_small_stack<E: Engine>(engine: &Arc<E>) 
         try_to_run(&engine, &with_body(&[&[0x41, 1].repeat(5000)[..], &[0x6a; 4999], &[0x1a]].concat()));
     };
     thread::Builder::new().stack_size(256 * 1024).spawn(work).expect("a thread").join().expect("no panic");
+}
+
+fn many_exports_and_imports_count_as_memory_of_an_instance<E: Engine>(engine: &Arc<E>) {
+    let bytes = |wat: &str| compile(&**engine, wat).instance_bytes;
+    let small = bytes("(module (func))");
+    let name = "n".repeat(10_000);
+    let exports: String = (0..100).map(|at| format!("(export \"{at}{name}\" (func 0))")).collect();
+    assert!(bytes(&format!("(module (func) {exports})")) > small + 1_000_000);
+    let imports = "(import \"e\" \"f\" (func))".repeat(10_000);
+    assert!(bytes(&format!("(module {imports})")) > small + 1_000_000);
+    assert!(bytes("(module (table 100000 funcref) (table 100000 funcref))") > small + 3_000_000);
+}
+
+/// Alone, because it looks at the most memory that the process has had, which Linux tells.
+#[cfg(target_os = "linux")]
+mod of_deep_stacks {
+    use sandbox_host::engine::EngineConfig;
+
+    use super::*;
+    use crate::guest::engine_with;
+
+    on_both_engines_alone![a_trap_in_a_deep_stack_takes_little_memory];
+
+    fn most_resident_bytes() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux has /proc");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a line for resident memory");
+        let kib: u64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number of KiB");
+        kib * 1024
+    }
+
+    fn a_trap_in_a_deep_stack_takes_little_memory<E: Engine>(_: &Arc<E>) {
+        const DEPTH: u64 = 400_000;
+        let config =
+            EngineConfig { stack_bytes: Some(64 << 20), recursion_depth: Some(1_000_000), ..EngineConfig::default() };
+        let guest = Guest::new(
+            &engine_with::<E>(&config),
+            r#"(module
+                (func $recurse (param $depth i32) (param $traps i32)
+                    (if (i32.eqz (local.get $depth))
+                        (then (if (local.get $traps) (then unreachable)) (return)))
+                    (call $recurse (i32.sub (local.get $depth) (i32.const 1)) (local.get $traps))
+                    (drop (i32.add (local.get $depth) (i32.const 1))))
+                (func $run (export "run") (param i32 i32) (call $recurse (local.get 0) (local.get 1))))"#,
+        );
+        // All of the stack is touched, and a trap has been translated.
+        guest.call("run", &[DEPTH + 1000, 0]).expect("the stack is large enough");
+        guest.call("run", &[10, 1]).expect_err("it traps");
+        let before = most_resident_bytes();
+        let trap = guest.call("run", &[DEPTH, 1]).expect_err("it traps");
+        assert_eq!(trap.code, TrapCode::Unreachable);
+        let grown = most_resident_bytes() - before;
+        assert!(grown < 4 << 20, "{grown} bytes");
+        if E::NAME == "wasmer" {
+            assert_eq!(trap.frames.len(), 64);
+            let places: Vec<_> = trap.frames.iter().map(|frame| frame.function_index).collect();
+            assert_eq!((&places[..63], places[63]), (&[0; 63][..], 1));
+        }
+    }
 }
