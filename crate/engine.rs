@@ -6,6 +6,7 @@
 //! with the store they come from: `Realm` keeps them together with that store, so callers never mix them up.
 
 pub mod features;
+pub mod shared;
 pub mod store_slot;
 pub mod wasmer;
 pub mod wasmi;
@@ -283,17 +284,14 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// The memory's type, as it was made.
     fn memory_type(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryType;
 
-    /// Whether two handles of this store are of one memory.
-    fn same_memory(a: &Self::Memory, b: &Self::Memory) -> bool;
-
     /// Whether the memory may lie somewhere else after it has grown.
     fn memory_moves(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> bool;
 
     /// Grows the memory by `delta` pages and returns the size before, in pages.
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError>;
 
-    /// Moves a memory that [`Engine::new_memory`] has made to another store of the same limits: its bytes stay where they are. Nothing of the store that it
-    /// comes from may run or use it again. If that fails, it stays where it is.
+    /// Moves a memory that [`Engine::new_memory`] has made to another store of the same limits. Its bytes stay where they are, unless
+    /// [`Engine::memory_moves`]. Nothing of the store that it comes from may run or use it again. If that fails, it stays where it is.
     fn move_memory(
         from: &mut Self::Context<'_>,
         memory: &Self::Memory,

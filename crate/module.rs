@@ -41,6 +41,8 @@ pub struct Module<E: Engine> {
     pub memory0: Option<Memory0>,
     /// The place in `exports` of the memory with index 0, if it is exported and not imported.
     pub exported_memory0: Option<usize>,
+    /// Which memory each exported memory is, by its place in `exports`, in ascending order.
+    exported_memories: Box<[(u32, ExportedMemory)]>,
     /// About how much native memory an instance takes, in bytes: its own memories as they start, tables, and records.
     pub instance_bytes: u64,
     /// The size of its largest own memory as it starts, in bytes.
@@ -63,6 +65,15 @@ pub enum Memory0 {
     Exported(usize),
     /// The name of an export that is not in `Module::exports`.
     Hidden(String),
+}
+
+/// Which memory an export stands for. Several exports may stand for the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportedMemory {
+    /// Its place among the imported memories.
+    Imported(u32),
+    /// Its place among the memories that the module defines.
+    Own(u32),
 }
 
 impl<E: Engine> Module<E> {
@@ -134,6 +145,11 @@ impl<E: Engine> Module<E> {
         exports.sort_by_key(|export| place.get(export.name.as_str()).copied());
         let exported_memory0 =
             layout.exported_memory0.and_then(|name| exports.iter().position(|export| export.name == name));
+        let exported_memories =
+            exports.iter().zip(0..).filter(|(export, _)| matches!(export.ty, ExternType::Memory(_)));
+        let exported_memories = exported_memories
+            .filter_map(|(export, at)| Some((at, layout.exported_memory(place.get(export.name.as_str()).copied()?)?)))
+            .collect();
         let imported_memory0 = imports.iter().position(|import| matches!(import.ty, ExternType::Memory(_)));
         let memory0 = imported_memory0
             .map(Memory0::Imported)
@@ -155,12 +171,19 @@ impl<E: Engine> Module<E> {
             start,
             memory0,
             exported_memory0,
+            exported_memories,
             instance_bytes,
             largest_memory: layout.largest_memory,
             largest_table: layout.largest_table,
             code_shift,
             compiled,
         })
+    }
+
+    /// Which memory the export in that place stands for; `None` if it is no memory.
+    pub fn exported_memory(&self, export: u32) -> Option<ExportedMemory> {
+        let at = self.exported_memories.binary_search_by_key(&export, |(at, _)| *at).ok()?;
+        Some(self.exported_memories[at].1)
     }
 
     /// Brings one thing for each import into the order that the engine wants.
@@ -201,6 +224,9 @@ struct Layout<'a> {
     largest_table: u64,
     import_kinds: Vec<ImportKind>,
     exported_memory0: Option<&'a str>,
+    /// The place of each exported memory among the exports, and its index.
+    exported_memories: Vec<(usize, u32)>,
+    imported_memories: u32,
     /// Whether memory 0 is neither imported nor exported.
     has_hidden_memory0: bool,
 }
@@ -300,6 +326,9 @@ impl<'a> Layout<'a> {
                     for entry in entries {
                         let Ok((offset, export)) = entry else { return Self::default() };
                         first.get_or_insert(offset);
+                        if export.kind == ExternalKind::Memory {
+                            layout.exported_memories.push((layout.export_names.len(), export.index));
+                        }
                         layout.export_names.push(export.name);
                         if export.kind == ExternalKind::Memory && export.index == 0 && imported_memories == 0 {
                             layout.exported_memory0.get_or_insert(export.name);
@@ -321,8 +350,19 @@ impl<'a> Layout<'a> {
                 layout.export_section = section_start..section_start;
             }
         }
+        layout.imported_memories = imported_memories;
         layout.has_hidden_memory0 = imported_memories == 0 && own_memories > 0 && layout.exported_memory0.is_none();
         layout
+    }
+}
+
+impl Layout<'_> {
+    /// Which memory the export in that place stands for.
+    fn exported_memory(&self, place: usize) -> Option<ExportedMemory> {
+        let at = self.exported_memories.binary_search_by_key(&place, |(place, _)| *place).ok()?;
+        let index = self.exported_memories[at].1;
+        let own = index.checked_sub(self.imported_memories);
+        Some(own.map_or(ExportedMemory::Imported(index), ExportedMemory::Own))
     }
 }
 

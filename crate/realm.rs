@@ -22,7 +22,7 @@ use crate::{
     },
     error::{GlobalError, HostTrap, InstantiateError, MemoryError, StoreError, Trap, TrapCode},
     interrupt::{Flag, Interrupt},
-    module::{Memory0, Module},
+    module::{ExportedMemory, Memory0, Module},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES, ValueType},
 };
 
@@ -195,7 +195,9 @@ struct Instance<E: Engine> {
     module: Arc<Module<E>>,
     /// For each imported function: whether its type is numeric throughout.
     unsupported: Box<[Option<ValueType>]>,
-    /// The realm's index of each exported memory that has been asked for, by export.
+    /// The realm's index of each imported memory, in order.
+    imported: Box<[u32]>,
+    /// The realm's index of each own memory that has been asked for, by its place among them.
     memories: Vec<(u32, u32)>,
     memory0: Option<OwnMemory0<E>>,
 }
@@ -286,21 +288,42 @@ impl<E: Engine> Realm<E> {
         Ok(self.add_memory(memory, true))
     }
 
-    /// A realm with an empty store and those memories of this one, as memories 0, 1 and so on. Their bytes stay where they are. Nothing of this realm may be used
-    /// afterwards. `None`, and nothing has changed, if that cannot be: a memory that an instance has defined stays with it, and a store that is
-    /// in use stays too.
-    pub fn renew(&self, kept: &[u32]) -> Option<Rc<Self>> {
-        let is_made = |memory: &u32| self.made.borrow().get(*memory as usize).copied().unwrap_or(false);
-        if !kept.iter().all(is_made) {
+    /// A realm with an empty store and those memories of this one, as memories 0, 1 and so on. Their bytes stay where they are, unless they move when they grow,
+    /// too; `may_move` says whether they may. No instance of this realm may run afterwards, and nobody may use those memories here. `None`, and
+    /// nothing has changed, if that cannot be: a memory that an instance has defined stays with it, and so does all that a running guest may use.
+    pub fn renew(&self, kept: &[u32], may_move: bool) -> Option<Rc<Self>> {
+        if !kept.iter().all(|memory| self.is_made(*memory)) || self.host.get().is_some() {
             return None;
         }
         let renewed = Self::with_limits(&self.engine, self.limits);
-        let moved = self.slot.with(|from| renewed.slot.with(|to| self.move_memories(from, to, kept)));
+        let moved = self.slot.with(|from| {
+            if !may_move && kept.iter().any(|memory| E::memory_moves(from, &self.memory(*memory))) {
+                return Ok(None);
+            }
+            renewed.slot.with(|to| self.move_memories(from, to, kept))
+        });
         for memory in moved.ok()?.ok()?? {
             renewed.add_memory(memory, true);
         }
         renewed.is_pinned.set(self.is_pinned.get());
         Some(renewed)
+    }
+
+    /// Whether the memory was made by [`Realm::new_memory`], and not by an instance.
+    pub fn is_made(&self, index: u32) -> bool {
+        self.made.borrow().get(index as usize).copied().unwrap_or(false)
+    }
+
+    /// Leaves empty memories in the places of those that [`Realm::renew`] has moved away, if this realm is to go on with its others.
+    pub fn empty_memories(&self, moved: &[u32]) {
+        for memory in moved {
+            let empty = self.slot.with(|cx| E::new_memory(cx, MemoryType { minimum: 0, maximum: Some(0) }));
+            if let Ok(Ok(empty)) = empty
+                && let Some(place) = self.memories.borrow_mut().get_mut(*memory as usize)
+            {
+                *place = empty;
+            }
+        }
     }
 
     fn move_memories(
@@ -478,6 +501,11 @@ impl<E: Engine> Realm<E> {
             },
             _ => hidden.map(OwnMemory0::Handle),
         };
+        let imported = imports.iter().filter_map(|import| match import {
+            Import::Memory(memory) => Some(*memory),
+            Import::HostFunc => None,
+        });
+        let imported = imported.collect();
         let gas = module.exports.iter().zip(&exports).find(|(declared, _)| declared.name == GLOBAL_NAME_GAS).and_then(
             |(declared, export)| match (&declared.ty, export) {
                 (ExternType::Global(GlobalType { value: ValueType::I64, mutable: true }), Extern::Global(global)) => {
@@ -496,6 +524,7 @@ impl<E: Engine> Realm<E> {
             gas,
             module: module.clone(),
             unsupported,
+            imported,
             memories: Vec::new(),
             memory0,
         });
@@ -523,21 +552,24 @@ impl<E: Engine> Realm<E> {
 
     /// The realm's index of an exported memory; `None` if that export is not a memory.
     pub fn exported_memory(&self, instance: u32, export: u32) -> Option<u32> {
-        let known = |entry: &Instance<E>| {
-            let known = entry.memories.iter().find(|(of, _)| *of == export).map(|(_, memory)| *memory);
+        let (known, own, handle) = self.instance(instance, |entry| {
+            let own = match entry.module.exported_memory(export)? {
+                ExportedMemory::Imported(place) => return Some((entry.imported.get(place as usize).copied(), 0, None)),
+                ExportedMemory::Own(own) => own,
+            };
+            let known = entry.memories.iter().find(|(known, _)| *known == own).map(|(_, memory)| *memory);
             let handle = match entry.exports.get(export as usize) {
                 Some(Extern::Memory(memory)) => Some(memory.clone()),
                 _ => None,
             };
-            (known, handle)
-        };
-        let (known, handle) = self.instance(instance, known)?;
+            Some((known, own, handle))
+        })??;
         if known.is_some() {
             return known;
         }
-        let memory = self.same_memory(&handle?);
+        let memory = self.add_memory(handle?, false);
         if let Some(Some(entry)) = self.instances.borrow_mut().get_mut(instance as usize) {
-            entry.memories.push((export, memory));
+            entry.memories.push((own, memory));
         }
         Some(memory)
     }
@@ -561,12 +593,6 @@ impl<E: Engine> Realm<E> {
             entry.memory0 = Some(OwnMemory0::Known(memory));
         }
         Some(memory)
-    }
-
-    /// The index of a memory that may have one already, because it is imported or exported under two names.
-    fn same_memory(&self, handle: &E::Memory) -> u32 {
-        let known = self.memories.borrow().iter().position(|memory| E::same_memory(memory, handle));
-        known.map_or_else(|| self.add_memory(handle.clone(), false), |index| index as u32)
     }
 
     /// The value of an exported global; `None` if that export is not a global whose type fits a slot.

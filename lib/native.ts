@@ -23,6 +23,9 @@ export interface NativeModuleDescription {
   readonly exportedMemory0: number;
 }
 
+/** The kinds of objects that have numbers. */
+export type NativeKind = 'engines' | 'caches' | 'budgets' | 'modules' | 'memories' | 'instances';
+
 /** How a call ended that came back with any status but `STATUS_DONE`. */
 export interface NativeFailure {
   readonly trap: string;
@@ -106,6 +109,7 @@ export interface Native {
   countThreadsForTests(): number;
   callForBench(fn: () => void, times: number): void;
   countForTests(): number;
+  countEachForTests(): Readonly<Record<NativeKind | 'enginesOfProcess', number>>;
   panicForTests(): void;
   /** Whether to behave as in a runtime that forbids buffers over native memory: not 0. */
   refuseBuffersForTests(refuses: number): void;

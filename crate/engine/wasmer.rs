@@ -245,10 +245,6 @@ impl Engine for Wasmer {
         memory_type(&memory.ty(cx))
     }
 
-    fn same_memory(a: &Self::Memory, b: &Self::Memory) -> bool {
-        a == b
-    }
-
     /// On 64-bit machines wasmer reserves all the room that a memory can ever need.
     fn memory_moves(_cx: &mut Self::Context<'_>, _memory: &Self::Memory) -> bool {
         false

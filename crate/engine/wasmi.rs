@@ -214,11 +214,6 @@ impl Engine for Wasmi {
         memory_type(&memory.ty(&*cx))
     }
 
-    fn same_memory(a: &Self::Memory, b: &Self::Memory) -> bool {
-        // The handle is a store's and a memory's number; wasmi shows them by `Debug` only.
-        format!("{a:?}") == format!("{b:?}")
-    }
-
     fn memory_moves(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> bool {
         let base = memory.data_ptr(&*cx);
         let mappings = lock(&cx.data().mappings);
@@ -249,7 +244,13 @@ impl Engine for Wasmi {
         let mapping = {
             let mut mappings = lock(&from.data().mappings);
             let at = mappings.iter().position(|mapping| mapping.as_ptr() == base.cast_const());
-            mappings.swap_remove(at.ok_or_else(|| refused(&"the memory lies in no mapping"))?)
+            at.map(|at| mappings.swap_remove(at))
+        };
+        let Some(mapping) = mapping else {
+            // wasmi has allocated it, and keeps it.
+            let moved = wasmi::Memory::new(&mut *to, ty).map_err(|error| refused(&error))?;
+            moved.data_mut(&mut *to).copy_from_slice(memory.data(&*from));
+            return Ok(moved);
         };
         // wasmi writes zeros over the initial pages of a memory.
         let kept = Kept::of(mapping.get(..bytes).unwrap_or_default());

@@ -2,9 +2,8 @@
 //! two engines, nothing above it knows one.
 
 use std::{
-    collections::HashMap,
     rc::Rc,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock},
 };
 
 use crate::{
@@ -13,7 +12,7 @@ use crate::{
         Key, ModuleCache,
         disk::{ArtifactKey, DiskCache},
     },
-    engine::{Engine, EngineConfig, EngineId, StoreLimits, wasmer::Wasmer, wasmi::Wasmi},
+    engine::{Engine, EngineConfig, EngineId, StoreLimits, shared::SharedEngines, wasmer::Wasmer, wasmi::Wasmi},
     error::{CompileError, EngineError},
     module::Module,
     realm::Realm,
@@ -75,28 +74,20 @@ macro_rules! with_module {
 
 pub(super) use {with_module, with_realm};
 
-/// The engines of the process: equal configurations share one, so they share its modules.
-type Engines<E> = LazyLock<Mutex<HashMap<EngineConfig, Arc<E>>>>;
+static WASMI: LazyLock<SharedEngines<Wasmi>> = LazyLock::new(SharedEngines::default);
+static WASMER: LazyLock<SharedEngines<Wasmer>> = LazyLock::new(SharedEngines::default);
 
-static WASMI: Engines<Wasmi> = LazyLock::new(Mutex::default);
-static WASMER: Engines<Wasmer> = LazyLock::new(Mutex::default);
-
-fn shared<E: Engine>(engines: &Engines<E>, config: &EngineConfig) -> Result<Arc<E>, EngineError> {
-    let mut engines = engines.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(engine) = engines.get(config) {
-        return Ok(engine.clone());
-    }
-    let engine = Arc::new(E::new(config)?);
-    engines.insert(config.clone(), engine.clone());
-    Ok(engine)
+/// How many engines the process has, used or not.
+pub fn engine_count() -> usize {
+    WASMI.len() + WASMER.len()
 }
 
 impl AnyEngine {
     /// The engine of that name and configuration, or `None` if there is no such name.
     pub fn named(name: &str, config: &EngineConfig) -> Option<Result<Self, EngineError>> {
         match name {
-            Wasmi::NAME => Some(shared(&WASMI, config).map(Self::Wasmi)),
-            Wasmer::NAME => Some(shared(&WASMER, config).map(Self::Wasmer)),
+            Wasmi::NAME => Some(WASMI.get(config).map(Self::Wasmi)),
+            Wasmer::NAME => Some(WASMER.get(config).map(Self::Wasmer)),
             _ => None,
         }
     }

@@ -599,6 +599,10 @@ impl Calls {
             group.report(scope);
             drop(entered);
         }
+        // Instances may have gone while it was busy. What has just been made is not counted yet.
+        if told != EVENT_DONE {
+            state.renew_if_worth(scope, &group);
+        }
         release_if_last(scope, group);
         Some(told)
     }
@@ -745,6 +749,7 @@ impl What {
             }
             Self::Instantiate { linking, .. } => {
                 let (version, imports) = (linking.version, linking.imports(state)?);
+                group.count_made();
                 match (&*realm, linking.module.clone()) {
                     (AnyRealm::Wasmi(realm), AnyModule::Wasmi(module)) => {
                         Ok(AnyBegin::Wasmi(realm.clone(), Begin::Instantiate { module, version, imports }))

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path, rc::Rc, sync::Arc};
 use napi::sys;
 
 use super::{
-    backend::{AnyEngine, AnyModule, AnyRealm, Cache, LimitedEngine, with_module, with_realm},
+    backend::{AnyEngine, AnyModule, AnyRealm, Cache, LimitedEngine, engine_count, with_module, with_realm},
     group::Group,
     linking::Linking,
     raw::{self, Arguments, Outcome, Registrar, Scope, Stateless, Throw, Value},
@@ -74,6 +74,7 @@ fn define(registrar: &Registrar<'_>) {
     registrar.function("sweep", sweep);
     registrar.function("callForBench", call_for_bench);
     registrar.function("countForTests", count_for_tests);
+    registrar.function("countEachForTests", count_each_for_tests);
     registrar.function("panicForTests", panic_for_tests);
     registrar.function("refuseBuffersForTests", refuse_buffers_for_tests);
     super::async_functions::register(registrar);
@@ -391,6 +392,7 @@ fn instantiate(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     }
     let group = linking.common_group(state, scope, &engine)?;
     let (version, imports) = (linking.version, linking.imports(state)?);
+    group.count_made();
     let index = match (&*group.enter()?, &linking.module) {
         (AnyRealm::Wasmi(realm), AnyModule::Wasmi(module)) => realm.instantiate(module, version, &imports),
         (AnyRealm::Wasmer(realm), AnyModule::Wasmer(module)) => realm.instantiate(module, version, &imports),
@@ -399,6 +401,7 @@ fn instantiate(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let index = match index {
         Ok(index) => index,
         Err(error) => {
+            state.renew_if_worth(scope, &group);
             release_if_last(scope, group);
             return Err(error.into());
         }
@@ -569,6 +572,23 @@ fn call_for_bench(_state: &State, scope: Scope, arguments: &Arguments) -> Outcom
 fn count_for_tests(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
     let count = state.memories.len() + state.instances.len();
     Ok(Some(scope.number(count as f64)))
+}
+
+/// `countEachForTests()`: how many objects of each kind there are, also those that only wait for the collector, and how many engines the process has.
+fn count_each_for_tests(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
+    let counts = scope.object();
+    for (name, count) in [
+        ("engines", state.engines.len()),
+        ("caches", state.caches.len()),
+        ("budgets", state.budgets.len()),
+        ("modules", state.modules.len()),
+        ("memories", state.memories.len()),
+        ("instances", state.instances.len()),
+        ("enginesOfProcess", engine_count()),
+    ] {
+        scope.set(counts, name, scope.number(count as f64));
+    }
+    Ok(Some(counts))
 }
 
 /// `refuseBuffersForTests(refuses)`: whether to behave as in a runtime that forbids buffers over native memory.

@@ -48,9 +48,9 @@ pub struct Group {
 /// The instances of a group.
 #[derive(Default)]
 struct Instances {
-    /// How many have been made in its store.
+    /// How many have been made in its store, or have failed to be.
     made: Cell<u32>,
-    /// How many of them are left.
+    /// How many are left.
     alive: Cell<u32>,
     /// The number of the one that was made last.
     newest: Cell<Option<u32>>,
@@ -149,9 +149,14 @@ impl Group {
 
     // Its instances
 
-    pub fn add_instance(&self, number: u32) {
-        let Instances { made, alive, newest, .. } = &self.instances;
+    /// Counts an instance that is about to be made: it leaves something in the store even if that fails.
+    pub fn count_made(&self) {
+        let made = &self.instances.made;
         made.set(made.get().saturating_add(1));
+    }
+
+    pub fn add_instance(&self, number: u32) {
+        let Instances { alive, newest, .. } = &self.instances;
         alive.set(alive.get() + 1);
         newest.set(Some(number));
     }
@@ -159,6 +164,10 @@ impl Group {
     pub fn remove_instance(&self) {
         let alive = &self.instances.alive;
         alive.set(alive.get().saturating_sub(1));
+    }
+
+    pub fn has_instances(&self) -> bool {
+        self.instances.alive.get() > 0
     }
 
     pub fn newest_instance(&self) -> Option<u32> {
@@ -184,31 +193,61 @@ impl Group {
         }
     }
 
-    /// Gives its memories a fresh store, if no instance is left. `kept` are the memories that somebody can reach, of which memory `kept[n]` becomes memory `n`.
-    /// Their bytes stay where they are, and so do their buffers. Says whether it has done so.
-    pub fn renew(&self, scope: Scope, kept: &[u32]) -> bool {
-        let Instances { made, alive, newest, worth_from } = &self.instances;
-        if alive.get() > 0 {
-            return false;
+    /// Whether the memory was made by the host, and not by an instance.
+    pub fn is_made(&self, memory: u32) -> bool {
+        with_realm!(&*self.realm.borrow(), realm => realm.is_made(memory))
+    }
+
+    /// Moves the memories `kept`, which the host has made, into a fresh store, if no instance is left. Returns the group where memory `kept[n]` is memory
+    /// `n` now: this one, or a new one if this one has to stay because somebody can reach others of its memories. Bytes stay where they are,
+    /// and so do buffers, but those of memories that move when they grow.
+    pub fn renew(self: &Rc<Self>, scope: Scope, kept: &[u32], has_others: bool) -> Option<Rc<Self>> {
+        let Instances { newest, worth_from, .. } = &self.instances;
+        if self.has_instances() {
+            return None;
         }
-        let renewed = match &*self.realm.borrow() {
-            AnyRealm::Wasmi(realm) => realm.renew(kept).map(AnyRealm::Wasmi),
-            AnyRealm::Wasmer(realm) => realm.renew(kept).map(AnyRealm::Wasmer),
-        };
         newest.set(None);
+        let has_strays = self.has_strays(scope);
+        let renewed = match &*self.realm.borrow() {
+            // It is not known in which memory strays lie.
+            _ if has_others && has_strays => None,
+            AnyRealm::Wasmi(realm) => realm.renew(kept, !has_strays).map(AnyRealm::Wasmi),
+            AnyRealm::Wasmer(realm) => realm.renew(kept, !has_strays).map(AnyRealm::Wasmer),
+        };
         let Some(renewed) = renewed else {
             worth_from.set(worth_from.get().saturating_mul(2));
-            return false;
+            return None;
         };
-        self.realm.replace(renewed);
+        let mut views = self.views.borrow_mut();
+        let moved: Vec<View> = views
+            .extract_if(.., |view| kept.contains(&view.memory))
+            .map(|view| View { memory: kept.partition_point(|memory| *memory < view.memory) as u32, ..view })
+            .collect();
+        let home = if has_others {
+            with_realm!(&*self.realm.borrow(), realm => realm.empty_memories(kept));
+            Rc::new(Self::new(renewed))
+        } else {
+            self.realm.replace(renewed);
+            self.clone()
+        };
+        drop(views);
+        home.views.borrow_mut().extend(moved);
+        home.detach_stale(scope);
+        home.begin_store(scope);
+        if has_others {
+            self.begin_store(scope);
+        }
+        Some(home)
+    }
+
+    /// Takes note that its store has no instances.
+    fn begin_store(&self, scope: Scope) {
+        let Instances { made, worth_from, .. } = &self.instances;
         made.set(0);
-        let bytes: u64 =
-            kept.iter().filter_map(|memory| self.region(*memory).ok()).map(|region| region.bytes as u64).sum();
-        let per_store = u32::try_from(bytes / BYTES_PER_INSTANCE).unwrap_or(u32::MAX);
+        let per_store = u32::try_from(self.memory_bytes() / BYTES_PER_INSTANCE).unwrap_or(u32::MAX);
         worth_from.set(per_store.clamp(INSTANCES_PER_STORE, MOST_INSTANCES_PER_STORE));
         self.extra.set(STORE_BYTES);
         self.report(scope);
-        true
     }
 
     // Whose the realm is
@@ -465,12 +504,15 @@ impl Group {
         self.extra.set(self.extra.get().saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX)));
     }
 
+    fn memory_bytes(&self) -> u64 {
+        let memories = with_realm!(&*self.realm.borrow(), realm => realm.memory_count());
+        let regions = (0..memories).filter_map(|memory| self.region(memory).ok());
+        regions.fold(0_u64, |sum, region| sum.saturating_add(region.bytes as u64))
+    }
+
     /// Tells V8 how much native memory hangs on this group by now.
     pub fn report(&self, scope: Scope) {
-        let memories = with_realm!(&*self.realm.borrow(), realm => realm.memory_count());
-        let bytes = (0..memories)
-            .filter_map(|memory| self.region(memory).ok())
-            .fold(self.extra.get(), |sum, region| sum.saturating_add(i64::try_from(region.bytes).unwrap_or(i64::MAX)));
+        let bytes = self.extra.get().saturating_add(i64::try_from(self.memory_bytes()).unwrap_or(i64::MAX));
         scope.adjust_external_memory(bytes - self.reported.replace(bytes));
     }
 }

@@ -58,21 +58,24 @@ impl Linking {
     }
 
     /// The group that the instance belongs to: that of its memories, or a new one. Memories of several groups are brought
-    /// into one as long as all groups but one have no instances yet.
+    /// into one as long as all groups but one have no instances.
     pub fn common_group(&self, state: &State, scope: Scope, engine: &LimitedEngine) -> Result<Rc<Group>, Throw> {
-        let groups = self.groups(state)?;
-        let mut used = Vec::new();
-        for group in &groups {
-            if with_realm!(&*group.enter()?, realm => realm.has_instances()) {
-                used.push(group);
+        let mut groups = self.groups(state)?;
+        let mut used = with_used_stores(&groups)?;
+        if used.len() > 1 {
+            // Their instances may be gone.
+            for group in used {
+                state.renew(scope, &group);
             }
+            groups = self.groups(state)?;
+            used = with_used_stores(&groups)?;
         }
         if used.len() > 1 {
             let message =
                 "the imported memories belong to instances that share no memory, so they cannot be linked together";
             return Err(Throw::new("link", message));
         }
-        let Some(target) = used.first().copied().or(groups.first()).cloned() else {
+        let Some(target) = used.first().or(groups.first()).cloned() else {
             return Ok(Rc::new(Group::new(engine.new_realm())));
         };
         for group in groups.iter().filter(|group| !Rc::ptr_eq(group, &target)) {
@@ -84,4 +87,15 @@ impl Linking {
         }
         Ok(target)
     }
+}
+
+/// The groups in whose stores instances have been made.
+fn with_used_stores(groups: &[Rc<Group>]) -> Result<Vec<Rc<Group>>, Throw> {
+    let mut used = Vec::new();
+    for group in groups {
+        if with_realm!(&*group.enter()?, realm => realm.has_instances()) {
+            used.push(group.clone());
+        }
+    }
+    Ok(used)
 }

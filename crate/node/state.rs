@@ -257,27 +257,37 @@ impl State {
 
     /// Gives back what instances have left in the store of a memory that lives on, if there have been many of them and none is left: stores only
     /// grow, so the memories get a fresh one.
-    fn renew_if_worth(&self, scope: Scope, group: &Rc<Group>) {
-        if !group.is_worth_renewing() || !group.is_idle() {
+    pub fn renew_if_worth(&self, scope: Scope, group: &Rc<Group>) {
+        if group.is_worth_renewing() {
+            self.renew(scope, group);
+        }
+    }
+
+    /// The same, however many there have been.
+    pub fn renew(&self, scope: Scope, group: &Rc<Group>) {
+        if group.has_instances() || !group.is_idle() {
             return;
         }
-        let mut kept = Vec::new();
+        let mut reachable = Vec::new();
         self.memories.for_each(|_, entry| {
             if Rc::ptr_eq(&entry.group, group) {
-                kept.push(entry.index);
+                reachable.push(entry.index);
             }
         });
-        kept.sort_unstable();
-        kept.dedup();
-        // Without any the group is about to go.
-        if kept.is_empty() || !group.renew(scope, &kept) {
+        reachable.sort_unstable();
+        reachable.dedup();
+        // What an instance has made stays with it in its store.
+        let (kept, others): (Vec<u32>, Vec<u32>) = reachable.into_iter().partition(|memory| group.is_made(*memory));
+        // Without any the group is about to go, or no other instance will be made in it.
+        if kept.is_empty() {
             return;
         }
+        let Some(home) = group.renew(scope, &kept, !others.is_empty()) else { return };
         self.memories.for_each(|_, entry| {
             if Rc::ptr_eq(&entry.group, group)
                 && let Ok(place) = kept.binary_search(&entry.index)
             {
-                entry.index = place as u32;
+                *entry = Entry { group: home.clone(), index: place as u32 };
             }
         });
     }
@@ -287,6 +297,10 @@ impl State {
     pub fn renew_if_collected(&self, scope: Scope, group: &Rc<Group>) {
         if !group.is_worth_renewing() || !group.is_idle() {
             return;
+        }
+        if !group.has_instances() {
+            // The last one went while the group was busy.
+            return self.renew(scope, group);
         }
         // The newest one is the last to be collected.
         if group.newest_instance().is_some_and(|newest| self.instances.wrapper(scope, newest).is_some()) {

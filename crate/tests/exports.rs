@@ -21,6 +21,7 @@ on_both_engines![
     empty_memories_are_told_apart,
     memories_of_one_module_are_told_apart,
     what_is_no_memory_has_no_memory_index,
+    imported_and_own_memories_are_told_apart_whatever_their_names,
     an_exported_memory_is_the_one_that_the_guest_uses,
     memory_0_is_found_if_it_is_exported_and_not_imported,
     globals_are_read_and_written,
@@ -175,6 +176,24 @@ fn what_is_no_memory_has_no_memory_index<E: Engine>(engine: &Arc<E>) {
         assert_eq!(guest.realm.exported_memory(guest.index, export), None);
     }
     assert_eq!(guest.realm.exported_memory(guest.index + 1, 0), None);
+}
+
+fn imported_and_own_memories_are_told_apart_whatever_their_names<E: Engine>(engine: &Arc<E>) {
+    let realm = Realm::new(engine);
+    let [a, b] = [0, 1].map(|_| realm.new_memory(pages(0, 4)).expect("a good type"));
+    let wat = r#"(module (import "e" "a" (memory 0)) (import "e" "f" (func)) (import "e" "b" (memory 0))
+        (memory 0) (memory 0) (func (export "z")) (export "y" (memory 3)) (export "b" (memory 1)) (export "x" (memory 2))
+        (export "c" (memory 3)) (export "a" (memory 0)) (export "b again" (memory 1)))"#;
+    for imports in [[a, b], [b, a], [b, b]] {
+        let guest = Guest::linked(&realm, Version::V1, wat, &imports);
+        let before = realm.memory_count();
+        assert_eq!(["a", "b", "b again"].map(|name| guest.memory(name)), [imports[0], imports[1], imports[1]]);
+        let (third, fourth) = (guest.memory("x"), guest.memory("y"));
+        assert_eq!(guest.memory("c"), fourth);
+        let mut own = [third, fourth];
+        own.sort_unstable();
+        assert_eq!(own, [before, before + 1]);
+    }
 }
 
 fn an_exported_memory_is_the_one_that_the_guest_uses<E: Engine>(engine: &Arc<E>) {

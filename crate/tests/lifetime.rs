@@ -13,7 +13,7 @@ use std::{
 };
 
 use sandbox_host::{
-    engine::Engine,
+    engine::{Engine, StoreLimits},
     module::Module,
     realm::{HostCall, Realm, Version},
 };
@@ -31,6 +31,17 @@ on_both_engines![
     threads_compile_and_run_at_once,
     instances_are_made_while_another_thread_compiles,
     a_realm_made_while_another_runs_is_independent,
+    a_renewed_memory_keeps_contents_place_size_and_maximum,
+    a_renewed_memory_grows_as_before_by_the_host_and_by_guests,
+    a_renewed_memory_is_shared_by_all_instances_made_afterwards,
+    a_realm_is_renewed_again_and_again,
+    memories_that_are_not_kept_go_and_the_others_close_ranks,
+    an_empty_memory_is_renewed,
+    a_memory_that_moves_when_it_grows_is_not_renewed_if_it_may_not_move,
+    a_realm_is_not_renewed_with_a_memory_that_an_instance_has_made,
+    a_memory_that_an_instance_has_made_stays_behind_with_its_bytes,
+    a_realm_is_not_renewed_while_a_guest_runs,
+    a_renewed_realm_keeps_its_limits,
 ];
 
 const WORKS: &str = r#"(module (import "e" "m" (memory 1)) (import "e" "f" (func $f (param i32) (result i32)))
@@ -224,6 +235,176 @@ fn a_realm_made_while_another_runs_is_independent<E: Engine>(engine: &Arc<E>) {
     assert_works(&kept.take().expect("made"));
 }
 
+const PAGE: u64 = 65_536;
+
+/// Renews a realm, with memory 0 alone.
+fn renewed<E: Engine>(realm: &Rc<Realm<E>>) -> Rc<Realm<E>> {
+    realm.renew(&[0], true).expect("no guest runs")
+}
+
+fn a_renewed_memory_keeps_contents_place_size_and_maximum<E: Engine>(engine: &Arc<E>) {
+    for maximum in [Some(9), None] {
+        let realm = Realm::new(engine);
+        realm.new_memory(pages(1, maximum)).expect("a good type");
+        realm.memory_grow(0, 3).expect("below the maximum");
+        // Sparse: whole pages of the system between them stay untouched, and the last byte counts.
+        for (address, byte) in [(0, 1), (4095, 2), (4096, 3), (100_000, 4), (4 * PAGE - 1, 5)] {
+            realm.memory_write(0, address, &[byte]).expect("in bounds");
+        }
+        let (bytes, region) = (contents(&realm, 0), realm.memory_region(0));
+        let renewed = renewed(&realm);
+        drop(realm);
+        assert_eq!(contents(&renewed, 0), bytes);
+        assert_eq!(renewed.memory_region(0), region);
+        assert_eq!(renewed.memory_type(0).expect("not busy").maximum, maximum);
+        assert_eq!(renewed.memory_count(), 1);
+        assert!(!renewed.has_instances());
+    }
+}
+
+const GROWS: &str = r#"(module (import "e" "m" (memory 1)) (export "m" (memory 0))
+    (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+    (func (export "load") (param i32) (result i32) (i32.load8_u (local.get 0)))
+    (func (export "store") (param i32 i32) (i32.store8 (local.get 0) (local.get 1))))"#;
+
+fn a_renewed_memory_grows_as_before_by_the_host_and_by_guests<E: Engine>(engine: &Arc<E>) {
+    let realm = Realm::new(engine);
+    realm.new_memory(pages(1, 6)).expect("a good type");
+    Guest::linked(&realm, Version::V1, GROWS, &[0]).call("grow", &[1]).expect("no trap");
+    let realm = renewed(&realm);
+    assert_eq!(realm.memory_grow(0, 1).expect("below the maximum"), 2);
+    assert!(realm.memory_grow(0, 4).is_err());
+    let guest = Guest::linked(&realm, Version::V1, GROWS, &[0]);
+    assert_eq!(guest.call("grow", &[1]).expect("no trap"), [3]);
+    assert_eq!(guest.call("grow", &[3]).expect("no trap"), [u64::from(u32::MAX)]);
+    assert_eq!(guest.call("load", &[4 * PAGE - 1]).expect("in bounds"), [0]);
+    let realm = renewed(&realm);
+    assert_eq!(realm.memory_grow(0, 2).expect("exactly the maximum"), 4);
+    assert!(contents(&realm, 0).iter().all(|byte| *byte == 0));
+}
+
+fn a_renewed_memory_is_shared_by_all_instances_made_afterwards<E: Engine>(engine: &Arc<E>) {
+    let realm = Realm::new(engine);
+    realm.new_memory(pages(1, 6)).expect("a good type");
+    Guest::linked(&realm, Version::V1, GROWS, &[0]).call("store", &[7, 70]).expect("in bounds");
+    let realm = renewed(&realm);
+    let guests: Vec<_> = (0..3).map(|_| Guest::linked(&realm, Version::V1, GROWS, &[0])).collect();
+    for (place, guest) in guests.iter().enumerate() {
+        assert_eq!(guest.memory("m"), 0);
+        guest.call("store", &[100 + place as u64, place as u64 + 1]).expect("in bounds");
+    }
+    guests[0].call("grow", &[2]).expect("no trap");
+    for guest in &guests {
+        assert_eq!([100, 101, 102, 7].map(|at| guest.call("load", &[at]).expect("in bounds")[0]), [1, 2, 3, 70]);
+        assert_eq!(guest.call("load", &[3 * PAGE - 1]).expect("in bounds"), [0]);
+    }
+    assert_eq!(contents(&realm, 0)[100..103], [1, 2, 3]);
+}
+
+fn a_realm_is_renewed_again_and_again<E: Engine>(engine: &Arc<E>) {
+    let module = compile(&**engine, WORKS);
+    let mut guest = working(engine, &module);
+    let region = guest.realm.memory_region(0);
+    for turn in 0..50 {
+        assert_works(&guest);
+        assert_eq!(u64::from(contents(&guest.realm, 0)[8]), 2 * (turn + 1));
+        let realm = renewed(&guest.realm);
+        guest = Guest::of(&realm, &module, Version::V1, &[0]);
+        assert_eq!(realm.memory_region(0), region);
+    }
+}
+
+fn memories_that_are_not_kept_go_and_the_others_close_ranks<E: Engine>(engine: &Arc<E>) {
+    let realm = Realm::new(engine);
+    for number in 0..5 {
+        let memory = realm.new_memory(pages(1, 2)).expect("a good type");
+        realm.memory_write(memory, 0, &[number]).expect("in bounds");
+    }
+    let renewed = realm.renew(&[1, 4], true).expect("no guest runs");
+    assert_eq!(renewed.memory_count(), 2);
+    assert_eq!([0, 1].map(|memory| contents(&renewed, memory)[0]), [1, 4]);
+    drop(realm);
+    assert_eq!([0, 1].map(|memory| contents(&renewed, memory)[0]), [1, 4]);
+}
+
+fn an_empty_memory_is_renewed<E: Engine>(engine: &Arc<E>) {
+    for maximum in [Some(0), Some(2), None] {
+        let realm = Realm::new(engine);
+        realm.new_memory(pages(0, maximum)).expect("a good type");
+        let realm = renewed(&realm);
+        assert_eq!(realm.memory_type(0), Ok(pages(0, maximum)));
+        assert_eq!(realm.memory_grow(0, 2).is_ok(), maximum != Some(0));
+    }
+}
+
+fn a_memory_that_moves_when_it_grows_is_not_renewed_if_it_may_not_move<E: Engine>(engine: &Arc<E>) {
+    let realm = Realm::new(engine);
+    // wasmi has no mapping for this one.
+    realm.new_memory(pages(0, 0)).expect("a good type");
+    realm.new_memory(pages(1, 2)).expect("a good type");
+    let is_renewed = realm.renew(&[0, 1], false).is_some();
+    assert_eq!(is_renewed, E::NAME == "wasmer");
+    if !is_renewed {
+        realm.memory_write(1, 0, &[1]).expect("it is here as before");
+        assert_eq!(contents(&realm.renew(&[1], false).expect("this one does not move"), 0)[0], 1);
+    }
+}
+
+const MAKES: &str = r#"(module (import "e" "m" (memory 1)) (memory (export "own") 1 4)
+    (func (export "f") (result i32) (i32.load8_u 1 (i32.const 0))))"#;
+
+fn a_realm_is_not_renewed_with_a_memory_that_an_instance_has_made<E: Engine>(engine: &Arc<E>) {
+    let realm = Realm::new(engine);
+    realm.new_memory(pages(1, 16)).expect("a good type");
+    let guest = Guest::linked(&realm, Version::V1, MAKES, &[0]);
+    let own = guest.memory("own");
+    assert!(realm.is_made(0) && !realm.is_made(own) && !realm.is_made(own + 1));
+    for kept in [&[0, own][..], &[own], &[own + 1]] {
+        assert!(realm.renew(kept, true).is_none(), "{kept:?}");
+    }
+    realm.memory_write(own, 0, &[5]).expect("it is here as before");
+    assert_eq!(guest.call("f", &[]).expect("no trap"), [5]);
+}
+
+fn a_memory_that_an_instance_has_made_stays_behind_with_its_bytes<E: Engine>(engine: &Arc<E>) {
+    let realm = Realm::new(engine);
+    realm.new_memory(pages(1, 16)).expect("a good type");
+    realm.memory_write(0, 0, &[1]).expect("in bounds");
+    let own = Guest::linked(&realm, Version::V1, MAKES, &[0]).memory("own");
+    realm.memory_write(own, 0, &[2]).expect("in bounds");
+    let renewed = renewed(&realm);
+    realm.empty_memories(&[0]);
+    assert_eq!((contents(&renewed, 0)[0], contents(&realm, own)[0]), (1, 2));
+    assert_eq!(contents(&realm, 0), []);
+    assert_eq!(realm.memory_grow(own, 1).expect("below the maximum"), 1);
+    let guest = Guest::linked(&renewed, Version::V1, MAKES, &[0]);
+    drop(realm);
+    assert_eq!(contents(&renewed, guest.memory("own"))[0], 0);
+    assert_eq!(contents(&renewed, 0)[0], 1);
+}
+
+fn a_realm_is_not_renewed_while_a_guest_runs<E: Engine>(engine: &Arc<E>) {
+    let guest = working(engine, &compile(&**engine, WORKS));
+    let call = guest.call_with("run", &[2], |call| {
+        assert!(guest.realm.renew(&[0], true).is_none());
+        plus_one(call)
+    });
+    call.expect("no trap");
+    assert_works(&guest);
+    assert!(guest.realm.renew(&[0], true).is_some());
+}
+
+fn a_renewed_realm_keeps_its_limits<E: Engine>(engine: &Arc<E>) {
+    let realm = Realm::with_limits(engine, StoreLimits { memory_bytes: Some(2 * PAGE), ..StoreLimits::default() });
+    realm.new_memory(pages(1, None)).expect("within the limit");
+    let realm = renewed(&realm);
+    assert!(realm.memory_grow(0, 2).is_err());
+    let guest = Guest::linked(&realm, Version::V1, GROWS, &[0]);
+    assert_eq!(guest.call("grow", &[2]).expect("no trap"), [u64::from(u32::MAX)]);
+    assert_eq!(guest.call("grow", &[1]).expect("no trap"), [1]);
+    assert!(realm.new_memory(pages(3, None)).is_err());
+}
+
 #[cfg(target_os = "linux")]
 on_both_engines_alone![
     realms_leave_no_memory_behind,
@@ -231,6 +412,7 @@ on_both_engines_alone![
     calls_leave_no_memory_behind,
     traps_leave_no_memory_behind,
     engines_leave_no_memory_behind,
+    instances_of_a_memory_that_is_renewed_leave_no_memory_behind,
 ];
 
 /// How much resident memory grows, per turn, once `turn` has run for a while.
@@ -259,6 +441,21 @@ fn instances_of_a_dropped_realm_leave_no_memory_behind<E: Engine>(engine: &Arc<E
         }
     });
     assert!(each < 2048, "{each} bytes for each realm of 50 instances");
+}
+
+#[cfg(target_os = "linux")]
+fn instances_of_a_memory_that_is_renewed_leave_no_memory_behind<E: Engine>(engine: &Arc<E>) {
+    let module = compile(&**engine, WORKS);
+    let mut realm = Realm::new(engine);
+    realm.new_memory(pages(1, 16)).expect("a good type");
+    let each = growth_per_turn(2000, |_| {
+        for _ in 0..20 {
+            assert_works(&Guest::of(&realm, &module, Version::V1, &[0]));
+        }
+        realm.memory_write(0, 8, &[0]).expect("in bounds");
+        realm = realm.renew(&[0], false).expect("no guest runs");
+    });
+    assert!(each < 512, "{each} bytes for each renewal after 20 instances");
 }
 
 #[cfg(target_os = "linux")]

@@ -33,3 +33,4 @@ mod engine_faults;
 mod fuzz;
 mod hostile;
 mod lifetime;
+mod shared_engines;
