@@ -116,6 +116,7 @@ fn engine(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
         features: Features::from_bits(number(features) as u32),
         recursion_depth: limit(recursion).map(|depth| depth as u32),
         stack_bytes: limit(stack).map(|bytes| bytes as usize),
+        exact_memories: false,
     };
     let limits = StoreLimits {
         memory_bytes: limit(memory).map(|bytes| bytes as u64),
