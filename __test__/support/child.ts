@@ -11,6 +11,8 @@ export interface ChildOptions {
   env?: Record<string, string>;
   /** Milliseconds until the child is killed. */
   timeout?: number;
+  /** The most addresses that the child may have, in KiB; only on Unix. */
+  addresses?: number;
   /** Signals that the child gets, each once its stdout has this text. */
   signals?: readonly (readonly [text: string, signal: NodeJS.Signals])[];
 }
@@ -40,11 +42,15 @@ export function runSnippet(source: string, options: ChildOptions = {}): Promise<
 
 function run(args: readonly string[], options: ChildOptions): Promise<ChildResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(
-      process.execPath,
-      [...(options.execArgv ?? []), '--require', 'ts-node/register', ...args],
-      { cwd: snippetFolder, env: childEnvironment(options.env), stdio: ['ignore', 'pipe', 'pipe'] },
-    );
+    const node = [process.execPath, ...(options.execArgv ?? []), '--require', 'ts-node/register', ...args];
+    const limit = options.addresses;
+    const limited =
+      limit === undefined ? node : ['sh', '-c', `ulimit -v ${limit} && exec "$0" "$@"`, ...node];
+    const child = spawn(limited[0], limited.slice(1), {
+      cwd: snippetFolder,
+      env: childEnvironment(options.env),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     const result: ChildResult = { code: null, signal: null, stdout: '', stderr: '', timedOut: false };
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       const before = result.stdout;

@@ -17,6 +17,7 @@ use std::{
     cell::Cell,
     convert::Infallible,
     num::NonZero,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::{self, NonNull},
     sync::Arc,
 };
@@ -55,7 +56,7 @@ use crate::{
     },
     interrupt::{Flag, Interrupt},
     module::{REWRITE_VERSION, validate},
-    realm::{Realm, Slots},
+    realm::{Realm, Slots, panic_message},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, TableType, ValueType},
 };
 
@@ -120,8 +121,7 @@ impl Module {
         imports: &[wasmer::Extern],
     ) -> Result<wasmer::Instance, InstantiateError> {
         let with = |cx: &mut StoreMut<'_>, bounds| {
-            // Code of the other bounds was compiled from the same binary, so that there can only be no room for this one.
-            let code = self.codes.with(bounds).map_err(|error| InstantiateError::Allocation(error.to_string()))?;
+            let code = self.codes.with(bounds).map_err(no_code)?;
             wasmer::Instance::new_by_index(cx, &code.module, imports).map_err(instantiate_error)
         };
         let bounds = self.bounds(cx, imports);
@@ -146,7 +146,10 @@ fn rewritten(config: &EngineConfig, wasm: &[u8]) -> WithFuelLocals {
 impl Wasmer {
     /// A module whose other code is compiled when it is needed.
     fn module(&self, wasm: &[u8], first: Code, described: Described) -> Module {
-        let (config, wasm): (_, Box<[u8]>) = (self.config.clone(), wasm.into());
+        // Without a memory there is but one kind.
+        let has_memories = !first.module.info().memories.is_empty();
+        let wasm: Box<[u8]> = if has_memories { wasm.into() } else { Box::default() };
+        let config = self.config.clone();
         let codes = Codes::new(first, move |bounds| compile(&config, &wasm, bounds).map(|(code, _)| code));
         let Described { added, offsets, names } = described;
         Module { codes: Arc::new(codes), bounds: self.bounds, added, offsets, names }
@@ -168,7 +171,7 @@ fn compile(config: &EngineConfig, wasm: &[u8], bounds: Bounds) -> Result<(Code, 
     let engine = wasmer_engine(config, checks, bounds);
     let wasm = if binary.is_empty() { Cow::Borrowed(wasm) } else { Cow::Owned(binary) };
     let (names, wasm) = FunctionNames::hide(wasm, MAX_NAME);
-    let module = wasmer::Module::from_binary(&engine, &wasm).map_err(|error| CompileError(error.to_string()))?;
+    let module = compiled(|| Ok(wasmer::Module::from_binary(&engine, &wasm)?))?;
     Ok((Code { module, bounds, engine }, Described { added, offsets, names: Arc::new(names) }))
 }
 
@@ -254,7 +257,7 @@ impl Engine for Wasmer {
 
     fn machine_code(&self, module: &Self::Module) -> Result<Vec<u8>, CompileError> {
         let Code { module, bounds, .. } = module.codes.first();
-        let bytes = module.serialize().map_err(|error| CompileError(error.to_string()))?;
+        let bytes = module.serialize().map_err(|error| CompileError::Refused(error.to_string()))?;
         let mut bytes = bytes.to_vec();
         bytes.push(u8::from(*bounds == Bounds::Checked));
         Ok(bytes)
@@ -264,13 +267,14 @@ impl Engine for Wasmer {
         let (bounds, machine_code) = match machine_code.split_last() {
             Some((0, rest)) => (Bounds::Guarded, rest),
             Some((1, rest)) => (Bounds::Checked, rest),
-            _ => return Err(CompileError("the machine code does not say for which memories it is".to_owned())),
+            _ => {
+                return Err(CompileError::Refused("the machine code does not say for which memories it is".to_owned()));
+            }
         };
         let engine = wasmer_engine(&self.config, None, bounds);
         let added = Arc::new(check_options(&self.config).names_in(wasm));
         // SAFETY: passed on to the caller.
-        let module = unsafe { wasmer::Module::deserialize(&engine, machine_code) };
-        let module = module.map_err(|error| CompileError(error.to_string()))?;
+        let module = compiled(|| unsafe { wasmer::Module::deserialize(&engine, machine_code) })?;
         let offsets = rewritten(&self.config, wasm).offsets;
         let (names, _) = FunctionNames::hide(Cow::Borrowed(wasm), MAX_NAME);
         let described = Described { added, offsets, names: Arc::new(names) };
@@ -760,6 +764,36 @@ fn extern_type(ty: &wasmer::ExternType) -> ExternType {
 }
 
 // Errors
+
+/// What comes out of wasmer's compiler or loader, which panics where it cannot start a thread or may not make code executable.
+fn compiled(
+    make: impl FnOnce() -> Result<wasmer::Module, wasmer::DeserializeError>,
+) -> Result<wasmer::Module, CompileError> {
+    use wasmer::{CompileError as Error, DeserializeError};
+    match catch_unwind(AssertUnwindSafe(make)) {
+        Ok(Ok(module)) => Ok(module),
+        Ok(Err(DeserializeError::Compiler(Error::Resource(reason)))) => Err(CompileError::Allocation(reason)),
+        Ok(Err(error)) => Err(CompileError::Refused(error.to_string())),
+        Err(panic) => {
+            let message = panic_message(&*panic);
+            if !LACK_OF_ROOM.iter().any(|panic| message.contains(panic)) {
+                resume_unwind(panic);
+            }
+            Err(CompileError::Allocation(message))
+        }
+    }
+}
+
+/// How the panics begin with which wasmer says that the system gave it no thread or no memory.
+const LACK_OF_ROOM: [&str; 2] = ["ThreadPoolBuildError", "unable to make memory readonly and executable"];
+
+/// The other code of a module that has been compiled before.
+fn no_code(error: CompileError) -> InstantiateError {
+    match error {
+        CompileError::Refused(reason) => InstantiateError::Link(reason),
+        CompileError::Allocation(reason) => InstantiateError::Allocation(reason),
+    }
+}
 
 fn instantiate_error(error: wasmer::InstantiationError) -> InstantiateError {
     match error {

@@ -241,7 +241,7 @@ impl Calls {
             let task = move || {
                 let compiled = catch_unwind(AssertUnwindSafe(compile));
                 let compiled = compiled.unwrap_or_else(|panic| {
-                    Err(CompileError(format!("the compiler panicked: {}", panic_message(&*panic))))
+                    Err(CompileError::Refused(format!("the compiler panicked: {}", panic_message(&*panic))))
                 });
                 port.send(Event::Compiled(id, compiled));
             };
@@ -413,7 +413,7 @@ impl Calls {
                         Some(EVENT_DONE)
                     }
                     Err(error) => {
-                        state.refuse(Throw::new("module", error));
+                        state.refuse(error.into());
                         Some(EVENT_REFUSED)
                     }
                 }

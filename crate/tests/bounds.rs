@@ -57,7 +57,7 @@ const WIDTHS: [(u64, &str, &str); 7] = [
     (8, "(i64.load {o} (local.get 0))", "(i64.store {o} (local.get 0) (i64.const -1))"),
     (
         8,
-        "(i64x2.extract_lane 0 (i16x8.load8x8_u {o} (local.get 0)))",
+        "(i64x2.extract_lane 0 (v128.load8x8_u {o} (local.get 0)))",
         "(v128.store64_lane {o} 1 (local.get 0) (i64x2.splat (i64.const -1)))",
     ),
     (
@@ -121,7 +121,9 @@ fn assert_bounds<E: Engine>(guest: &Guest<E>, memory: u32, watched: u32) {
                             let wide = if way == 5 { 0x0001_0001_0001_0001 } else { 0x0101_0101_0101_0101 };
                             assert_eq!(results, [wide & (u64::MAX >> (64 - width.min(8) * 8))], "{kind} {what}");
                         }
-                        Err(trap) => assert_eq!((is_in, trap.code), (false, TrapCode::MemoryOutOfBounds), "{kind} {what}"),
+                        Err(trap) => {
+                            assert_eq!((is_in, trap.code), (false, TrapCode::MemoryOutOfBounds), "{kind} {what}")
+                        }
                     }
                 }
                 let stored = guest.call(&format!("store {way} {offset}"), &[address]);

@@ -178,7 +178,9 @@ impl Memory {
         let bytes = reserved.bytes().0 + style.offset_guard_size() as usize;
         let mapping = Mmap::accessible_reserved(size.bytes().0, bytes, None, MmapType::Private);
         let mut mapping = mapping.map_err(|reason| {
-            MemoryError::Region(format!("the system has no room for a memory that reserves {bytes} bytes: {reason}"))
+            let hint =
+                if reserved > size { ", unless a maximum or `limits.memoryBytes` lets it reserve less" } else { "" };
+            MemoryError::Region(format!("the system has no room for a memory of {bytes} bytes{hint}: {reason}"))
         })?;
         let definition = define(VMMemoryDefinition { base: mapping.as_mut_ptr(), current_length: size.bytes().0 });
         let memory = Self { mapping, definition, ty: *ty, style, size, _guarded: guarded };
