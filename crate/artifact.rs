@@ -26,7 +26,7 @@ pub fn encode(key: &ArtifactKey, wasm: &[u8], machine_code: &[u8]) -> Vec<u8> {
 
 /// Takes them apart: the binary and the machine code.
 pub fn decode<'a>(key: &ArtifactKey, bytes: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), CompileError> {
-    let refused = |why: &str| CompileError(format!("the bytes are no module that can be loaded here: {why}"));
+    let refused = |why: &str| CompileError::Refused(format!("the bytes are no module that can be loaded here: {why}"));
     let truncated = || refused("they are truncated");
     let (content, hash) = bytes.split_last_chunk::<HASH>().ok_or_else(truncated)?;
     let (magic, rest) = content.split_first_chunk().ok_or_else(truncated)?;
@@ -62,7 +62,7 @@ mod tests {
         let key = key(b"options");
         for (wasm, code) in [(&b"wasm"[..], &b"machine code"[..]), (b"", b""), (b"wasm", b"")] {
             let bytes = encode(&key, wasm, code);
-            assert_eq!(decode(&key, &bytes).map_err(|error| error.0), Ok((wasm, code)));
+            assert_eq!(decode(&key, &bytes).map_err(|error| error.to_string()), Ok((wasm, code)));
         }
     }
 
@@ -84,6 +84,6 @@ mod tests {
     fn what_was_made_with_other_options_is_refused() {
         let bytes = encode(&key(b"options"), b"wasm", b"machine code");
         let error = decode(&key(b"others"), &bytes).expect_err("the key is another");
-        assert!(error.0.contains("other options"), "{error}");
+        assert!(error.to_string().contains("other options"), "{error}");
     }
 }

@@ -20,7 +20,7 @@ use crate::error::CompileError;
 /// afterwards. Which proposals a module may use is for the engine to say. The instructions of relaxed SIMD stay as they
 /// are: more than NaNs is left open there.
 pub fn canonical_nans(wasm: &[u8]) -> Result<Option<Vec<u8>>, CompileError> {
-    rewrite(wasm).map_err(|error| CompileError(error.to_string()))
+    rewrite(wasm).map_err(|error| CompileError::Refused(error.to_string()))
 }
 
 fn rewrite(wasm: &[u8]) -> Result<Option<Vec<u8>>, Box<dyn Error>> {

@@ -42,6 +42,9 @@ pub struct EngineConfig {
     pub deterministic: bool,
     /// Which proposals a module may use.
     pub features: Features,
+    /// Whether memories never reserve more addresses than they may need, also while there are plenty. It costs time where the engine could
+    /// do without looking where a guest reads and writes.
+    pub exact_memories: bool,
 }
 
 /// What the memories and tables of one store may come to.

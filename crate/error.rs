@@ -174,10 +174,16 @@ pub enum StoreError {
     Poisoned,
 }
 
-/// A module was refused.
+/// A module was not compiled.
 #[derive(Debug, Clone, Error)]
-#[error("{0}")]
-pub struct CompileError(pub String);
+pub enum CompileError {
+    /// Something is wrong with it, or the engine cannot run such a module.
+    #[error("{0}")]
+    Refused(String),
+    /// The system has no room for its code: nothing is wrong with the module.
+    #[error("cannot allocate: {0}")]
+    Allocation(String),
+}
 
 /// An engine could not be made from its configuration.
 #[derive(Debug, Clone, Error)]

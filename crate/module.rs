@@ -132,7 +132,11 @@ impl<E: Engine> Module<E> {
         if let Some(start) = &start {
             match take(start) {
                 Some(ExternType::Func(ty)) if ty.params.is_empty() && ty.results.is_empty() => {}
-                _ => return Err(CompileError("the start function must have no parameters and no results".to_owned())),
+                _ => {
+                    return Err(CompileError::Refused(
+                        "the start function must have no parameters and no results".to_owned(),
+                    ));
+                }
             }
         }
         if let Some(name) = &hidden_memory0 {
@@ -478,7 +482,7 @@ impl<'a> FreeNames<'a> {
 /// Refuses what is not a valid module, or needs other proposals. To be asked before a module is rewritten: what was not valid may be valid afterwards.
 pub(crate) fn validate(wasm: &[u8], features: WasmFeatures) -> Result<(), CompileError> {
     let valid = Validator::new_with_features(features).validate_all(wasm);
-    valid.map(drop).map_err(|error| CompileError(error.to_string()))
+    valid.map(drop).map_err(|error| CompileError::Refused(error.to_string()))
 }
 
 /// <https://webassembly.github.io/spec/core/binary/modules.html#export-section>

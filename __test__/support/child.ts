@@ -13,6 +13,8 @@ export interface ChildOptions {
   isPlain?: boolean;
   /** Milliseconds until the child is killed. */
   timeout?: number;
+  /** The most addresses that the child may have, in KiB; only on Unix. */
+  addresses?: number;
   /** Signals that the child gets, each once its stdout has this text. */
   signals?: readonly (readonly [text: string, signal: NodeJS.Signals])[];
 }
@@ -43,7 +45,11 @@ export function runSnippet(source: string, options: ChildOptions = {}): Promise<
 function run(args: readonly string[], options: ChildOptions): Promise<ChildResult> {
   return new Promise((resolve, reject) => {
     const compiler = options.isPlain === true ? [] : ['--require', 'ts-node/register'];
-    const child = spawn(process.execPath, [...(options.execArgv ?? []), ...compiler, ...args], {
+    const node = [process.execPath, ...(options.execArgv ?? []), ...compiler, ...args];
+    const limit = options.addresses;
+    const limited =
+      limit === undefined ? node : ['sh', '-c', `ulimit -v ${limit} && exec "$0" "$@"`, ...node];
+    const child = spawn(limited[0], limited.slice(1), {
       cwd: snippetFolder,
       env: childEnvironment(options.env),
       stdio: ['ignore', 'pipe', 'pipe'],

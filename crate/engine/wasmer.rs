@@ -5,8 +5,10 @@
 //! does the same at eight times the cost, as it builds typed values that the realm would only take apart again.
 
 mod checks;
+mod code;
 mod fuel_local;
 mod limited;
+mod memory;
 mod meters;
 mod names;
 mod stack;
@@ -16,6 +18,7 @@ use std::{
     cell::Cell,
     convert::Infallible,
     num::NonZero,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::{self, NonNull},
     sync::Arc,
 };
@@ -26,8 +29,8 @@ use wasmer::{
     sys::{
         CompilerConfig as _, Cranelift, CraneliftOptLevel, EngineBuilder, Features, NativeEngineExt as _,
         vm::{
-            self, MaybeInstanceOwned, StoreHandle, VMCallerCheckedAnyfunc, VMContext, VMDynamicFunctionContext,
-            VMExtern, VMFunction, VMFunctionContext, VMFunctionKind,
+            self, LinearMemory as _, MaybeInstanceOwned, StoreHandle, VMCallerCheckedAnyfunc, VMContext,
+            VMDynamicFunctionContext, VMExtern, VMFunction, VMFunctionContext, VMFunctionKind,
         },
     },
 };
@@ -36,8 +39,10 @@ use wasmparser::WasmFeatures;
 
 use self::{
     checks::{CheckOptions, Checks, Names},
+    code::{Code, Codes},
     fuel_local::{Offsets, WithFuelLocals, with_fuel_locals},
     limited::Limited,
+    memory::Bounds,
     meters::Meters,
     names::FunctionNames,
     stack::{Call, GuestStacks, Stopped},
@@ -53,46 +58,123 @@ use crate::{
     },
     interrupt::{Flag, Interrupt},
     module::{REWRITE_VERSION, validate},
-    realm::{Realm, Slots},
+    realm::{Realm, Slots, panic_message},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, TableType, ValueType},
 };
 
 /// Part of what machine code depends on. A test compares it with `Cargo.toml`.
 const WASMER_VERSION: &str = "7.4.2";
 
+/// Part of what machine code depends on: it changes with what is written around wasmer's own bytes.
+const CODE_VERSION: u32 = 1;
+
 /// The engine: how modules are compiled.
 pub struct Wasmer {
     config: EngineConfig,
+    /// Of all memories and all code; `None` if it depends on how many memories there are.
+    bounds: Option<Bounds>,
     /// For stores; nothing is compiled with it.
     engine: wasmer::Engine,
     stacks: GuestStacks,
     id: EngineId,
 }
 
-/// A compiled module, with a wasmer engine of its own. wasmer frees code with its engine and not before; it panics for
+/// A compiled module, whose code has a wasmer engine of its own. wasmer frees code with its engine and not before; it panics for
 /// good when an engine meets two function types with the same 32-bit hash, which anybody can make; and an engine that
 /// compiles is locked. A realm keeps the modules of its instances for longer than its store.
 #[derive(Clone)]
 pub struct Module {
-    module: wasmer::Module,
+    codes: Arc<Codes>,
+    /// As in the engine that it was compiled with.
+    bounds: Option<Bounds>,
     /// The exports that are not its own.
     added: Arc<Names>,
     /// Where its code was before it was rewritten.
     offsets: Arc<Offsets>,
     names: Arc<FunctionNames>,
-    _engine: wasmer::Engine,
+}
+
+impl Module {
+    /// The same whichever code an instance runs.
+    fn any(&self) -> &wasmer::Module {
+        &self.codes.first().module
+    }
+
+    /// Which code fits the memories of an instance with these imports.
+    fn bounds(&self, cx: &mut StoreMut<'_>, imports: &[wasmer::Extern]) -> Bounds {
+        let (own, has_any) = self.codes.memories();
+        if !has_any {
+            return self.codes.first().bounds;
+        }
+        let mut given = imports.iter().filter_map(|import| match import.to_vm_extern().unwrap_sys() {
+            VMExtern::Memory(handle) => Some(Bounds::of(handle.get(cx.objects_mut().as_sys()).style())),
+            _ => None,
+        });
+        if given.any(|bounds| bounds == Bounds::Checked) {
+            return Bounds::Checked;
+        }
+        self.bounds.unwrap_or_else(|| Bounds::for_new(own))
+    }
+
+    /// Makes an instance.
+    fn instance(
+        &self,
+        cx: &mut StoreMut<'_>,
+        imports: &[wasmer::Extern],
+    ) -> Result<wasmer::Instance, InstantiateError> {
+        let with = |cx: &mut StoreMut<'_>, bounds| {
+            let code = self.codes.with(bounds).map_err(no_code)?;
+            wasmer::Instance::new_by_index(cx, &code.module, imports).map_err(instantiate_error)
+        };
+        let bounds = self.bounds(cx, imports);
+        with(cx, bounds).or_else(|error| match (self.bounds, bounds, &error) {
+            // There may be room for smaller memories. Nothing has been written to an import yet.
+            (None, Bounds::Guarded, InstantiateError::Allocation(_)) => with(cx, Bounds::Checked),
+            _ => Err(error),
+        })
+    }
+}
+
+fn check_options(config: &EngineConfig) -> CheckOptions {
+    let EngineConfig { interruptible, has_fuel, recursion_depth, .. } = *config;
+    CheckOptions { interruptible, has_fuel, recursion_depth }
+}
+
+/// The module with what metering needs; empty if it stays as it is.
+fn rewritten(config: &EngineConfig, wasm: &[u8]) -> WithFuelLocals {
+    if config.has_fuel { with_fuel_locals(wasm).unwrap_or_default() } else { WithFuelLocals::default() }
 }
 
 impl Wasmer {
-    fn check_options(&self) -> CheckOptions {
-        let EngineConfig { interruptible, has_fuel, recursion_depth, .. } = self.config;
-        CheckOptions { interruptible, has_fuel, recursion_depth }
+    /// A module whose other code is compiled when it is needed.
+    fn module(&self, wasm: &[u8], first: Code, described: Described) -> Module {
+        // Without a memory there is but one kind.
+        let has_memories = !first.module.info().memories.is_empty();
+        let wasm: Box<[u8]> = if has_memories { wasm.into() } else { Box::default() };
+        let config = self.config.clone();
+        let codes = Codes::new(first, move |bounds| compile(&config, &wasm, bounds).map(|(code, _)| code));
+        let Described { added, offsets, names } = described;
+        Module { codes: Arc::new(codes), bounds: self.bounds, added, offsets, names }
     }
+}
 
-    /// The module with what metering needs; empty if it stays as it is.
-    fn rewritten(&self, wasm: &[u8]) -> WithFuelLocals {
-        if self.config.has_fuel { with_fuel_locals(wasm).unwrap_or_default() } else { WithFuelLocals::default() }
-    }
+/// What the realm is told of a module besides its code.
+struct Described {
+    added: Arc<Names>,
+    offsets: Arc<Offsets>,
+    names: Arc<FunctionNames>,
+}
+
+/// Compiles a module for memories of that kind.
+fn compile(config: &EngineConfig, wasm: &[u8], bounds: Bounds) -> Result<(Code, Described), CompileError> {
+    let WithFuelLocals { binary, locals, offsets } = rewritten(config, wasm);
+    let checks = Checks::of(wasm, check_options(config), locals);
+    let added = checks.as_ref().map(|checks| checks.names.clone()).unwrap_or_default();
+    let engine = wasmer_engine(config, checks, bounds);
+    let wasm = if binary.is_empty() { Cow::Borrowed(wasm) } else { Cow::Owned(binary) };
+    let (names, wasm) = FunctionNames::hide(wasm, MAX_NAME);
+    let module = compiled(|| Ok(from_binary(&engine, &wasm)?))?;
+    Ok((Code { module, bounds, _engine: engine }, Described { added, offsets, names: Arc::new(names) }))
 }
 
 /// A function of a guest or of the host, as wasmer's call trampolines want it.
@@ -133,9 +215,10 @@ impl Engine for Wasmer {
 
     fn new(config: &EngineConfig) -> Result<Self, EngineError> {
         let stacks = GuestStacks::new(config.stack_bytes.unwrap_or(GUEST_STACK_BYTES));
-        let mut engine = wasmer_engine(config, None);
-        engine.set_tunables(Limited::new(StoreLimits::default()));
-        Ok(Self { config: config.clone(), engine, stacks, id: EngineId::next() })
+        let mut engine = wasmer_engine(config, None, Bounds::Checked);
+        let bounds = config.exact_memories.then_some(Bounds::Checked);
+        engine.set_tunables(Limited::new(StoreLimits::default(), bounds));
+        Ok(Self { config: config.clone(), bounds, engine, stacks, id: EngineId::next() })
     }
 
     fn id(&self) -> EngineId {
@@ -151,14 +234,8 @@ impl Engine for Wasmer {
             // A local that does not exist would be the one that the fuel is in.
             validate(wasm, WasmFeatures::all())?;
         }
-        let WithFuelLocals { binary, locals, offsets } = self.rewritten(wasm);
-        let checks = Checks::of(wasm, self.check_options(), locals);
-        let added = checks.as_ref().map(|checks| checks.names.clone()).unwrap_or_default();
-        let engine = wasmer_engine(&self.config, checks);
-        let wasm = if binary.is_empty() { Cow::Borrowed(wasm) } else { Cow::Owned(binary) };
-        let (names, wasm) = FunctionNames::hide(wasm, MAX_NAME);
-        let module = from_binary(&engine, &wasm).map_err(|error| CompileError(error.to_string()))?;
-        Ok(Module { module, added, offsets, names: Arc::new(names), _engine: engine })
+        let (code, described) = compile(&self.config, wasm, self.bounds.unwrap_or_else(|| Bounds::for_new(1)))?;
+        Ok(self.module(wasm, code, described))
     }
 
     fn identity(&self) -> Option<String> {
@@ -166,7 +243,7 @@ impl Engine for Wasmer {
         let target = self.engine.target();
         let (triple, cpu) = (target.triple(), target.cpu_features());
         Some(format!(
-            "wasmer {} cranelift {opt_level:?} rewrite {REWRITE_VERSION} checks {} {interruptible} {has_fuel} {recursion_depth:?} {deterministic} {triple} {cpu:?}",
+            "wasmer {} cranelift {opt_level:?} rewrite {REWRITE_VERSION} code {CODE_VERSION} checks {} {interruptible} {has_fuel} {recursion_depth:?} {deterministic} {triple} {cpu:?}",
             WASMER_VERSION,
             checks::VERSION,
         ))
@@ -181,24 +258,34 @@ impl Engine for Wasmer {
     }
 
     fn machine_code(&self, module: &Self::Module) -> Result<Vec<u8>, CompileError> {
-        let bytes = module.module.serialize().map_err(|error| CompileError(error.to_string()))?;
-        Ok(bytes.to_vec())
+        let Code { module, bounds, .. } = module.codes.first();
+        let bytes = module.serialize().map_err(|error| CompileError::Refused(error.to_string()))?;
+        let mut bytes = bytes.to_vec();
+        bytes.push(u8::from(*bounds == Bounds::Checked));
+        Ok(bytes)
     }
 
     unsafe fn load(&self, wasm: &[u8], machine_code: &[u8]) -> Result<Self::Module, CompileError> {
-        let engine = wasmer_engine(&self.config, None);
-        let added = self.check_options().names_in(wasm);
+        let (bounds, machine_code) = match machine_code.split_last() {
+            Some((0, rest)) => (Bounds::Guarded, rest),
+            Some((1, rest)) => (Bounds::Checked, rest),
+            _ => {
+                return Err(CompileError::Refused("the machine code does not say for which memories it is".to_owned()));
+            }
+        };
+        let engine = wasmer_engine(&self.config, None, bounds);
+        let added = Arc::new(check_options(&self.config).names_in(wasm));
         // SAFETY: passed on to the caller.
-        let module = unsafe { wasmer::Module::deserialize(&engine, machine_code) };
-        let module = module.map_err(|error| CompileError(error.to_string()))?;
-        let offsets = self.rewritten(wasm).offsets;
+        let module = compiled(|| unsafe { wasmer::Module::deserialize(&engine, machine_code) })?;
+        let offsets = rewritten(&self.config, wasm).offsets;
         let (names, _) = FunctionNames::hide(Cow::Borrowed(wasm), MAX_NAME);
-        Ok(Module { module, added: Arc::new(added), offsets, names: Arc::new(names), _engine: engine })
+        let described = Described { added, offsets, names: Arc::new(names) };
+        Ok(self.module(wasm, Code { module, bounds, _engine: engine }, described))
     }
 
     fn imports(module: &Self::Module) -> Vec<ImportType> {
         module
-            .module
+            .any()
             .imports()
             .map(|import| ImportType {
                 module: import.module().to_owned(),
@@ -210,7 +297,7 @@ impl Engine for Wasmer {
 
     fn exports(module: &Self::Module) -> Vec<ExportType> {
         module
-            .module
+            .any()
             .exports()
             .filter(|export| !module.added.has(export.name()))
             .map(|export| ExportType { name: export.name().to_owned(), ty: extern_type(export.ty()) })
@@ -218,9 +305,10 @@ impl Engine for Wasmer {
     }
 
     fn new_store(engine: &Arc<Self>, limits: &StoreLimits, _realm: RealmPtr<Self>) -> Self::Store {
+        let bounds = engine.bounds;
         let mut engine = engine.engine.clone();
         if *limits != StoreLimits::default() {
-            engine.set_tunables(Limited::new(*limits));
+            engine.set_tunables(Limited::new(*limits, bounds));
         }
         Store(wasmer::Store::new(engine))
     }
@@ -245,7 +333,7 @@ impl Engine for Wasmer {
         memory_type(&memory.ty(cx))
     }
 
-    /// On 64-bit machines wasmer reserves all the room that a memory can ever need.
+    /// It lies in a mapping that has all the room that it can ever need.
     fn memory_moves(_cx: &mut Self::Context<'_>, _memory: &Self::Memory) -> bool {
         false
     }
@@ -354,7 +442,7 @@ impl Engine for Wasmer {
                 Extern::Other => Err(InstantiateError::Link("an import has no handle".to_owned())),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let instance = wasmer::Instance::new_by_index(cx, &module.module, &externs).map_err(instantiate_error)?;
+        let instance = module.instance(cx, &externs)?;
         let (flag, meters) = added_to(cx, module, &instance);
         for import in imports {
             if let Extern::Func(func) = import {
@@ -481,7 +569,7 @@ impl Engine for Wasmer {
 /// Calls with no more slots than this do not allocate for them.
 const INLINE_VALUES: usize = 8;
 
-fn wasmer_engine(config: &EngineConfig, checks: Option<Arc<Checks>>) -> wasmer::Engine {
+fn wasmer_engine(config: &EngineConfig, checks: Option<Arc<Checks>>, bounds: Bounds) -> wasmer::Engine {
     let mut compiler = Cranelift::new();
     if let Some(checks) = checks {
         compiler.push_middleware(checks);
@@ -495,7 +583,9 @@ fn wasmer_engine(config: &EngineConfig, checks: Option<Arc<Checks>>) -> wasmer::
     if let Ok(threads) = std::thread::available_parallelism() {
         compiler.num_threads(NonZero::min(threads, MAX_COMPILE_THREADS));
     }
-    EngineBuilder::new(compiler).set_features(Some(features())).engine().into()
+    let mut engine: wasmer::Engine = EngineBuilder::new(compiler).set_features(Some(features())).engine().into();
+    engine.set_tunables(Limited::new(StoreLimits::default(), Some(bounds)));
+    engine
 }
 
 /// Compiles a module, and gives up after the functions that are being compiled when the interrupt around this is set.
@@ -686,6 +776,36 @@ fn extern_type(ty: &wasmer::ExternType) -> ExternType {
 }
 
 // Errors
+
+/// What comes out of wasmer's compiler or loader, which panics where it cannot start a thread or may not make code executable.
+fn compiled(
+    make: impl FnOnce() -> Result<wasmer::Module, wasmer::DeserializeError>,
+) -> Result<wasmer::Module, CompileError> {
+    use wasmer::{CompileError as Error, DeserializeError};
+    match catch_unwind(AssertUnwindSafe(make)) {
+        Ok(Ok(module)) => Ok(module),
+        Ok(Err(DeserializeError::Compiler(Error::Resource(reason)))) => Err(CompileError::Allocation(reason)),
+        Ok(Err(error)) => Err(CompileError::Refused(error.to_string())),
+        Err(panic) => {
+            let message = panic_message(&*panic);
+            if !LACK_OF_ROOM.iter().any(|panic| message.contains(panic)) {
+                resume_unwind(panic);
+            }
+            Err(CompileError::Allocation(message))
+        }
+    }
+}
+
+/// How the panics begin with which wasmer says that the system gave it no thread or no memory.
+const LACK_OF_ROOM: [&str; 2] = ["ThreadPoolBuildError", "unable to make memory readonly and executable"];
+
+/// The other code of a module that has been compiled before.
+fn no_code(error: CompileError) -> InstantiateError {
+    match error {
+        CompileError::Refused(reason) => InstantiateError::Link(reason),
+        CompileError::Allocation(reason) => InstantiateError::Allocation(reason),
+    }
+}
 
 fn instantiate_error(error: wasmer::InstantiationError) -> InstantiateError {
     match error {

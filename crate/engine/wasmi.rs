@@ -1,7 +1,7 @@
 //! wasmi, the interpreter. The only file that names wasmi; see `engine.rs` for the contract.
 //!
 //! Functions are validated when the module is compiled and translated when they are first called. Memories that a
-//! supervisor makes lie in a reserved mapping, so they do not move when they grow and an untouched page costs nothing.
+//! supervisor makes lie in a mapping of what they may grow to, so they do not move and an untouched page costs nothing.
 
 mod growth;
 mod rewrite;
@@ -13,7 +13,7 @@ use std::{
 
 use memmap2::{MmapMut, MmapOptions};
 use smallvec::SmallVec;
-use wasmi::{AsContextMut as _, Caller, F32, F64, StoreContextMut, Val};
+use wasmi::{AsContextMut as _, Caller, F32, F64, ResourceLimiter as _, StoreContextMut, Val};
 
 use self::{
     growth::add_host_functions,
@@ -71,7 +71,14 @@ impl Func {
     }
 }
 
-type Mappings = Mutex<Vec<MmapMut>>;
+type Mappings = Mutex<Vec<Reserved>>;
+
+/// What a memory lies in that the host has made.
+struct Reserved {
+    mapping: MmapMut,
+    /// With how many pages the memory was made.
+    minimum: u64,
+}
 
 impl Lend for Store {
     type Context<'a> = StoreContextMut<'a, Data>;
@@ -130,12 +137,13 @@ impl Engine for Wasmi {
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
-        let rewritten = for_wasmi(wasm).map_err(|error| CompileError(error.to_string()))?;
+        let rewritten = for_wasmi(wasm).map_err(|error| CompileError::Refused(error.to_string()))?;
         let (binary, growth) = match rewritten {
             Some(rewritten) => (Cow::Owned(rewritten.wasm), rewritten.growth.map(Arc::new)),
             None => (Cow::Borrowed(wasm), None),
         };
-        let module = wasmi::Module::new(&self.engine, &binary).map_err(|error| CompileError(error.to_string()))?;
+        let module =
+            wasmi::Module::new(&self.engine, &binary).map_err(|error| CompileError::Refused(error.to_string()))?;
         Ok(Module { module, growth })
     }
 
@@ -144,7 +152,7 @@ impl Engine for Wasmi {
     }
 
     fn machine_code(&self, _module: &Self::Module) -> Result<Vec<u8>, CompileError> {
-        Err(CompileError("wasmi makes no machine code".to_owned()))
+        Err(CompileError::Refused("wasmi makes no machine code".to_owned()))
     }
 
     unsafe fn load(&self, wasm: &[u8], _machine_code: &[u8]) -> Result<Self::Module, CompileError> {
@@ -198,11 +206,11 @@ impl Engine for Wasmi {
         wasmi_ty.min(ty.minimum).max(ty.maximum);
         let refused = |error: &dyn std::fmt::Display| MemoryError::Allocation(error.to_string());
         let wasmi_ty = wasmi_ty.build().map_err(|error| refused(&error))?;
-        let Some(mapping) = reserve(ty, cx.data().memory_pages).map_err(|error| refused(&error))? else {
+        let Some(mapping) = reserve(ty, cx.data().memory_pages)? else {
             return wasmi::Memory::new(cx, wasmi_ty).map_err(|error| refused(&error));
         };
         let memory = memory_over(cx, wasmi_ty, &mapping)?;
-        lock(&cx.data().mappings).push(mapping);
+        lock(&cx.data().mappings).push(Reserved { mapping, minimum: ty.minimum });
         Ok(memory)
     }
 
@@ -211,7 +219,10 @@ impl Engine for Wasmi {
     }
 
     fn memory_type(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryType {
-        memory_type(&memory.ty(&*cx))
+        let ty = memory_type(&memory.ty(&*cx));
+        let base = memory.data_ptr(&*cx);
+        let mappings = lock(&cx.data().mappings);
+        MemoryType { minimum: mapping_at(&mappings, base).map_or(ty.minimum, |reserved| reserved.minimum), ..ty }
     }
 
     fn memory_moves(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> bool {
@@ -221,14 +232,13 @@ impl Engine for Wasmi {
     }
 
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError> {
-        let before =
-            memory.grow(&mut *cx, delta).map_err(|error| MemoryError::Grow { delta, reason: error.to_string() })?;
-        let base = memory.data_ptr(&*cx);
-        let mappings = lock(&cx.data().mappings);
-        if let Some(mapping) = mapping_at(&mappings, base) {
-            forget_untouched(mapping, before * PAGE_BYTES, delta * PAGE_BYTES);
-        }
-        Ok(before)
+        let mappings = cx.data().mappings.clone();
+        let mappings = lock(&mappings);
+        let grown = match mapping_at(&mappings, memory.data_ptr(&*cx)) {
+            Some(reserved) => grow_mapped(cx, *memory, &reserved.mapping, delta),
+            None => memory.grow(cx, delta).map_err(wasmi::Error::from),
+        };
+        grown.map_err(|error| MemoryError::Grow { delta, reason: error.to_string() })
     }
 
     fn move_memory(
@@ -241,12 +251,12 @@ impl Engine for Wasmi {
         let mut ty = wasmi::MemoryType::builder();
         ty.min(bytes as u64 / PAGE_BYTES).max(memory.ty(&*from).maximum());
         let ty = ty.build().map_err(|error| refused(&error))?;
-        let mapping = {
+        let reserved = {
             let mut mappings = lock(&from.data().mappings);
-            let at = mappings.iter().position(|mapping| mapping.as_ptr() == base.cast_const());
+            let at = mappings.iter().position(|reserved| reserved.mapping.as_ptr() == base.cast_const());
             at.map(|at| mappings.swap_remove(at))
         };
-        let Some(mapping) = mapping else {
+        let Some(Reserved { mapping, minimum }) = reserved else {
             // wasmi has allocated it, and keeps it.
             let moved = wasmi::Memory::new(&mut *to, ty).map_err(|error| refused(&error))?;
             moved.data_mut(&mut *to).copy_from_slice(memory.data(&*from));
@@ -261,7 +271,7 @@ impl Engine for Wasmi {
             kept.write_back(bytes);
         }
         let owner = if moved.is_ok() { &to.data().mappings } else { &from.data().mappings };
-        lock(owner).push(mapping);
+        lock(owner).push(Reserved { mapping, minimum });
         moved
     }
 
@@ -689,13 +699,18 @@ wrap!(wrap4, 4; a: A, b: B, c: C, d: D);
 
 /// Reserves what the memory may ever need, `most` pages at most, or `None` where the system cannot reserve without committing: there
 /// wasmi allocates, and the memory may move when it grows.
-fn reserve(ty: MemoryType, most: u64) -> std::io::Result<Option<MmapMut>> {
+fn reserve(ty: MemoryType, most: u64) -> Result<Option<MmapMut>, MemoryError> {
     let pages = ty.maximum.unwrap_or(MAX_PAGES).min(most).max(ty.minimum);
     if pages == 0 || !cfg!(unix) {
         return Ok(None);
     }
-    let bytes = usize::try_from(pages * PAGE_BYTES).map_err(std::io::Error::other)?;
-    MmapOptions::new().len(bytes).no_reserve_swap().map_anon().map(Some)
+    let bytes = pages * PAGE_BYTES;
+    let length = usize::try_from(bytes).map_err(|error| MemoryError::Allocation(error.to_string()))?;
+    MmapOptions::new().len(length).no_reserve_swap().map_anon().map(Some).map_err(|reason| {
+        let hint =
+            if pages > ty.minimum { ", unless a maximum or `limits.memoryBytes` lets it reserve less" } else { "" };
+        MemoryError::Allocation(format!("the system has no room for a memory of {bytes} bytes{hint}: {reason}"))
+    })
 }
 
 /// Makes a memory over a mapping, which the caller puts into the list of the memory's store.
@@ -710,10 +725,80 @@ fn memory_over(
     // as `'static`.
     let buffer: &'static mut [u8] = unsafe { std::slice::from_raw_parts_mut(base, bytes) };
     let pages = ty.minimum();
-    let memory = wasmi::Memory::new_static(&mut *cx, ty, buffer);
-    let memory = memory.map_err(|error| MemoryError::Allocation(error.to_string()))?;
-    forget_untouched(mapping, 0, pages * PAGE_BYTES);
-    Ok(memory)
+    let refused = |error: &dyn std::fmt::Display| MemoryError::Allocation(error.to_string());
+    let mut first = wasmi::MemoryType::builder();
+    first.min(pages.min(MOST_ZEROED)).max(ty.maximum());
+    let first = first.build().map_err(|error| refused(&error))?;
+    permit(cx, 0, pages, ty.maximum()).map_err(|error| refused(&error))?;
+    let memory = without_limits(cx, |cx| {
+        let memory = wasmi::Memory::new_static(&mut *cx, first, buffer)?;
+        forget_untouched(mapping, 0, first.minimum() * PAGE_BYTES);
+        grow_step_by_step(cx, memory, mapping, pages - first.minimum())?;
+        Ok(memory)
+    });
+    memory.map_err(|error: wasmi::Error| refused(&error))
+}
+
+/// The most pages that wasmi may write zeros over at once: so much of a growing memory becomes resident, for a moment.
+const MOST_ZEROED: u64 = 256;
+
+/// Grows a memory that lies in this mapping, which has room for it, and returns the size before in pages.
+fn grow_mapped(
+    cx: &mut StoreContextMut<'_, Data>,
+    memory: wasmi::Memory,
+    mapping: &MmapMut,
+    delta: u64,
+) -> Result<u64, wasmi::Error> {
+    let before = memory.size(&*cx);
+    let maximum = memory.ty(&*cx).maximum();
+    if delta <= MOST_ZEROED || before.saturating_add(delta) > maximum.unwrap_or(MAX_PAGES) {
+        memory.grow(&mut *cx, delta)?;
+        forget_untouched(mapping, before * PAGE_BYTES, delta * PAGE_BYTES);
+        return Ok(before);
+    }
+    permit(cx, before, before + delta, maximum)?;
+    without_limits(cx, |cx| grow_step_by_step(cx, memory, mapping, delta))?;
+    Ok(before)
+}
+
+fn grow_step_by_step(
+    cx: &mut StoreContextMut<'_, Data>,
+    memory: wasmi::Memory,
+    mapping: &MmapMut,
+    mut delta: u64,
+) -> Result<(), wasmi::Error> {
+    while delta > 0 {
+        let step = delta.min(MOST_ZEROED);
+        let before = memory.grow(&mut *cx, step)?;
+        forget_untouched(mapping, before * PAGE_BYTES, step * PAGE_BYTES);
+        delta -= step;
+    }
+    Ok(())
+}
+
+/// Asks the limits of the store for all steps of a growth.
+fn permit(
+    cx: &mut StoreContextMut<'_, Data>,
+    before: u64,
+    after: u64,
+    maximum: Option<u64>,
+) -> Result<(), wasmi::Error> {
+    let bytes = |pages: u64| usize::try_from(pages * PAGE_BYTES).unwrap_or(usize::MAX);
+    match cx.data_mut().limits.memory_growing(bytes(before), bytes(after), maximum.map(bytes)) {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(wasmi::Error::new("the limits of the store do not allow that")),
+    }
+}
+
+/// Does what the limits of the store have been asked for.
+fn without_limits<T>(
+    cx: &mut StoreContextMut<'_, Data>,
+    act: impl FnOnce(&mut StoreContextMut<'_, Data>) -> Result<T, wasmi::Error>,
+) -> Result<T, wasmi::Error> {
+    let before = cx.data_mut().no_limits.replace(any_number().build());
+    let outcome = act(cx);
+    cx.data_mut().no_limits = before;
+    outcome
 }
 
 /// The pieces of a memory that are not all zeros.
@@ -736,13 +821,13 @@ impl Kept {
     }
 }
 
-fn lock(mappings: &Mappings) -> std::sync::MutexGuard<'_, Vec<MmapMut>> {
+fn lock(mappings: &Mappings) -> std::sync::MutexGuard<'_, Vec<Reserved>> {
     mappings.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The mapping that a memory lies in, by its first byte; none for a guest's own, which wasmi allocates.
-fn mapping_at(mappings: &[MmapMut], base: *const u8) -> Option<&MmapMut> {
-    mappings.iter().find(|mapping| mapping.as_ptr() == base)
+fn mapping_at(mappings: &[Reserved], base: *const u8) -> Option<&Reserved> {
+    mappings.iter().find(|reserved| reserved.mapping.as_ptr() == base)
 }
 
 /// wasmi has written zeros over `bytes` at `from` of a mapping, which makes them resident. They were zeros before, so the
@@ -842,15 +927,19 @@ fn extern_type(ty: &wasmi::ExternType) -> ExternType {
 impl wasmi::errors::HostError for HostTrap {}
 
 fn instantiate_error(error: &wasmi::Error) -> InstantiateError {
-    use wasmi::errors::{ErrorKind, InstantiationError};
+    use wasmi::errors::{ErrorKind, InstantiationError, MemoryError, TableError};
     match error.kind() {
         ErrorKind::TrapCode(code) => InstantiateError::Segment(Trap::new(trap_code(*code))),
         ErrorKind::Instantiation(InstantiationError::ElementSegmentDoesNotFit { .. }) => {
             InstantiateError::Segment(Trap::new(TrapCode::TableOutOfBounds))
         }
-        ErrorKind::Memory(wasmi::errors::MemoryError::OutOfBoundsAccess) => {
+        ErrorKind::Memory(MemoryError::OutOfBoundsAccess) => {
             InstantiateError::Segment(Trap::new(TrapCode::MemoryOutOfBounds))
         }
+        ErrorKind::Instantiation(
+            InstantiationError::FailedToInstantiateMemory(MemoryError::OutOfSystemMemory)
+            | InstantiationError::FailedToInstantiateTable(TableError::OutOfSystemMemory),
+        ) => InstantiateError::Allocation(error.to_string()),
         // The rest are mismatches and exhausted resources; the engine's sentence says which.
         _ => InstantiateError::Link(error.to_string()),
     }

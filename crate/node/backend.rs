@@ -146,7 +146,7 @@ impl AnyEngine {
         match (self, module) {
             (Self::Wasmi(engine), AnyModule::Wasmi(module)) => module.machine_code(engine),
             (Self::Wasmer(engine), AnyModule::Wasmer(module)) => module.machine_code(engine),
-            _ => Err(CompileError("the module is of another backend".to_owned())),
+            _ => Err(CompileError::Refused("the module is of another backend".to_owned())),
         }
     }
 
@@ -183,7 +183,8 @@ impl AnyEngine {
     }
 
     fn artifact_key(&self) -> Result<ArtifactKey, CompileError> {
-        let identity = self.identity().ok_or_else(|| CompileError("wasmi makes no machine code".to_owned()))?;
+        let identity =
+            self.identity().ok_or_else(|| CompileError::Refused("wasmi makes no machine code".to_owned()))?;
         Ok(ArtifactKey::new(&[identity.as_bytes()]))
     }
 }

@@ -263,7 +263,7 @@ impl Calls {
                     if message.contains(NO_COMPILER_THREAD) {
                         return Err(NoThread::NotStarted);
                     }
-                    Ok(Err(CompileError(format!("the compiler panicked: {message}"))))
+                    Ok(Err(CompileError::Refused(format!("the compiler panicked: {message}"))))
                 });
                 let compiled = match compiled {
                     Ok(compiled) => compiled,
@@ -448,7 +448,7 @@ impl Calls {
                     // It has ended early for that.
                     Err(_) if call.interrupt.is_set() => Some(fail_interrupted(state, scope, scratch, &call)),
                     Err(error) => {
-                        state.refuse(Throw::new("module", error));
+                        state.refuse(error.into());
                         Some(EVENT_REFUSED)
                     }
                 }

@@ -19,7 +19,7 @@ use crate::{
         Engine as _, EngineConfig, ExportType, ImportType, OptLevel, StoreLimits, features::Features, wasmer::Wasmer,
         wasmi::Wasmi,
     },
-    error::{GlobalError, InstantiateError, MemoryError, StoreError, Trap, cut},
+    error::{CompileError, GlobalError, InstantiateError, MemoryError, StoreError, Trap, cut},
     interrupt::NoWatchdog,
     realm::{Slots, Version},
     value::{ExternType, FuncType, MemoryType},
@@ -117,6 +117,7 @@ fn engine(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
         features: Features::from_bits(number(features) as u32),
         recursion_depth: limit(recursion).map(|depth| depth as u32),
         stack_bytes: limit(stack).map(|bytes| bytes as usize),
+        exact_memories: false,
     };
     let limits = StoreLimits {
         memory_bytes: limit(memory).map(|bytes| bytes as u64),
@@ -154,7 +155,7 @@ fn serialize_module(state: &State, scope: Scope, arguments: &Arguments) -> Outco
     let module = state.modules.get(arguments.u32(scope, 1)?)?;
     // SAFETY: read at once.
     let wasm = unsafe { arguments.bytes(scope, 2) }?;
-    let bytes = engine.serialize(wasm, &module).map_err(|error| Throw::new("module", error))?;
+    let bytes = engine.serialize(wasm, &module)?;
     // SAFETY: the bytes are alive during the copy.
     Ok(Some(unsafe { scope.copied_buffer(bytes.as_ptr(), bytes.len()) }?))
 }
@@ -165,7 +166,7 @@ fn deserialize_module(state: &State, scope: Scope, arguments: &Arguments) -> Out
     // SAFETY: no JavaScript runs meanwhile.
     let bytes = unsafe { arguments.bytes(scope, 1) }?;
     // SAFETY: JavaScript's `unsafeDeserialize` passes that on to its caller.
-    let (module, length) = unsafe { engine.deserialize(bytes) }.map_err(|error| Throw::new("module", error))?;
+    let (module, length) = unsafe { engine.deserialize(bytes) }?;
     state.scratch().write_word(WORD_COUNT, u32::try_from(length).unwrap_or(u32::MAX));
     Ok(state.module_wrapper(scope, module))
 }
@@ -177,7 +178,7 @@ fn compile(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let cache = state.cache(arguments.u32(scope, 1)?)?;
     // SAFETY: no JavaScript runs and no memory grows while the engine compiles.
     let wasm = unsafe { arguments.bytes(scope, 2) }?;
-    let module = engine.engine.compile(wasm, cache.as_deref()).map_err(|error| Throw::new("module", error))?;
+    let module = engine.engine.compile(wasm, cache.as_deref())?;
     Ok(state.module_wrapper(scope, module))
 }
 
@@ -628,6 +629,16 @@ impl From<MemoryError> for Throw {
             MemoryError::Allocation(_) | MemoryError::Limit { .. } => "limit",
             MemoryError::OutOfBounds { .. } => "out-of-bounds",
             MemoryError::Store(error) => return Self::from(*error),
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<CompileError> for Throw {
+    fn from(error: CompileError) -> Self {
+        let kind = match &error {
+            CompileError::Refused(_) => "module",
+            CompileError::Allocation(_) => "limit",
         };
         Self::new(kind, error)
     }

@@ -10,6 +10,8 @@ pub enum Configuration {
     /// Guests can be stopped, are metered, and have their calls counted.
     Checked,
     Deterministic,
+    /// Memories reserve no more addresses than they may need.
+    Exact,
 }
 
 /// A folder of scripts.
@@ -85,7 +87,8 @@ impl Deviation {
     }
 }
 
-const ALL: &[Configuration] = &[Configuration::Plain, Configuration::Checked, Configuration::Deterministic];
+const ALL: &[Configuration] =
+    &[Configuration::Plain, Configuration::Checked, Configuration::Deterministic, Configuration::Exact];
 
 const TABLE: &str = "a module was left out that would have written to an imported table, which the core does not link";
 const REFERENCE: &str = "a call was left out that would have stored a reference which only a host can make";

@@ -20,12 +20,10 @@ use self::{
 
 /// Makes a `#[test]` of each suite for an engine, in each configuration.
 macro_rules! on_each_configuration {
-    ($engine:ident, $module:ident, $suites:tt) => {
+    ($engine:ident, $module:ident, [$($name:ident: $configuration:ident),* $(,)?], $suites:tt) => {
         mod $module {
             use sandbox_host::engine::$module::$engine;
-            on_each_configuration!(in plain, Plain, $engine, $suites);
-            on_each_configuration!(in checked, Checked, $engine, $suites);
-            on_each_configuration!(in deterministic, Deterministic, $engine, $suites);
+            $(on_each_configuration!(in $name, $configuration, $engine, $suites);)*
         }
     };
     (in $name:ident, $configuration:ident, $engine:ident, [$($test:ident: $suite:ident),* $(,)?]) => {
@@ -37,7 +35,7 @@ macro_rules! on_each_configuration {
     };
 }
 
-on_each_configuration!(Wasmi, wasmi, [
+on_each_configuration!(Wasmi, wasmi, [plain: Plain, checked: Checked, deterministic: Deterministic], [
     the_second_version_holds: Version2,
     the_latest_version_holds: Latest,
     vectors_hold: Simd,
@@ -47,7 +45,7 @@ on_each_configuration!(Wasmi, wasmi, [
     tail_calls_hold: TailCall,
 ]);
 // wasmer has no tail calls.
-on_each_configuration!(Wasmer, wasmer, [
+on_each_configuration!(Wasmer, wasmer, [plain: Plain, checked: Checked, deterministic: Deterministic, exact: Exact], [
     the_second_version_holds: Version2,
     the_latest_version_holds: Latest,
     vectors_hold: Simd,
@@ -83,6 +81,7 @@ impl Configuration {
                 ..EngineConfig::default()
             },
             Self::Deterministic => EngineConfig { deterministic: true, ..EngineConfig::default() },
+            Self::Exact => EngineConfig { exact_memories: true, ..EngineConfig::default() },
         }
     }
 }

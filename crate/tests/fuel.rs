@@ -296,7 +296,7 @@ fn a_module_cannot_reach_what_metering_adds<E: Engine>(_: &Arc<E>) {
     let wasm = b"\0asm\x01\0\0\0\x01\x05\x01\x60\x01\x7f\0\x03\x02\x01\0\x07\x05\x01\x01f\0\0\x0a\x15\x01\x13\0\x42\xff\xff\xff\xff\xff\xff\xff\xff\x3f\x21\x01\x03\x40\x0c\0\x0b\x0b";
     for interruptible in [false, true] {
         let error = Module::compile(&*metered::<E>(interruptible), wasm).err().expect("it has no such local");
-        assert!(error.0.contains("unknown local"), "{error}");
+        assert!(error.to_string().contains("unknown local"), "{error}");
     }
 }
 

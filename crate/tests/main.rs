@@ -8,6 +8,8 @@ mod guest;
 
 mod source_tree;
 
+mod addresses;
+mod bounds;
 mod memory;
 
 mod canonical_nans;

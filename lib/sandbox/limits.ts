@@ -15,7 +15,10 @@ import { knownOptions } from './known_options';
  * ```
  */
 export interface SandboxLimits {
-  /** The most bytes of any one memory. */
+  /**
+   * The most bytes of any one memory. Where the process is short of addresses, as under `ulimit -v`, a memory reserves no more of them than
+   * this and its own maximum allow.
+   */
   readonly memoryBytes?: number;
   /** The most elements of any one table. */
   readonly tableElements?: number;

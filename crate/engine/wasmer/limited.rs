@@ -8,17 +8,22 @@ use wasmer::sys::{
 };
 use wasmer_types::{MemoryType, Pages, TableType};
 
-use super::super::StoreLimits;
+use super::{
+    super::StoreLimits,
+    memory::{self, Bounds},
+};
 
 /// Makes them with the lower of the two maxima, which is all that a guest can find out.
 pub struct Limited {
     base: BaseTunables,
     limits: StoreLimits,
+    /// Of the memories that the host makes, and of the code that is compiled; `None` if it depends on how many there are.
+    bounds: Option<Bounds>,
 }
 
 impl Limited {
-    pub fn new(limits: StoreLimits) -> Self {
-        Self { base: BaseTunables::new(), limits }
+    pub fn new(limits: StoreLimits, bounds: Option<Bounds>) -> Self {
+        Self { base: BaseTunables::new(), limits, bounds }
     }
 
     fn memory(&self, ty: &MemoryType) -> Result<MemoryType, MemoryError> {
@@ -44,8 +49,8 @@ impl Limited {
 }
 
 impl Tunables for Limited {
-    fn memory_style(&self, memory: &MemoryType) -> MemoryStyle {
-        self.base.memory_style(memory)
+    fn memory_style(&self, _memory: &MemoryType) -> MemoryStyle {
+        self.bounds.unwrap_or_else(|| Bounds::for_new(1)).style()
     }
 
     fn table_style(&self, table: &TableType) -> TableStyle {
@@ -53,7 +58,12 @@ impl Tunables for Limited {
     }
 
     fn create_host_memory(&self, ty: &MemoryType, style: &MemoryStyle) -> Result<VMMemory, MemoryError> {
-        self.base.create_host_memory(&self.memory(ty)?, style)
+        let ty = self.memory(ty)?;
+        memory::host_memory(&ty, *style).or_else(|error| match (self.bounds, Bounds::of(*style)) {
+            // There may be room for a smaller one.
+            (None, Bounds::Guarded) => memory::host_memory(&ty, Bounds::Checked.style()),
+            _ => Err(error),
+        })
     }
 
     unsafe fn create_vm_memory(
@@ -63,7 +73,7 @@ impl Tunables for Limited {
         definition: NonNull<vm::VMMemoryDefinition>,
     ) -> Result<VMMemory, MemoryError> {
         // SAFETY: passed on to the caller.
-        unsafe { self.base.create_vm_memory(&self.memory(ty)?, style, definition) }
+        unsafe { memory::instance_memory(&self.memory(ty)?, *style, definition) }
     }
 
     fn create_host_table(&self, ty: &TableType, style: &TableStyle) -> Result<VMTable, String> {
