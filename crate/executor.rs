@@ -5,6 +5,7 @@
 //! engine that can suspend leaves its thread; another waits on it. How the JavaScript thread is told is the business of a
 //! [`Port`].
 
+pub mod deadlock;
 pub mod exchange;
 pub mod handover;
 pub mod lease;
@@ -208,7 +209,11 @@ impl<E: Engine> Call<E> {
             Next::Nothing => Ok(None),
         };
         let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-            let message = format!("the engine panicked: {}", panic_message(&*panic));
+            let message = panic_message(&*panic);
+            if message.contains(NO_STACK) {
+                return Err(Failed::NoThread(NoThread::NoStack));
+            }
+            let message = format!("the engine panicked: {message}");
             Err(Failed::Trapped(Trap::with_message(TrapCode::Internal, message)))
         });
         match outcome {
@@ -242,6 +247,9 @@ impl<E: Engine> Call<E> {
         self.context.port.done(self.id, finished);
     }
 }
+
+/// What is in the panic with which wasmer says that it cannot map a stack for a guest, before that has run: the `Debug` form of an `io::Error`.
+const NO_STACK: &str = "kind: OutOfMemory";
 
 enum Failed {
     Trapped(Trap),

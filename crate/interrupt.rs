@@ -6,6 +6,7 @@
 //! thread of the process watches all deadlines.
 
 use std::{
+    cell::RefCell,
     cmp::Reverse,
     collections::BinaryHeap,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -100,6 +101,26 @@ impl Interrupt {
         }
     }
 
+    /// Runs `compile`, which the engine may end early once this is set.
+    pub fn around_compile<T>(self: &Arc<Self>, compile: impl FnOnce() -> T) -> T {
+        /// Also after a panic.
+        struct Before(Option<Arc<Interrupt>>);
+
+        impl Drop for Before {
+            fn drop(&mut self) {
+                COMPILE.replace(self.0.take());
+            }
+        }
+
+        let _before = Before(COMPILE.replace(Some(self.clone())));
+        compile()
+    }
+
+    /// What ends the compile on this thread, if anything does.
+    pub fn of_compile() -> Option<Arc<Self>> {
+        COMPILE.with_borrow(Clone::clone)
+    }
+
     /// Makes the flag of a guest known that is about to run; it is forgotten when the guard is dropped. `None` if the call is to stop
     /// already.
     pub fn enter(&self, flag: Option<Flag>) -> Option<Entered<'_>> {
@@ -114,6 +135,11 @@ impl Interrupt {
     fn flags(&self) -> MutexGuard<'_, Vec<Flag>> {
         self.flags.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+thread_local! {
+    /// What ends the compile on this thread.
+    static COMPILE: RefCell<Option<Arc<Interrupt>>> = const { RefCell::new(None) };
 }
 
 /// A guest that is running in a call.

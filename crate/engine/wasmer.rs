@@ -30,7 +30,7 @@ use wasmer::{
         },
     },
 };
-use wasmer_types::RawValue;
+use wasmer_types::{CompilationProgressCallback, RawValue, UserAbort};
 use wasmparser::WasmFeatures;
 
 use self::{
@@ -155,7 +155,7 @@ impl Engine for Wasmer {
         let engine = wasmer_engine(&self.config, checks);
         let wasm = if binary.is_empty() { Cow::Borrowed(wasm) } else { Cow::Owned(binary) };
         let (names, wasm) = FunctionNames::hide(wasm, MAX_NAME);
-        let module = wasmer::Module::from_binary(&engine, &wasm).map_err(|error| CompileError(error.to_string()))?;
+        let module = from_binary(&engine, &wasm).map_err(|error| CompileError(error.to_string()))?;
         Ok(Module { module, added, offsets, names: Arc::new(names), _engine: engine })
     }
 
@@ -493,6 +493,15 @@ fn wasmer_engine(config: &EngineConfig, checks: Option<Arc<Checks>>) -> wasmer::
         compiler.num_threads(NonZero::min(threads, MAX_COMPILE_THREADS));
     }
     EngineBuilder::new(compiler).set_features(Some(features())).engine().into()
+}
+
+/// Compiles a module, and gives up after the functions that are being compiled when the interrupt around this is set.
+fn from_binary(engine: &wasmer::Engine, wasm: &[u8]) -> Result<wasmer::Module, wasmer::CompileError> {
+    let Some(interrupt) = Interrupt::of_compile() else { return wasmer::Module::from_binary(engine, wasm) };
+    let goes_on = CompilationProgressCallback::new(move |_| {
+        if interrupt.is_set() { Err(UserAbort::new("nobody waits for the module any more")) } else { Ok(()) }
+    });
+    engine.new_module_with_progress(wasm, goes_on)
 }
 
 /// Compiling is parallel per function; more threads than this bring little and take memory.

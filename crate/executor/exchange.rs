@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::{
     handover::{Handover, Place, Waited},
-    pool::{self, Ticket},
+    pool::{self, NoThread, Ticket},
 };
 use crate::{engine::ImportSite, error::HostTrap, realm::HostCall};
 
@@ -116,16 +116,12 @@ impl Exchange {
 
     // The JavaScript thread
 
-    /// Runs here what still waits for a thread. To be called only when the call is to stop: then no guest runs any more.
-    pub fn run_waiting(&self) {
-        if let Some(ticket) = self.take_ticket() {
-            ticket.run(Ok(()));
+    /// Runs here what still waits for a thread, which is to stop, so that no guest runs; or tells it that there will be no thread.
+    pub fn run_waiting(&self, thread: Result<(), NoThread>) {
+        let ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ticket) = ticket {
+            ticket.run(thread);
         }
-    }
-
-    /// Forgets what waits for a thread.
-    pub fn take_ticket(&self) -> Option<Arc<Ticket>> {
-        self.ticket.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Takes hold of the store. The guest must have asked, and not have been answered; there must be no other [`Held`].

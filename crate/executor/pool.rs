@@ -11,6 +11,7 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, VecDeque},
+    hint::black_box,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError,
@@ -48,11 +49,23 @@ impl Ticket {
     }
 }
 
-/// No thread could be started, and none is there that would come to the task: there is no thread at all, or all of them are held by guests that
-/// wait for their supervisors.
+/// Why there is no thread for a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the system gives no thread to run an asynchronous call on")]
-pub struct NoThread;
+pub enum NoThread {
+    /// No thread could be started, and none is there that would come to the task: there is no thread at all, or all of them are held by guests
+    /// that wait for their supervisors.
+    #[error("the system gives no thread to run an asynchronous call on")]
+    NotStarted,
+    /// There is a thread, but no room for the stack of the guest.
+    #[error("the system has no room for the stack of a guest")]
+    NoStack,
+    /// See [`super::deadlock`].
+    #[error(
+        "an asynchronous call was made in a supervisor call while every thread that `options.threads` allows is held by a guest that \
+         waits for such a call"
+    )]
+    AllWait,
+}
 
 /// How many threads of the pool some guests may hold at once, and what waits because they do.
 pub struct Budget {
@@ -188,7 +201,9 @@ impl Pool {
     pub fn get() -> &'static Self {
         static POOL: LazyLock<Pool> = LazyLock::new(|| {
             let cores = thread::available_parallelism().map_or(1, usize::from);
-            Pool::new(cores, |run| thread::Builder::new().name("sandbox-host".to_owned()).spawn(run).is_ok())
+            Pool::new(cores, |run| {
+                has_headroom() && thread::Builder::new().name("sandbox-host".to_owned()).spawn(run).is_ok()
+            })
         });
         &POOL
     }
@@ -217,10 +232,10 @@ impl Pool {
         self.waiting.store(threads.queue.len(), Ordering::Relaxed);
         drop(threads);
         for Job { budget, task } in refused {
-            call(task, Err(NoThread));
+            call(task, Err(NoThread::NotStarted));
             // It might be run if there is a thread by now, but nobody waits for that.
             while let Some(task) = budget.next() {
-                call(task, Err(NoThread));
+                call(task, Err(NoThread::NotStarted));
             }
         }
     }
@@ -295,6 +310,19 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, Threads> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The address space that must be left for a thread to be started. The C library takes 64 MiB of it for what a thread allocates, if it can. A
+/// process that has none left ends: for the thread-local data of a thread, for any small allocation, or when V8 collects garbage.
+const HEADROOM: usize = 128 << 20;
+
+/// Whether a thread would leave others enough address space.
+fn has_headroom() -> bool {
+    let mut probe = Vec::<u8>::new();
+    let has_room = probe.try_reserve_exact(HEADROOM).is_ok();
+    // Otherwise the compiler may leave the allocation out.
+    black_box(probe.as_ptr());
+    has_room
 }
 
 impl Threads {

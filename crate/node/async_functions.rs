@@ -68,8 +68,8 @@ fn instantiate_async(state: &State, scope: Scope, arguments: &Arguments) -> Outc
         state.renew_if_collected(scope, &group);
     }
     let budget = state.budgets.get(arguments.u32(scope, 4)?)?;
-    let work = Work { budget, slots: Slots::new(0), what: What::Instantiate { engine, linking } };
-    let call = state.calls.enter(state, scope, &state.scratch(), work)?;
+    let work = Work { slots: Slots::new(0), what: What::Instantiate { engine, linking } };
+    let call = state.calls.enter(state, scope, &state.scratch(), &budget, work)?;
     Ok(Some(scope.number(f64::from(call))))
 }
 
@@ -88,8 +88,8 @@ fn invoke_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let export = scratch.read_word(WORD_FUNC);
     let slots = slots_of_call(&scratch)?;
-    let work = Work { budget, slots, what: What::Call { group, instance, export } };
-    let call = state.calls.enter(state, scope, &scratch, work)?;
+    let work = Work { slots, what: What::Call { group, instance, export } };
+    let call = state.calls.enter(state, scope, &scratch, &budget, work)?;
     Ok(Some(scope.number(f64::from(call))))
 }
 
@@ -145,7 +145,7 @@ fn answer(state: &State, scope: Scope) -> Outcome {
 
 /// `putOff()`: the answer for the guest of `WORD_CALL` comes later.
 fn put_off(state: &State, scope: Scope) -> Outcome {
-    state.calls.put_off(scope, state.scratch().read_word(WORD_CALL));
+    state.calls.put_off(state, scope, state.scratch().read_word(WORD_CALL));
     Ok(None)
 }
 

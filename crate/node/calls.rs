@@ -33,6 +33,7 @@ use crate::{
     error::{CompileError, HostTrap, Trap, TrapCode},
     executor::{
         Begin, Call, CallId, Context, Finished, Outcome, Patience,
+        deadlock::{self, Waits},
         exchange::{Exchange, Held},
         lease::Lease,
         pool::{Budget, NoThread, Ticket},
@@ -58,6 +59,8 @@ pub struct Calls {
     events_in_turn: Cell<u32>,
     /// The call as a part of which code runs, whose fuel is the state's meanwhile.
     within: Cell<CallId>,
+    /// How many of the pending calls were made in a supervisor call.
+    nested: Cell<usize>,
     /// How long it pays to look for the next event, in µs.
     look_micros: Cell<u32>,
 }
@@ -70,6 +73,9 @@ struct Pending {
     /// What it began with, and the call in which it was made, which pays for it.
     begun: u64,
     around: CallId,
+    budget: Arc<Budget>,
+    /// Whether its supervisor has last put off an answer.
+    is_put_off: bool,
     stage: Stage,
 }
 
@@ -86,7 +92,6 @@ enum Stage {
 
 /// What a call is to do once it is its turn.
 pub struct Work {
-    pub budget: Arc<Budget>,
     pub slots: Slots,
     pub what: What,
 }
@@ -95,6 +100,9 @@ pub enum What {
     Call { group: Rc<Group>, instance: u32, export: u32 },
     Instantiate { engine: LimitedEngine, linking: Linking },
 }
+
+/// What is in the panic with which a compiler says that it cannot start its threads.
+const NO_COMPILER_THREAD: &str = "ThreadPoolBuildError";
 
 /// The most time that this thread handles events before the event loop gets a turn.
 const MOST_IN_TURN: Duration = Duration::from_millis(1);
@@ -135,8 +143,9 @@ impl Calls {
         state: &State,
         scope: Scope,
         scratch: &Scratch,
+        budget: &Arc<Budget>,
         fuel: Fuel,
-        stage: impl FnOnce(CallId, &Arc<JsPort>) -> Result<Stage, Throw>,
+        stage: impl FnOnce(CallId, &Arc<JsPort>, &Arc<Interrupt>) -> Result<Stage, Throw>,
     ) -> Result<CallId, Throw> {
         let port = self.port(state, scope)?;
         let id = self.new_id();
@@ -148,14 +157,16 @@ impl Calls {
         if let Some(deadline) = deadline {
             interrupt.set_at(deadline)?;
         }
-        let stage = stage(id, &port)?;
+        let stage = stage(id, &port, &interrupt)?;
         let mut pending = self.pending.borrow_mut();
         if pending.is_empty() {
             port.keep_alive(scope, true);
             state.keep_alive(scope, true);
         }
         let (begun, around) = (fuel.left, self.within.get());
-        pending.insert(id, Pending { interrupt, deadline, fuel, begun, around, stage });
+        let budget = budget.clone();
+        pending.insert(id, Pending { interrupt, deadline, fuel, begun, around, budget, is_put_off: false, stage });
+        self.nested.set(self.nested.get() + usize::from(around != 0));
         Ok(id)
     }
 
@@ -199,9 +210,11 @@ impl Calls {
         self.pending.borrow().get(&id).map(|call| call.fuel.left)
     }
 
-    fn set_fuel_of(&self, id: CallId, left: u64) {
+    /// A guest has called its supervisor, with what it may still use.
+    fn set_asked(&self, id: CallId, fuel: u64) {
         if let Some(call) = self.pending.borrow_mut().get_mut(&id) {
-            call.fuel.left = left;
+            call.fuel.left = fuel;
+            call.is_put_off = false;
         }
     }
 
@@ -215,6 +228,8 @@ impl Calls {
     fn remove(&self, state: &State, scope: Scope, id: CallId) -> Option<Pending> {
         let mut pending = self.pending.borrow_mut();
         let removed = pending.remove(&id);
+        let is_nested = removed.as_ref().is_some_and(|call| call.around != 0);
+        self.nested.set(self.nested.get() - usize::from(is_nested));
         if removed.is_some()
             && pending.is_empty()
             && let Some(port) = &*self.port.borrow()
@@ -236,41 +251,59 @@ impl Calls {
     ) -> Result<CallId, Throw> {
         // It runs no guest.
         let fuel = Fuel { left: 0, is_limited: false };
-        self.add(state, scope, scratch, fuel, |id, port| {
-            let port = port.clone();
+        let id = self.add(state, scope, scratch, budget, fuel, |id, port, interrupt| {
+            let (port, interrupt) = (port.clone(), interrupt.clone());
             let ticket = Ticket::new(Box::new(move |thread| {
                 if let Err(error) = thread {
                     return port.send(Event::Refused(id, error.into()));
                 }
-                let compiled = catch_unwind(AssertUnwindSafe(compile));
-                let compiled = compiled.unwrap_or_else(|panic| {
-                    Err(CompileError(format!("the compiler panicked: {}", panic_message(&*panic))))
+                let compiled = catch_unwind(AssertUnwindSafe(|| interrupt.around_compile(compile)));
+                let compiled = compiled.or_else(|panic| {
+                    let message = panic_message(&*panic);
+                    if message.contains(NO_COMPILER_THREAD) {
+                        return Err(NoThread::NotStarted);
+                    }
+                    Ok(Err(CompileError(format!("the compiler panicked: {message}"))))
                 });
+                let compiled = match compiled {
+                    Ok(compiled) => compiled,
+                    Err(error) => return port.send(Event::Refused(id, error.into())),
+                };
                 port.send(Event::Compiled(id, compiled));
             }));
             let task = ticket.clone();
             budget.submit(Box::new(move |thread| task.run(thread)));
             Ok(Stage::Compiling(ticket))
-        })
+        })?;
+        self.refuse_if_stuck(state);
+        Ok(id)
     }
 
     /// Makes a call into a group, and begins it if it is its turn.
-    pub fn enter(&self, state: &State, scope: Scope, scratch: &Scratch, work: Work) -> Result<CallId, Throw> {
+    pub fn enter(
+        &self,
+        state: &State,
+        scope: Scope,
+        scratch: &Scratch,
+        budget: &Arc<Budget>,
+        work: Work,
+    ) -> Result<CallId, Throw> {
         let around = state.fuel.get();
         let fuel = self.take_fuel(state, scratch.read_fuel());
-        let id = self.add(state, scope, scratch, fuel, |_, _| Ok(Stage::Waiting(work)));
+        let id = self.add(state, scope, scratch, budget, fuel, |_, _, _| Ok(Stage::Waiting(work)));
         let id = id.inspect_err(|_| state.fuel.set(around))?;
         self.begin(state, scope, id).inspect_err(|_| drop(self.remove_unused(state, scope, id)))?;
+        self.refuse_if_stuck(state);
         Ok(id)
     }
 
     /// Begins a call if its group is free, or has it wait.
     fn begin(&self, state: &State, scope: Scope, id: CallId) -> Result<(), Throw> {
-        let work = {
+        let (work, budget) = {
             let mut pending = self.pending.borrow_mut();
             let Some(pending) = pending.get_mut(&id) else { return Ok(()) };
             match std::mem::replace(&mut pending.stage, Stage::Beginning) {
-                Stage::Waiting(work) => work,
+                Stage::Waiting(work) => (work, pending.budget.clone()),
                 other => {
                     pending.stage = other;
                     return Ok(());
@@ -287,7 +320,7 @@ impl Calls {
             self.set_stage(id, Stage::Waiting(work));
             return Ok(());
         }
-        let Work { budget, slots, what } = work;
+        let Work { slots, what } = work;
         let group = what.group(state, scope)?;
         let begin = what.begin(state, &group)?;
         self.set_stage(id, Stage::Running { group: group.clone(), extra_bytes: what.extra_bytes() });
@@ -406,12 +439,14 @@ impl Calls {
             }
             Event::Compiled(id, compiled) => {
                 scratch.write_word(WORD_CALL, id);
-                self.remove_unused(state, scope, id)?;
+                let call = self.remove_unused(state, scope, id)?;
                 match compiled {
                     Ok(module) => {
                         self.compiled.borrow_mut().insert(id, module);
                         Some(EVENT_DONE)
                     }
+                    // It has ended early for that.
+                    Err(_) if call.interrupt.is_set() => Some(fail_interrupted(state, scope, scratch, &call)),
                     Err(error) => {
                         state.refuse(Throw::new("module", error));
                         Some(EVENT_REFUSED)
@@ -420,8 +455,10 @@ impl Calls {
             }
             Event::Refused(id, error) => {
                 scratch.write_word(WORD_CALL, id);
-                self.remove_unused(state, scope, id)?;
+                let call = self.remove_unused(state, scope, id)?;
+                forget(state, scope, id, call);
                 state.refuse(error);
+                self.refuse_if_stuck(state);
                 Some(EVENT_REFUSED)
             }
             Event::Interrupted(id) => self.stop_waiting(state, scope, scratch, id),
@@ -447,7 +484,7 @@ impl Calls {
             return None;
         }
         if let Some(fuel) = fuel {
-            self.set_fuel_of(id, fuel);
+            self.set_asked(id, fuel);
         }
         Some(EVENT_ASKED)
     }
@@ -473,11 +510,32 @@ impl Calls {
     }
 
     /// The supervisor takes its time to answer.
-    pub fn put_off(&self, scope: Scope, id: CallId) {
+    pub fn put_off(&self, state: &State, scope: Scope, id: CallId) {
         let Some(group) = self.group_of(id).filter(|group| group.is_open(id)) else { return };
         group.put_off();
         if self.interrupt_of(id).is_set() {
-            answer_with(group.close(scope), HostTrap::Interrupted);
+            return answer_with(group.close(scope), HostTrap::Interrupted);
+        }
+        if let Some(call) = self.pending.borrow_mut().get_mut(&id) {
+            call.is_put_off = true;
+        }
+        self.refuse_if_stuck(state);
+    }
+
+    /// Refuses a call if calls would otherwise wait for one another for ever. To be called whenever that may have come about: a call was made,
+    /// was refused, or its supervisor has put off its answer.
+    fn refuse_if_stuck(&self, state: &State) {
+        if self.nested.get() == 0 {
+            return;
+        }
+        let calls: Vec<deadlock::Pending> =
+            self.pending.borrow().iter().map(|(id, call)| call.seen(state, *id)).collect();
+        let Some(id) = deadlock::call_to_refuse(&calls) else { return };
+        if let Some(group) = self.group_of(id) {
+            return group.run_waiting(Err(NoThread::AllWait));
+        }
+        if let Some(port) = &*self.port.borrow() {
+            port.send(Event::Refused(id, NoThread::AllWait.into()));
         }
     }
 
@@ -492,27 +550,17 @@ impl Calls {
         if let Some(group) = self.group_of(id) {
             if !group.is_open(id) {
                 // It computes, or waits for a thread.
-                group.run_waiting();
+                group.run_waiting(Ok(()));
             } else if !group.is_in_use() {
                 answer_with(group.close(scope), HostTrap::Interrupted);
             }
             return None;
         }
         let call = self.remove_unused(state, scope, id)?;
-        scratch.write_fuel(call.fuel.left);
-        match call.stage {
-            Stage::Waiting(Work { what, .. }) => {
-                for group in what.groups(state).unwrap_or_default() {
-                    group.give_up_waiting(id);
-                    release_if_last(scope, group);
-                }
-            }
-            Stage::Compiling(ticket) => drop(ticket.cancel()),
-            Stage::Running { .. } | Stage::Beginning => {}
-        }
         scratch.write_word(WORD_CALL, id);
-        state.fail(scope, Trap::new(TrapCode::Interrupted), None);
-        Some(EVENT_TRAPPED)
+        let told = fail_interrupted(state, scope, scratch, &call);
+        forget(state, scope, id, call);
+        Some(told)
     }
 
     fn finish(&self, state: &State, scope: Scope, scratch: &Scratch, id: CallId, finished: Finished) -> Option<u32> {
@@ -543,6 +591,7 @@ impl Calls {
             }
             Outcome::NoThread(error) => {
                 state.refuse(error.into());
+                self.refuse_if_stuck(state);
                 EVENT_REFUSED
             }
         };
@@ -593,6 +642,9 @@ impl Calls {
         }
         for (id, call) in &pending {
             call.interrupt.set();
+            if let Stage::Compiling(ticket) = &call.stage {
+                ticket.cancel();
+            }
             if let Stage::Running { group, .. } = &call.stage
                 && !is_running
                 && group.is_open(*id)
@@ -611,6 +663,47 @@ impl Calls {
         if let Some(port) = self.port.take() {
             port.close();
         }
+    }
+}
+
+impl Pending {
+    /// What [`deadlock`] has to know of it.
+    fn seen(&self, state: &State, id: CallId) -> deadlock::Pending {
+        let waits = match &self.stage {
+            Stage::Running { group, .. } if group.is_open(id) && self.is_put_off => {
+                Waits::ForSupervisor { holds_thread: group.holds_threads() }
+            }
+            Stage::Running { group, .. } if group.is_open(id) => Waits::ForNothing,
+            Stage::Running { .. } | Stage::Compiling(_) => Waits::ForThread,
+            Stage::Waiting(Work { what, .. }) => {
+                let groups = what.groups(state).unwrap_or_default();
+                Waits::ForCalls(groups.iter().filter_map(|group| group.turn_of()).collect())
+            }
+            Stage::Beginning => Waits::ForNothing,
+        };
+        let budget = Arc::as_ptr(&self.budget).addr();
+        deadlock::Pending { call: id, around: self.around, budget, threads: self.budget.most(), waits }
+    }
+}
+
+/// Has TypeScript told that a call was stopped that has run no guest.
+fn fail_interrupted(state: &State, scope: Scope, scratch: &Scratch, call: &Pending) -> u32 {
+    scratch.write_fuel(call.fuel.left);
+    state.fail(scope, Trap::new(TrapCode::Interrupted), None);
+    EVENT_TRAPPED
+}
+
+/// Takes a call that was removed out of where it waits.
+fn forget(state: &State, scope: Scope, id: CallId, call: Pending) {
+    match call.stage {
+        Stage::Waiting(Work { what, .. }) => {
+            for group in what.groups(state).unwrap_or_default() {
+                group.give_up_waiting(id);
+                release_if_last(scope, group);
+            }
+        }
+        Stage::Compiling(ticket) => drop(ticket.cancel()),
+        Stage::Running { .. } | Stage::Beginning => {}
     }
 }
 

@@ -14,12 +14,14 @@ use super::{
     raw::{Reference, Scope, Throw, Value},
 };
 use crate::{
-    engine::MemoryRegion,
+    engine::{Engine, MemoryRegion},
     error::StoreError,
     executor::{
         CallId,
         exchange::{Asked, Exchange, Held},
+        pool::NoThread,
     },
+    realm::Realm,
 };
 
 /// A realm and what hangs on it. When the last handle is gone it goes too, after its views are detached.
@@ -327,12 +329,17 @@ impl Group {
         held.and_then(Held::asked).map(|asked| look(asked)).is_some()
     }
 
-    /// Ends the call of the turn, which is to stop, if it waits for a thread.
-    pub fn run_waiting(&self) {
+    /// Ends the call of the turn if it waits for a thread: because it is to stop, or because it is to get none.
+    pub fn run_waiting(&self, thread: Result<(), NoThread>) {
         let exchange = self.turn.borrow().as_ref().map(|turn| turn.exchange.clone());
         if let Some(exchange) = exchange {
-            exchange.run_waiting();
+            exchange.run_waiting(thread);
         }
+    }
+
+    /// Whether a guest of it that waits for its supervisor holds its thread.
+    pub fn holds_threads(&self) -> bool {
+        with_realm!(&*self.realm.borrow(), realm => !suspends(realm))
     }
 
     /// The turn is nobody's.
@@ -466,4 +473,8 @@ impl Group {
             .fold(self.extra.get(), |sum, region| sum.saturating_add(i64::try_from(region.bytes).unwrap_or(i64::MAX)));
         scope.adjust_external_memory(bytes - self.reported.replace(bytes));
     }
+}
+
+fn suspends<E: Engine>(_: &Realm<E>) -> bool {
+    E::SUSPENDS
 }

@@ -73,8 +73,9 @@ impl JsPort {
         self.length.store(queue.events.len(), Ordering::Release);
         let wakes = !std::mem::replace(&mut queue.is_looking, true);
         drop(queue);
-        if wakes && let Some(waker) = &*self.waker() {
-            waker.call();
+        if wakes && !self.waker().as_ref().is_some_and(ThreadsafeFunction::call) {
+            // Nobody comes: the next event tries again.
+            self.lock().is_looking = false;
         }
     }
 

@@ -579,19 +579,20 @@ impl ThreadsafeFunction {
             )
         };
         if !ok(status) {
-            return Err(Throw::internal("cannot make a threadsafe function"));
+            return Err(Throw::new("limit", "the system has no room for what asynchronous calls need"));
         }
         let function = Self(made);
         function.keep_alive(scope, false);
         Ok(function)
     }
 
-    /// Has the function called. The queue has no limit, so this does not wait.
-    pub fn call(&self) {
+    /// Has the function called, and says whether it will be. The queue has no limit, so this does not wait.
+    pub fn call(&self) -> bool {
         // SAFETY: it has not been released, because `release` consumes it.
-        unsafe {
+        let status = unsafe {
             sys::napi_call_threadsafe_function(self.0, ptr::null_mut(), sys::ThreadsafeFunctionCallMode::nonblocking)
         };
+        ok(status)
     }
 
     /// Whether the event loop must not end.

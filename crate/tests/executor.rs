@@ -13,7 +13,7 @@ use std::{
 
 use proptest::prelude::*;
 use sandbox_host::{
-    engine::{Engine, EngineConfig, UNLIMITED_FUEL, wasmi::Wasmi},
+    engine::{Engine, EngineConfig, UNLIMITED_FUEL, wasmer::Wasmer, wasmi::Wasmi},
     error::{HostTrap, InstantiateError, Trap, TrapCode},
     executor::{
         Begin, Call, CallId, Context, Finished, Outcome, Patience, Port,
@@ -934,7 +934,7 @@ fn the_first_thread_that_is_refused_refuses_the_task_and_the_next_task_tries_aga
     let (tells, told) = channel();
     for _ in 0..3 {
         submit_telling(&budget, &tells);
-        assert_eq!(told.try_recv(), Ok(Err(NoThread)));
+        assert_eq!(told.try_recv(), Ok(Err(NoThread::NotStarted)));
     }
     assert_eq!(pool.thread_count(), 0);
     GIVES_THREADS.store(true, Ordering::SeqCst);
@@ -986,12 +986,12 @@ fn tasks_behind_a_guest_that_waits_are_refused_where_the_system_gives_no_other_t
     parks.send(()).expect("the task waits for it");
     assert_eq!(
         told.recv_timeout(LONG),
-        Ok(Err(NoThread)),
+        Ok(Err(NoThread::NotStarted)),
         "it might never come, because the answer may depend on this task"
     );
     parked.recv_timeout(LONG).expect("it waits for its supervisor");
     submit_telling(&other, &tells);
-    assert_eq!(told.try_recv(), Ok(Err(NoThread)));
+    assert_eq!(told.try_recv(), Ok(Err(NoThread::NotStarted)));
     wakes.send(()).expect("the task waits for it");
     // The thread is free, at the latest after a while, and runs tasks again.
     loop {
@@ -1011,7 +1011,7 @@ fn a_budget_whose_tasks_are_refused_has_all_its_threads_afterwards() {
     let (tells, told) = channel();
     for _ in 0..10 {
         submit_telling(&budget, &tells);
-        assert_eq!(told.try_recv(), Ok(Err(NoThread)));
+        assert_eq!(told.try_recv(), Ok(Err(NoThread::NotStarted)));
     }
     GIVES_THREADS.store(true, Ordering::SeqCst);
     let barrier = Arc::new(Barrier::new(3));
@@ -1067,9 +1067,23 @@ fn a_guest_that_is_to_go_on_where_there_is_no_thread_ends_and_gives_back_its_rea
     pending.answer(40);
     let (call, on, finished) = supervisor.finished();
     assert_eq!((call, on), (pending.id, thread::current().id()));
-    assert!(matches!(finished.outcome, Outcome::NoThread(NoThread)));
+    assert!(matches!(finished.outcome, Outcome::NoThread(NoThread::NotStarted)));
     drop(finished);
     assert_eq!(Rc::strong_count(&guest.realm), 1);
     guest.call("nothing", &[]).expect("still usable");
     wakes.send(()).expect("the task waits for it");
+}
+
+/// wasmi compiles too fast for anybody to give up.
+#[test]
+fn an_interrupt_ends_a_compile_on_wasmer() {
+    let engine = engine::<Wasmer>();
+    let wasm = wat::parse_str(ASKS).expect("valid");
+    let interrupt = Interrupt::new();
+    let compile = || interrupt.around_compile(|| Module::compile(&*engine, &wasm).map(drop));
+    compile().expect("nobody has given up");
+    interrupt.set();
+    let error = compile().expect_err("somebody has");
+    assert!(error.to_string().contains("nobody waits"), "{error}");
+    Module::compile(&*engine, &wasm).map(drop).expect("this one is not given up");
 }

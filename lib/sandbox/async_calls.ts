@@ -106,6 +106,8 @@ class Turn {
   guestCall: GuestCall | undefined;
   /** What subscribers are told, if there were any when the turn began. */
   event: SupervisorEvent | undefined;
+  /** Why the arguments could not be read: there may be no memory for them. */
+  unread: { readonly error: unknown } | undefined;
 
   /** Takes what the guest asks out of the scratch buffer, before any code of others runs. */
   constructor(call: AsyncCall) {
@@ -116,8 +118,12 @@ class Turn {
     const hasGas = words[WORD_HAS_GAS] === 1;
     const site = running.guest.sites[this.index];
     if (hasGas) this.gas = longs[GAS];
-    if (running.asyncContext === undefined) this.args = site.readArguments();
-    else this.encoded = site.encodeArguments(hasGas);
+    try {
+      if (running.asyncContext === undefined) this.args = site.readArguments();
+      else this.encoded = site.encodeArguments(hasGas);
+    } catch (error) {
+      this.unread = { error };
+    }
   }
 
   close(): void {
@@ -340,12 +346,23 @@ let isDrainScheduled = false;
 /** Called by native code when there are events and nobody takes them. */
 function drainFromLoop(): void {
   isNewTurn = true;
-  drain();
+  drainAll();
 }
 
 /** A Promise of a supervisor's is settled: its guest may ask again at once. The event loop gets its turn all the same. */
 function drainFromPromise(): void {
-  if (!isDrainScheduled) drain();
+  if (!isDrainScheduled) drainAll();
+}
+
+/** If taking an event fails, because there is no memory for it, the events after it are taken all the same. */
+function drainAll(): void {
+  let isDone = false;
+  try {
+    drain();
+    isDone = true;
+  } finally {
+    if (!isDone) drainLater();
+  }
 }
 
 function drain(): void {
@@ -423,6 +440,7 @@ function answer(turn: Turn): boolean {
       const { running } = call;
       try {
         if (running === undefined) throw new Error('the guest has no supervisor');
+        if (turn.unread !== undefined) throw turn.unread.error;
         if (!isTraced(supervisorCalls)) return answerNow(turn, running);
         turn.event = supervisorEvent(running.guest, turn.index, true);
         return supervisorCalls.traceSync(() => answerNow(turn, running), turn.event);

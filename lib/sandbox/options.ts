@@ -51,7 +51,11 @@ export interface SandboxOptions {
   readonly cache?: ModuleCache | false;
   /**
    * The most native threads that asynchronous calls may hold at once, 1 to 4,096; calls beyond that wait. Guests on wasmer hold one while
-   * they wait for a Promise, guests on wasmi do not. As many guests compute at once as there are cores. Default 1,024.
+   * they wait for a Promise, guests on wasmi do not. As many guests compute at once as there are cores, and more if those compute for long.
+   * Threads are started only when they are needed. Default 1,024.
+   *
+   * On wasmer, a call that is made in a supervisor call cannot begin while guests that wait for such calls hold all threads. It is refused with a
+   * `LimitError` then, because they would wait for one another for ever.
    */
   readonly threads?: number;
 }
