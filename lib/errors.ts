@@ -13,7 +13,7 @@
  * | `ERR_SANDBOX_TRAP` | {@link TrapError} | a guest was stopped by a trap |
  * | `ERR_SANDBOX_TIMEOUT` | {@link SandboxError} | a call ran longer than its `timeout` |
  * | `ERR_SANDBOX_INSTANTIATION` | {@link InstantiationError} | a guest could not be instantiated |
- * | `ERR_SANDBOX_LIMIT` | {@link LimitError} | one of `SandboxOptions.limits` is reached, or a memory cannot grow |
+ * | `ERR_SANDBOX_LIMIT` | {@link LimitError} | one of `SandboxOptions.limits` is reached, a memory cannot grow, or the system gives no thread |
  * | `ERR_SANDBOX_BUSY` | {@link BusyError} | another thread is running that guest |
  * | `ERR_SANDBOX_CODEC` | {@link CodecError} | bytes are not the SCALE encoding that was expected |
  * | `ERR_SANDBOX_NO_EXPORT` | {@link NoExportError} | a guest has no such export |
@@ -306,6 +306,10 @@ export class InstantiationError extends SandboxError {
  * One more memory, instance, page or byte would exceed `SandboxOptions.limits`, a memory's own maximum, or what the machine has. Nothing
  * has changed: tear something down, or raise the limit. A guest that grows its own memory or table beyond a limit gets -1 instead, as
  * WebAssembly has it.
+ *
+ * An asynchronous call also ends with this error if the system gives no native thread for it, or if guests that wait for such calls hold all of
+ * `SandboxOptions.threads`. The call has not begun then, unless its guest was waiting for a Promise: that guest stops where it was. It can
+ * be tried again.
  *
  * @example
  * ```ts

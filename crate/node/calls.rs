@@ -646,6 +646,9 @@ impl Calls {
         }
         for (id, call) in &pending {
             call.interrupt.set();
+            if let Stage::Compiling(ticket) = &call.stage {
+                ticket.cancel();
+            }
             if let Stage::Running { group, .. } = &call.stage
                 && !is_running
                 && group.is_open(*id)

@@ -369,6 +369,7 @@ export class SandboxInstance extends Object {
    *   {@link SandboxInstance.invoke} throws
    * @throws a {@link BusyError} (`ERR_SANDBOX_BUSY`) (it rejects) if it is made inside a supervisor call of this guest, or of one that shares
    *   its memory
+   * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) (it rejects) if there is no native thread for it, see {@link SandboxOptions.threads}
    * @example
    * ```ts
    * const length = supervisor.define(async ([port]) => {
