@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { TrapError, Value } from '../../index';
+import { SandboxComponents, type SandboxInstance, TrapError, Value } from '../../index';
 import { forEachBackend } from '../support/engines';
-import { caught } from '../support/expect';
+import { caught, rejection } from '../support/expect';
 import { guest } from '../support/guest';
 import { wat } from '../support/wat';
 import { exhaust, exhaustions } from './scripts/recursion';
@@ -71,6 +71,48 @@ describe('An exhausted stack', () => {
       assert.equal(error.trap, 'supervisor');
       assert.ok(error.cause instanceof RangeError);
       assert.deepEqual(call('seven'), Value.I32(7));
+    });
+
+    it('is as deep in asynchronous calls as in synchronous ones, whatever ran before', async () => {
+      const counting = (stackBytes: number) => {
+        const components = new SandboxComponents<unknown>(backend, {
+          deterministic: true,
+          limits: { stackBytes, recursionDepth: 1_000_000 },
+        });
+        return guest({
+          backend,
+          components,
+          imports: { 'env.ask': () => undefined },
+          // wasmi keeps room for the locals, wasmer does not.
+          wat: `(module (import "env" "ask" (func $ask)) (global $depth (export "depth") (mut i32) (i32.const 0))
+            (func $down (local ${'v128 '.repeat(16)})
+              (global.set $depth (i32.add (global.get $depth) (i32.const 1)))
+              (call $down)
+              (global.set $depth (i32.const -1)))
+            (func (export "down") (global.set $depth (i32.const 0)) (call $ask) (call $down)))`,
+        });
+      };
+      const depth = (instance: SandboxInstance) => Value.toNumber(instance.getGlobalVal('depth') as Value);
+      const sizes = [65_536, 1_048_576, 67_108_864, 200_000];
+      const expected = new Map<number, number>();
+      for (let round = 0; round < 3; round++) {
+        for (const size of sizes) {
+          const { call, instance } = counting(size);
+          assert.equal(caught(TrapError, () => call('down')).trap, 'stack-overflow');
+          const reached = depth(instance);
+          assert.ok(reached > 200, String(reached));
+          assert.equal(reached, expected.get(size) ?? reached, `${size} bytes`);
+          expected.set(size, reached);
+        }
+        await Promise.all(
+          sizes.map(async (size) => {
+            const { instance } = counting(size);
+            const error = await rejection(TrapError, instance.invokeAsync('down'));
+            assert.equal(error.trap, 'stack-overflow');
+            assert.equal(depth(instance), expected.get(size), `${size} bytes, asynchronous`);
+          }),
+        );
+      }
     });
 
     for (const way of exhaustions) {

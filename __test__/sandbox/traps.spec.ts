@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SandboxBackend, SandboxError, TrapError, Value } from '../../index';
 import { forEachBackend } from '../support/engines';
-import { caught } from '../support/expect';
-import { guest } from '../support/guest';
+import { caught, rejection } from '../support/expect';
+import { type Guest, guest } from '../support/guest';
 import { wat } from '../support/wat';
 
 // There are no types of it without those of a browser.
@@ -89,6 +89,16 @@ const source = (body: string) => `(module
     (global.set $n (i32.const 6))
     ${body})
   (func (export "seven") (result i32) (i32.const 7)))`;
+
+/** Functions that wait for a supervisor. */
+const WAITING = `(module (import "env" "f" (func $f)) (global (mut i32) (i32.const 0))
+  (func $inner (call $f) (global.set 0 (i32.const 1)))
+  (func $outer (export "outer") (call $inner) (global.set 0 (i32.const 2)))
+  (func $other (export "other") (call $f) (global.set 0 (i32.const 3))))`;
+
+const names = ({ wasmStack }: TrapError): string[] => wasmStack.map(({ functionName }) => functionName ?? '');
+
+const rejected = async (run: () => unknown): Promise<TrapError> => caught(TrapError, run);
 
 describe('A trap', () => {
   forEachBackend((backend) => {
@@ -194,6 +204,61 @@ describe('A trap', () => {
           ['outer', 3],
         ],
       );
+    });
+
+    for (const [how, invoke] of [
+      ['', ({ instance }: Guest) => rejected(() => instance.invoke('outer'))],
+      [
+        ' in an asynchronous call',
+        ({ instance }: Guest) => rejection(TrapError, instance.invokeAsync('outer')),
+      ],
+    ] as const) {
+      it(`has a wasmStack when the supervisor threw${how}`, async () => {
+        const failing = guest({
+          backend: SandboxBackend.Wasmer,
+          imports: {
+            'env.f': () => {
+              throw new Error('by the supervisor');
+            },
+          },
+          wat: WAITING,
+        });
+        const error = await invoke(failing);
+        assert.equal(error.trap, 'supervisor');
+        assert.equal((error.cause as Error).message, 'by the supervisor');
+        assert.deepEqual(names(error), ['inner', 'outer']);
+        assert.ok(error.wasmStack.every(({ offset }) => (offset ?? 0) > 0));
+      });
+
+      it(`has both ends of an exhausted stack in its wasmStack${how}`, async () => {
+        const exhausting = guest({
+          backend: SandboxBackend.Wasmer,
+          wat: `(module (global (mut i32) (i32.const 0))
+            (func $endless (call $endless) (global.set 0 (i32.const 1)))
+            (func $outer (export "outer") (call $endless) (global.set 0 (i32.const 2))))`,
+        });
+        const error = await invoke(exhausting);
+        assert.equal(error.trap, 'stack-overflow');
+        assert.deepEqual(names(error), [...Array<string>(63).fill('endless'), 'outer']);
+      });
+    }
+
+    it('has the frames of its own call only, when calls are inside one another', () => {
+      let inner: string[] = [];
+      const { call, instance } = guest({
+        backend: SandboxBackend.Wasmer,
+        imports: {
+          'env.f': () => {
+            if (inner.length > 0) throw new Error('the innermost');
+            inner = ['begun'];
+            inner = names(caught(TrapError, () => instance.invoke('other')));
+            throw new Error('the outermost');
+          },
+        },
+        wat: WAITING,
+      });
+      assert.deepEqual(names(caught(TrapError, () => call('outer'))), ['inner', 'outer']);
+      assert.deepEqual(inner, ['other']);
     });
   });
 });

@@ -6,6 +6,7 @@
 
 mod checks;
 mod code;
+mod frames;
 mod fuel_local;
 mod limited;
 mod memory;
@@ -24,6 +25,7 @@ use std::{
 };
 
 use smallvec::SmallVec;
+use thiserror::Error;
 use wasmer::{
     AsStoreMut, StoreMut, VMExternToExtern as _, Value,
     sys::{
@@ -40,6 +42,7 @@ use wasmparser::WasmFeatures;
 use self::{
     checks::{CheckOptions, Checks, Names},
     code::{Code, Codes},
+    frames::Running,
     fuel_local::{Offsets, WithFuelLocals, with_fuel_locals},
     limited::Limited,
     memory::Bounds,
@@ -53,8 +56,8 @@ use super::{
 };
 use crate::{
     error::{
-        CompileError, EngineError, Frame, GlobalError, HostTrap, InstantiateError, MAX_FRAMES, MAX_NAME, MemoryError,
-        Trap, TrapCode,
+        CompileError, EngineError, Frame, GlobalError, HostTrap, InstantiateError, MAX_NAME, MemoryError, Trap,
+        TrapCode,
     },
     interrupt::{Flag, Interrupt},
     module::{REWRITE_VERSION, validate},
@@ -495,7 +498,7 @@ impl Engine for Wasmer {
         let outcome = realm.park(cx, || {
             // SAFETY: the three come from one `VMCallerCheckedAnyfunc`, so they belong together; `values` has a slot for
             // each parameter and each result of the function's type, which the realm has looked up for this function.
-            unsafe { stacks.run(call) }
+            unsafe { stacks.run(call, translate_trap) }
         });
         let ended = meters.end(around);
         if let Some(fuel) = fuel {
@@ -514,8 +517,7 @@ impl Engine for Wasmer {
             Err(Stopped::NoRoom) => {
                 Err(Trap::with_message(TrapCode::OutOfMemory, "the host has no room for the stack of a guest"))
             }
-            Err(Stopped::Trapped(trap)) => {
-                let mut trap = translate_trap(trap);
+            Err(Stopped::Trapped(mut trap)) => {
                 // Whatever a look finds, it ends in `unreachable`.
                 if trap.code == TrapCode::Unreachable {
                     let why = if interrupt.is_some_and(Interrupt::is_set) {
@@ -653,16 +655,50 @@ impl HostFunc {
     }
 }
 
-/// The body of every host function, called by a trampoline that wasmer generated for its type.
+/// How a host function ends its guest. It travels through wasmer as the error of a user's trap.
+#[derive(Debug, Error)]
+#[error("{trap}")]
+struct HostEnd {
+    trap: HostTrap,
+    frames: Vec<Frame>,
+}
+
+/// The body of every host function, called by a trampoline that wasmer generated for its type, which is the guest's last
+/// frame: this passes on where that is.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[unsafe(naked)]
 unsafe extern "C-unwind" fn host_func(this: *mut VMDynamicFunctionContext<HostFunc>, values: *mut RawValue) {
+    #[cfg(all(target_arch = "x86_64", not(windows)))]
+    core::arch::naked_asm!("mov rdx, rbp", "jmp {}", sym host_func_of);
+    #[cfg(all(target_arch = "x86_64", windows))]
+    core::arch::naked_asm!("mov r8, rbp", "jmp {}", sym host_func_of);
+    #[cfg(target_arch = "aarch64")]
+    core::arch::naked_asm!("mov x2, x29", "b {}", sym host_func_of);
+}
+
+/// The body of every host function where nobody knows the guest's last frame.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+unsafe extern "C-unwind" fn host_func(this: *mut VMDynamicFunctionContext<HostFunc>, values: *mut RawValue) {
+    // SAFETY: passed on to the caller.
+    unsafe { host_func_of(this, values, 0) }
+}
+
+/// The body of a host function whose guest's last frame is `frame`, or 0.
+unsafe extern "C-unwind" fn host_func_of(
+    this: *mut VMDynamicFunctionContext<HostFunc>,
+    values: *mut RawValue,
+    frame: usize,
+) {
+    // The guest's frames must be read while it waits.
+    let end = |trap: Box<HostTrap>| Box::new(HostEnd { trap: *trap, frames: frames::of_waiting_guest(frame) });
     // SAFETY: the trampoline passes the context that `new_host_func` put into `vmctx`, alive as long as the store, and
     // a buffer for all parameters and results.
-    let outcome = vm::on_host_stack(|| unsafe { (*this).ctx.run(values) });
+    let outcome = vm::on_host_stack(|| unsafe { (*this).ctx.run(values) }.map_err(end));
     // Nothing may be allocated from here on: this is the guest's stack.
-    if let Err(trap) = outcome {
+    if let Err(end) = outcome {
         // SAFETY: a guest is below us on this stack, and no value with a destructor is left in this frame but the box,
         // which moves into the trap.
-        unsafe { vm::raise_user_trap(trap) }
+        unsafe { vm::raise_user_trap(end) }
     }
 }
 
@@ -674,7 +710,7 @@ unsafe extern "C" fn host_func_trampoline(
 ) {
     // SAFETY: wasmer passes the `vmctx` next to which this trampoline stands in the `VMCallerCheckedAnyfunc`, which is
     // the context of a `HostFunc`, and the caller's buffer.
-    unsafe { host_func(context.cast(), values) }
+    unsafe { host_func_of(context.cast(), values, 0) }
 }
 
 /// The call handle of an exported function.
@@ -810,12 +846,12 @@ fn no_code(error: CompileError) -> InstantiateError {
 fn instantiate_error(error: wasmer::InstantiationError) -> InstantiateError {
     match error {
         wasmer::InstantiationError::Link(wasmer::LinkError::Trap(error)) => {
-            InstantiateError::Segment(runtime_error(&error))
+            InstantiateError::Segment(with_trace(&error))
         }
         // The realm has compared the sizes with the limits, so only the system can have refused.
         wasmer::InstantiationError::Link(wasmer::LinkError::Resource(reason)) => InstantiateError::Allocation(reason),
         wasmer::InstantiationError::Link(error) => InstantiateError::Link(error.to_string()),
-        wasmer::InstantiationError::Start(error) => InstantiateError::Segment(runtime_error(&error)),
+        wasmer::InstantiationError::Start(error) => InstantiateError::Segment(with_trace(&error)),
         wasmer::InstantiationError::CpuFeature(feature) => InstantiateError::CpuFeature(feature),
         wasmer::InstantiationError::DifferentStores | wasmer::InstantiationError::DifferentArchOS => {
             InstantiateError::Link(error.to_string())
@@ -823,37 +859,30 @@ fn instantiate_error(error: wasmer::InstantiationError) -> InstantiateError {
     }
 }
 
-fn translate_trap(trap: vm::Trap) -> Trap {
+/// A trap of instantiation, which no call is around.
+fn with_trace(error: &wasmer::RuntimeError) -> Trap {
+    Trap { frames: frames::of_trace(error.trace()), ..runtime_error(error) }
+}
+
+fn translate_trap(trap: vm::Trap, running: &Running) -> Trap {
     if let vm::Trap::OOM { .. } = trap {
         return Trap::new(TrapCode::OutOfMemory);
     }
-    match trap.downcast::<HostTrap>() {
-        Ok(host) => {
-            // The guest's stack is gone by now; wasmer keeps no frames for a user trap.
-            host.into()
+    match trap.downcast::<HostEnd>() {
+        Ok(HostEnd { trap, frames }) => Trap { frames, ..trap.into() },
+        Err(trap) => {
+            let error = wasmer::RuntimeError::from(trap);
+            Trap { frames: running.frames(error.trace()), ..runtime_error(&error) }
         }
-        Err(trap) => runtime_error(&wasmer::RuntimeError::from(trap)),
     }
 }
 
+/// A trap without its frames.
 fn runtime_error(error: &wasmer::RuntimeError) -> Trap {
-    let trace = error.trace();
-    // The innermost frames come first.
-    let outermost = trace.len().saturating_sub(MAX_FRAMES / 2).max(MAX_FRAMES / 2).min(trace.len());
-    let frames = trace[..trace.len().min(MAX_FRAMES / 2)].iter().chain(&trace[outermost..]);
-    let frames = frames
-        .map(|frame| Frame {
-            // The realm knows the module, and so the name.
-            function_name: None,
-            function_index: frame.func_index(),
-            offset: Some(frame.module_offset()),
-        })
-        .collect();
-    let trap = match error.clone().to_trap() {
+    match error.clone().to_trap() {
         Some(code) => Trap::new(trap_code(code)),
         None => Trap::with_message(TrapCode::Internal, error.message()),
-    };
-    Trap { frames, ..trap }
+    }
 }
 
 fn trap_code(code: wasmer_types::TrapCode) -> TrapCode {

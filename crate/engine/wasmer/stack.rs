@@ -9,6 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use wasmer::sys::vm::{self, VMConfig, VMFunctionBody, VMFunctionContext, VMTrampoline};
 
+use super::frames::{ON_SIGNAL, Running};
+use crate::error::Trap;
+
 /// The stacks of an engine's guests.
 pub struct GuestStacks {
     /// Of a guest, in bytes.
@@ -20,7 +23,7 @@ pub struct GuestStacks {
 /// How a call on a guest's stack ends if it does not return.
 pub enum Stopped {
     /// The guest has trapped.
-    Trapped(vm::Trap),
+    Trapped(Trap),
     /// The system has no room for a stack: the guest has not run.
     NoRoom,
 }
@@ -58,7 +61,7 @@ impl GuestStacks {
         Self { bytes, config: VMConfig { wasm_stack_size: Some(bytes.saturating_add(exact::HEAD)) } }
     }
 
-    /// Makes a call on a stack of its own.
+    /// Makes a call on a stack of its own; `translate` makes of wasmer's trap ours.
     ///
     /// # Errors
     ///
@@ -67,10 +70,10 @@ impl GuestStacks {
     /// # Safety
     ///
     /// As of [`Call::make`].
-    pub unsafe fn run(&self, call: Call) -> Result<(), Stopped> {
+    pub unsafe fn run(&self, call: Call, translate: fn(vm::Trap, &Running) -> Trap) -> Result<(), Stopped> {
         for _ in 0..MAX_ATTEMPTS {
             // SAFETY: passed on to the caller.
-            match unsafe { self.attempt(call) }? {
+            match unsafe { self.attempt(call, translate) }? {
                 Attempt::Done => return Ok(()),
                 // It is in this thread's cache, so it is not met again.
                 Attempt::UnknownStack => vm::drain_stack_pool(),
@@ -82,22 +85,21 @@ impl GuestStacks {
     /// # Safety
     ///
     /// As of [`Call::make`].
-    unsafe fn attempt(&self, call: Call) -> Result<Attempt, Stopped> {
-        let mut has_begun = false;
-        let (bytes, begun) = (self.bytes, &raw mut has_begun);
-        let run = move || {
-            // SAFETY: the caller waits in `catch_unwind`, on another stack.
-            unsafe { *begun = true };
-            // SAFETY: this is the root of a stack that wasmer has given for `bytes` and the head; the rest is passed on.
-            unsafe { exact::call(bytes, call) }
-        };
+    unsafe fn attempt(&self, call: Call, translate: fn(vm::Trap, &Running) -> Trap) -> Result<Attempt, Stopped> {
+        let running = Running::new();
+        let entered = running.enter();
+        let (bytes, begun) = (self.bytes, &raw const running);
+        // SAFETY: this is the root of a stack that wasmer has given for `bytes` and the head; the rest is passed on. `running`
+        // is alive, because this function waits for the guest.
+        let run = move || unsafe { exact::call(bytes, call, &*begun) };
         // wasmer panics if the system has no room for another stack, before anything else happens.
         // SAFETY: only `Call::make` leaves without an end, and nothing around it needs to be dropped.
-        let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { vm::catch_traps(None, &self.config, run) }));
+        let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { vm::catch_traps(ON_SIGNAL, &self.config, run) }));
+        drop(entered);
         match outcome {
-            Ok(outcome) => outcome.map_err(Stopped::Trapped),
-            // SAFETY: a local, which nobody else uses any more.
-            Err(_) if !unsafe { begun.read() } => Err(Stopped::NoRoom),
+            Ok(Ok(attempt)) => Ok(attempt),
+            Ok(Err(trap)) => Err(Stopped::Trapped(translate(trap, &running))),
+            Err(_) if !running.has_begun() => Err(Stopped::NoRoom),
             Err(panic) => resume_unwind(panic),
         }
     }
@@ -122,7 +124,8 @@ mod exact {
 
     use corosensei::stack::{MIN_STACK_SIZE, STACK_ALIGNMENT, Stack, StackPointer};
 
-    use super::{Attempt, Call};
+    use super::{Attempt, Call, Running};
+    use crate::engine::wasmer::frames::Bounds;
 
     /// The upper end of each stack, for what runs before the guest and after it, and for the note.
     pub const HEAD: usize = 16 * 1024;
@@ -171,7 +174,7 @@ mod exact {
     ///
     /// As of [`Call::make`]; and the caller must be the first function on a stack that wasmer was asked for with `bytes` and
     /// [`HEAD`], and have used less than a page of it.
-    pub unsafe fn call(bytes: usize, call: Call) -> Attempt {
+    pub unsafe fn call(bytes: usize, call: Call, running: &Running) -> Attempt {
         let page = *PAGE;
         let here = 0_u8;
         let here = from_ref(&here).addr();
@@ -194,10 +197,12 @@ mod exact {
             [mapped, seal] if seal == mapped ^ base ^ SEAL => mapped,
             _ => return Attempt::UnknownStack,
         };
-        let limit = base - mapped;
-        let (Some(base), Some(limit)) = (StackPointer::new(limit + page + bytes), StackPointer::new(limit)) else {
+        let guard = base - mapped;
+        let bounds = Bounds { guard, bottom: guard + page, top: guard + page + bytes };
+        let (Some(base), Some(limit)) = (StackPointer::new(bounds.top), StackPointer::new(guard)) else {
             return Attempt::UnknownStack;
         };
+        running.begin(bounds);
         // SAFETY: passed on to the caller.
         corosensei::on_stack(Part { base, limit }, || unsafe { call.make() });
         Attempt::Done
@@ -207,7 +212,8 @@ mod exact {
 /// Windows makes a stack usable page by page from its upper end, so a guest cannot start further down.
 #[cfg(not(unix))]
 mod exact {
-    use super::{Attempt, Call};
+    use super::{Attempt, Call, Running};
+    use crate::engine::wasmer::frames::Bounds;
 
     pub const HEAD: usize = 0;
 
@@ -218,7 +224,8 @@ mod exact {
     /// # Safety
     ///
     /// As of [`Call::make`].
-    pub unsafe fn call(_bytes: usize, call: Call) -> Attempt {
+    pub unsafe fn call(_bytes: usize, call: Call, running: &Running) -> Attempt {
+        running.begin(Bounds { guard: 0, bottom: 0, top: 0 });
         // SAFETY: passed on to the caller.
         unsafe { call.make() };
         Attempt::Done

@@ -1,0 +1,362 @@
+//! The functions that a guest was running when its host or its stack has ended it: wasmer keeps none of them then.
+//!
+//! Cranelift's functions keep frame pointers, so their return addresses are found by going from frame to frame. That costs
+//! a nanosecond or two for each, and no memory: of a deep stack only both ends are kept. wasmer's own way, by unwind tables,
+//! takes a hundred times as long and remembers everything, so it is stopped where the inner end is.
+
+use std::{
+    cell::{Cell, UnsafeCell},
+    mem::MaybeUninit,
+    ptr,
+    sync::PoisonError,
+};
+
+use wasmer::sys::vm;
+use wasmer_compiler::FRAME_INFO;
+use wasmer_types::FrameInfo;
+
+use crate::error::{Frame, MAX_FRAMES};
+
+/// How many return addresses are kept of each end: those of trampolines are no frames of the guest.
+const KEPT: usize = MAX_FRAMES / 2 + 8;
+
+/// Return addresses from both ends of a stack.
+struct Trail {
+    inner: [MaybeUninit<usize>; KEPT],
+    /// A ring.
+    outer: [MaybeUninit<usize>; KEPT],
+    total: usize,
+}
+
+impl Trail {
+    const fn new() -> Self {
+        Self { inner: [MaybeUninit::uninit(); KEPT], outer: [MaybeUninit::uninit(); KEPT], total: 0 }
+    }
+
+    fn push(&mut self, address: usize) {
+        if let Some(place) = self.inner.get_mut(self.total) {
+            place.write(address);
+        } else {
+            self.outer[self.total % KEPT].write(address);
+        }
+        self.total += 1;
+    }
+
+    /// Follows the frame pointers from `frame` for as long as they go up in a stack with these bounds. The place of the
+    /// return address that follows the inner end is the result, if there is more than both ends.
+    ///
+    /// # Safety
+    ///
+    /// All between the bounds must be readable if `frame` lies between them.
+    unsafe fn follow(&mut self, mut frame: usize, bottom: usize, top: usize) -> Option<*mut usize> {
+        let mut end = None;
+        let mut least = bottom;
+        while frame >= least && frame <= top - FRAME_BYTES && frame.is_multiple_of(size_of::<usize>()) {
+            let record = ptr::with_exposed_provenance_mut::<usize>(frame);
+            // SAFETY: aligned, and between the bounds.
+            let (outer, address) = unsafe { (record.read_volatile(), record.add(1).read_volatile()) };
+            if self.total == KEPT {
+                end = Some(record.wrapping_add(1));
+            }
+            self.push(address);
+            (least, frame) = (frame + FRAME_BYTES, outer);
+        }
+        if self.total > 2 * KEPT { end } else { None }
+    }
+
+    /// The inner end.
+    fn inner(&self) -> impl Iterator<Item = usize> {
+        // SAFETY: as many have been written.
+        self.inner[..self.total.min(KEPT)].iter().map(|address| unsafe { address.assume_init() })
+    }
+
+    /// The outer end, without what is in the inner one.
+    fn outer(&self) -> impl Iterator<Item = usize> {
+        let first = self.total.saturating_sub(KEPT).max(KEPT);
+        // SAFETY: these have been written, and the last ones are not overwritten.
+        (first..self.total).map(|at| unsafe { self.outer[at % KEPT].assume_init() })
+    }
+}
+
+/// A frame's record: the frame pointer of its caller, and its return address.
+const FRAME_BYTES: usize = 2 * size_of::<usize>();
+
+/// Where a guest's stack is.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    /// Where the guard page below it begins.
+    pub guard: usize,
+    /// Where it begins, and the guard page ends.
+    pub bottom: usize,
+    /// Where it ends; 0 if nobody knows.
+    pub top: usize,
+}
+
+/// A guest that runs on this thread.
+pub struct Running {
+    has_begun: Cell<bool>,
+    stack: Cell<Bounds>,
+    /// What was seen of it when it has trapped.
+    trail: UnsafeCell<Trail>,
+}
+
+thread_local! {
+    /// The innermost one on this thread.
+    static RUNNING: Cell<*const Running> = const { Cell::new(ptr::null()) };
+}
+
+impl Running {
+    pub const fn new() -> Self {
+        Self {
+            has_begun: Cell::new(false),
+            stack: Cell::new(Bounds { guard: 0, bottom: 0, top: 0 }),
+            trail: UnsafeCell::new(Trail::new()),
+        }
+    }
+
+    /// Makes this the innermost one on its thread until the result is dropped.
+    pub fn enter(&self) -> Entered<'_> {
+        Entered { before: RUNNING.replace(self), _running: self }
+    }
+
+    /// The guest runs now.
+    pub fn begin(&self, stack: Bounds) {
+        self.has_begun.set(true);
+        self.stack.set(stack);
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.has_begun.get()
+    }
+
+    /// The frames of the guest when it trapped; `found` are those that wasmer has found, innermost first.
+    pub fn frames(&self, found: &[FrameInfo]) -> Vec<Frame> {
+        // SAFETY: the guest has ended, and only its signal handler writes there.
+        let trail = unsafe { &*self.trail.get() };
+        if found.is_empty() {
+            return frames(lookup(trail.inner().chain(trail.outer())));
+        }
+        let is_cut = trail.total > 2 * KEPT;
+        let outer = if is_cut { lookup(trail.outer()) } else { Vec::new() };
+        frames(found.iter().cloned().chain(outer).collect())
+    }
+
+    /// Remembers where the guest is, which is about to trap.
+    #[cfg(unix)]
+    fn record(&self, at: registers::Registers, address: usize) {
+        let Bounds { guard, bottom, top } = self.stack.get();
+        if !(guard..top).contains(&at.stack) {
+            return;
+        }
+        // SAFETY: the guest has stopped, and whoever else looks does so when it has ended.
+        let trail = unsafe { &mut *self.trail.get() };
+        trail.total = 0;
+        trail.push(at.code + 1);
+        let has_overflowed = (guard..top).contains(&address);
+        if has_overflowed {
+            // SAFETY: the instruction there is the one that has met the guard page.
+            if let Some(caller) = unsafe { at.caller_without_frame() } {
+                trail.push(caller);
+            }
+        }
+        // Frames lie above the stack pointer.
+        // SAFETY: what lies between the stack pointer and the top of the guest's stack is mapped.
+        let end = unsafe { trail.follow(at.frame, at.stack.max(bottom), top) };
+        if let (Some(end), false) = (end, has_overflowed) {
+            // SAFETY: it is the place of a return address, to which nobody returns any more: wasmer's handler, which comes
+            // next, ends the guest, as its stack pointer lies in this stack. Unwinding ends at a return address of 0.
+            unsafe { end.write_volatile(0) };
+        }
+    }
+}
+
+/// While it lives, a guest is the innermost one on its thread.
+pub struct Entered<'a> {
+    before: *const Running,
+    _running: &'a Running,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        RUNNING.set(self.before);
+    }
+}
+
+/// The frames of the innermost guest on this thread, which waits for its host; `frame` is its frame pointer.
+#[cold]
+pub fn of_waiting_guest(frame: usize) -> Vec<Frame> {
+    // SAFETY: it is alive until it is taken out again.
+    let Some(running) = (unsafe { RUNNING.get().as_ref() }) else { return Vec::new() };
+    let Bounds { bottom, top, .. } = running.stack.get();
+    let mut trail = Trail::new();
+    if (bottom..top).contains(&frame) {
+        // SAFETY: a guest's frames lie above the guard page.
+        unsafe { trail.follow(frame, frame, top) };
+    }
+    frames(lookup(trail.inner().chain(trail.outer())))
+}
+
+/// Frames that wasmer has found, innermost first.
+pub fn of_trace(found: &[FrameInfo]) -> Vec<Frame> {
+    frames(found.to_vec())
+}
+
+/// The functions of guests to which these addresses return.
+fn lookup(addresses: impl Iterator<Item = usize>) -> Vec<FrameInfo> {
+    let info = FRAME_INFO.read().unwrap_or_else(PoisonError::into_inner);
+    // What was called is the instruction before.
+    addresses.filter_map(|address| info.lookup_frame_info(address.checked_sub(1)?)).collect()
+}
+
+/// No more frames than there may be, innermost first.
+fn frames(mut found: Vec<FrameInfo>) -> Vec<Frame> {
+    let outermost = found.len().saturating_sub(MAX_FRAMES / 2).max(MAX_FRAMES / 2).min(found.len());
+    found.drain(found.len().min(MAX_FRAMES / 2)..outermost);
+    let frame = |frame: &FrameInfo| Frame {
+        // The realm knows the module, and so the name.
+        function_name: None,
+        function_index: frame.func_index(),
+        offset: Some(frame.module_offset()),
+    };
+    found.iter().map(frame).collect()
+}
+
+/// What wasmer asks first when a signal arrives.
+#[cfg(unix)]
+pub const ON_SIGNAL: Option<*const vm::TrapHandlerFn<'static>> = {
+    fn on_signal(_: libc::c_int, info: *const libc::siginfo_t, context: *const libc::c_void) -> bool {
+        // SAFETY: it is alive until it is taken out again.
+        let running = unsafe { RUNNING.get().as_ref() };
+        // SAFETY: the system passes both to every handler of this kind.
+        if let (Some(running), Some(at)) = (running, unsafe { registers::Registers::of(context) }) {
+            // SAFETY: as above.
+            running.record(at, unsafe { (*info).si_addr() }.addr());
+        }
+        // wasmer does the rest.
+        false
+    }
+    let handler: &'static vm::TrapHandlerFn<'static> = &on_signal;
+    Some(ptr::from_ref(handler))
+};
+
+#[cfg(not(unix))]
+pub const ON_SIGNAL: Option<*const vm::TrapHandlerFn<'static>> = None;
+
+#[cfg(unix)]
+mod registers {
+    /// Where a thread was when a signal has stopped it.
+    pub struct Registers {
+        pub code: usize,
+        pub stack: usize,
+        pub frame: usize,
+        /// The return address, where there is a register for it.
+        pub link: usize,
+    }
+
+    impl Registers {
+        /// # Safety
+        ///
+        /// `context` must be what the system passes to a signal handler.
+        #[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "x86_64"))]
+        pub unsafe fn of(context: *const libc::c_void) -> Option<Self> {
+            // SAFETY: passed on to the caller.
+            let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+            let register = |which: libc::c_int| registers[which as usize] as usize;
+            Some(Self {
+                code: register(libc::REG_RIP),
+                stack: register(libc::REG_RSP),
+                frame: register(libc::REG_RBP),
+                link: 0,
+            })
+        }
+
+        /// # Safety
+        ///
+        /// `context` must be what the system passes to a signal handler.
+        #[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "aarch64"))]
+        pub unsafe fn of(context: *const libc::c_void) -> Option<Self> {
+            // SAFETY: passed on to the caller.
+            let machine = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
+            Some(Self {
+                code: machine.pc as usize,
+                stack: machine.sp as usize,
+                frame: machine.regs[29] as usize,
+                link: machine.regs[30] as usize,
+            })
+        }
+
+        /// # Safety
+        ///
+        /// `context` must be what the system passes to a signal handler.
+        #[cfg(all(target_vendor = "apple", target_arch = "x86_64"))]
+        pub unsafe fn of(context: *const libc::c_void) -> Option<Self> {
+            // SAFETY: passed on to the caller.
+            let thread = unsafe { &(*(*context.cast::<libc::ucontext_t>()).uc_mcontext).__ss };
+            Some(Self {
+                code: thread.__rip as usize,
+                stack: thread.__rsp as usize,
+                frame: thread.__rbp as usize,
+                link: 0,
+            })
+        }
+
+        /// # Safety
+        ///
+        /// `context` must be what the system passes to a signal handler.
+        #[cfg(all(target_vendor = "apple", target_arch = "aarch64"))]
+        pub unsafe fn of(context: *const libc::c_void) -> Option<Self> {
+            /// libc's has another alignment than the system's.
+            #[repr(C)]
+            struct Context {
+                on_stack: libc::c_int,
+                mask: libc::sigset_t,
+                stack: libc::stack_t,
+                link: *mut libc::ucontext_t,
+                bytes: usize,
+                machine: libc::mcontext_t,
+            }
+            // SAFETY: passed on to the caller.
+            let thread = unsafe { &(*(*context.cast::<Context>()).machine).__ss };
+            Some(Self {
+                code: thread.__pc as usize,
+                stack: thread.__sp as usize,
+                frame: thread.__fp as usize,
+                link: thread.__lr as usize,
+            })
+        }
+
+        /// # Safety
+        ///
+        /// None.
+        #[cfg(not(all(
+            any(target_os = "linux", target_os = "android", target_vendor = "apple"),
+            any(target_arch = "x86_64", target_arch = "aarch64")
+        )))]
+        pub unsafe fn of(_: *const libc::c_void) -> Option<Self> {
+            None
+        }
+
+        /// The return address of a function whose first instruction, which makes its frame, has met the guard page.
+        ///
+        /// # Safety
+        ///
+        /// `code` must be where an instruction is that was carried out, and the return address at the stack pointer be
+        /// readable if that is a `push`.
+        pub unsafe fn caller_without_frame(&self) -> Option<usize> {
+            let code = std::ptr::with_exposed_provenance::<u8>(self.code);
+            if cfg!(target_arch = "x86_64") {
+                // `push rbp`
+                // SAFETY: passed on to the caller.
+                let makes_frame = unsafe { code.read() } == 0x55;
+                let at = std::ptr::with_exposed_provenance::<usize>(self.stack);
+                // SAFETY: passed on to the caller.
+                makes_frame.then(|| unsafe { at.read_volatile() })
+            } else {
+                // `stp x29, x30, [sp, #-16]!`
+                // SAFETY: passed on to the caller.
+                let makes_frame = unsafe { code.cast::<u32>().read() } == 0xa9bf_7bfd;
+                makes_frame.then_some(self.link)
+            }
+        }
+    }
+}
