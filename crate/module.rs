@@ -164,7 +164,9 @@ impl<E: Engine> Module<E> {
             memory0,
             exported_memory0,
             exported_memories,
-            instance_bytes: INSTANCE_BYTES + layout.own_memory_bytes,
+            instance_bytes: INSTANCE_BYTES
+                .saturating_add(layout.own_memory_bytes)
+                .saturating_add(layout.own_table_bytes),
             largest_memory: layout.largest_memory,
             largest_table: layout.largest_table,
             code_shift,
@@ -195,6 +197,8 @@ impl<E: Engine> Module<E> {
 
 /// About what an instance takes besides its memories.
 const INSTANCE_BYTES: u64 = 8 * 1024;
+/// What an element of a table takes, on either engine at most.
+const ELEMENT_BYTES: u64 = 16;
 
 /// What a look at the section headers tells. Anything unusual is left for the engine to refuse.
 #[derive(Default)]
@@ -207,6 +211,7 @@ struct Layout<'a> {
     export_entries: &'a [u8],
     export_names: Vec<&'a str>,
     own_memory_bytes: u64,
+    own_table_bytes: u64,
     largest_memory: u64,
     largest_table: u64,
     import_kinds: Vec<ImportKind>,
@@ -297,8 +302,12 @@ impl<'a> Layout<'a> {
                     }
                 }
                 Payload::TableSection(reader) => {
-                    let elements = reader.clone().into_iter().flatten().map(|table| table.ty.initial);
-                    layout.largest_table = elements.max().unwrap_or(0);
+                    for table in reader.clone().into_iter().flatten() {
+                        let elements = table.ty.initial;
+                        layout.largest_table = layout.largest_table.max(elements);
+                        let bytes = elements.saturating_mul(ELEMENT_BYTES);
+                        layout.own_table_bytes = layout.own_table_bytes.saturating_add(bytes);
+                    }
                 }
                 Payload::ExportSection(reader) => {
                     if std::mem::replace(&mut layout.has_exports, true) {
