@@ -72,7 +72,8 @@ export interface Native {
   /** The instance's memory 0, imported, exported or neither, in a start function too; undefined if it has none. */
   memory0(wrapper: object, instance: number): number | undefined;
   takeFailure(): NativeFailure;
-  sweep(): void;
+  /** Drops what belongs to wrappers that have been collected, and tells whether anything is left. */
+  sweep(): boolean;
   invoke(): void;
   start(): void;
   globalGet(): void;
@@ -256,18 +257,25 @@ export function kindOf(error: unknown): string | undefined {
   return typeof kind === 'string' ? kind : undefined;
 }
 
-let sweepIsScheduled = false;
+/** Whether the next garbage collection will be noticed. */
+let isWatching = false;
 
 const registry = new FinalizationRegistry<undefined>(() => {
-  if (sweepIsScheduled) return;
-  sweepIsScheduled = true;
   queueMicrotask(() => {
-    sweepIsScheduled = false;
-    native.sweep();
+    isWatching = false;
+    if (native.sweep()) watchCollections();
   });
 });
 
-/** Lets the native side drop what belongs to a wrapper once that is collected, even if nothing new is made meanwhile. */
-export function sweepAfter(wrapper: object): void {
-  registry.register(wrapper, undefined);
+/**
+ * Lets the native side drop what belongs to wrappers once they are collected, even if nothing new is made meanwhile. To be called when a
+ * wrapper is made.
+ *
+ * Collections are noticed by an object that nobody holds. Wrappers themselves are not registered: V8 would keep them until its next full
+ * collection, while those that live shortly go with a quick one.
+ */
+export function watchCollections(): void {
+  if (isWatching) return;
+  isWatching = true;
+  registry.register({}, undefined);
 }

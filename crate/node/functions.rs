@@ -551,9 +551,10 @@ fn global_set(state: &State, scope: Scope) -> Outcome {
 
 // The rest
 
+/// `sweep()`: drops what belongs to wrappers that have been collected, and tells whether anything is left.
 fn sweep(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
     state.sweep(scope);
-    Ok(None)
+    Ok(Some(scope.boolean(state.has_entries())))
 }
 
 /// `callForBench(function, times)`: the bare `napi_call_function` that benchmarks compare with.

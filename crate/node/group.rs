@@ -56,6 +56,8 @@ struct Instances {
     newest: Cell<Option<u32>>,
     /// How many must have been made for a fresh store to be worth its cost.
     worth_from: Cell<u32>,
+    /// How many bytes they must have taken for a garbage collection to be worth its cost, if it is only that which keeps the store.
+    collect_from: Cell<i64>,
 }
 
 /// A fresh store is made for so many instances at least, or one for each so many bytes of memory, which may have to be copied, but not for more than
@@ -63,6 +65,8 @@ struct Instances {
 const INSTANCES_PER_STORE: u32 = 64;
 const BYTES_PER_INSTANCE: u64 = 16 * 1024;
 const MOST_INSTANCES_PER_STORE: u32 = 16 * 1024;
+/// A garbage collection is asked for when instances have taken about so many bytes of a store, at least.
+const BYTES_PER_COLLECTION: i64 = 64 * 1024 * 1024;
 
 /// The turn of an asynchronous call: its guest's thread has the realm, except while the guest waits for its supervisor.
 struct Turn {
@@ -138,7 +142,11 @@ impl Group {
             strays: RefCell::default(),
             reported: Cell::new(0),
             extra: Cell::new(STORE_BYTES),
-            instances: Instances { worth_from: Cell::new(INSTANCES_PER_STORE), ..Instances::default() },
+            instances: Instances {
+                worth_from: Cell::new(INSTANCES_PER_STORE),
+                collect_from: Cell::new(BYTES_PER_COLLECTION),
+                ..Instances::default()
+            },
         }
     }
 
@@ -182,6 +190,16 @@ impl Group {
     /// Whether nobody is using its realm, or waits to.
     pub fn is_idle(&self) -> bool {
         !self.has_turn.get() && !self.is_running() && self.waiting.borrow().is_empty()
+    }
+
+    /// Whether its instances have taken so much that it is worth a garbage collection to find out whether they can still be reached.
+    pub fn is_worth_collecting(&self) -> bool {
+        self.extra.get() >= self.instances.collect_from.get()
+    }
+
+    /// Has the next collection wait until there is twice as much, because instances can be reached.
+    pub fn put_collection_off(&self) {
+        self.instances.collect_from.set(self.extra.get().saturating_mul(2).max(BYTES_PER_COLLECTION));
     }
 
     /// Has the next look whether a renewal is possible wait for as many instances as a look costs.
@@ -242,7 +260,8 @@ impl Group {
 
     /// Takes note that its store has no instances.
     fn begin_store(&self, scope: Scope) {
-        let Instances { made, worth_from, .. } = &self.instances;
+        let Instances { made, worth_from, collect_from, .. } = &self.instances;
+        collect_from.set(BYTES_PER_COLLECTION);
         made.set(0);
         let per_store = u32::try_from(self.memory_bytes() / BYTES_PER_INSTANCE).unwrap_or(u32::MAX);
         worth_from.set(per_store.clamp(INSTANCES_PER_STORE, MOST_INSTANCES_PER_STORE));

@@ -513,6 +513,14 @@ impl Scope {
         ok(status).then_some((data.cast(), length)).ok_or_else(|| Throw::internal("not an ArrayBuffer"))
     }
 
+    /// Has V8 collect all that nobody can reach, at once, by what it is told of native memory. Other runtimes may take their time.
+    pub fn collect_garbage(self) {
+        /// Above the amount at which V8 does not wait any longer, which is half of the largest heap that it may have.
+        const MUCH: i64 = 1 << 36;
+        self.adjust_external_memory(MUCH);
+        self.adjust_external_memory(-MUCH);
+    }
+
     /// Tells V8 that native memory came or went with its objects, so that it collects them in time.
     pub fn adjust_external_memory(self, bytes: i64) {
         let mut total = 0;

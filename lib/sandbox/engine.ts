@@ -1,4 +1,4 @@
-import { native, sweepAfter } from '../native';
+import { native, watchCollections } from '../native';
 
 /** How many of the options, from the first, what is compiled depends on; the others limit the memories and tables of the guests. */
 const COMPILER_OPTIONS = 8;
@@ -13,7 +13,7 @@ export class Engine {
   constructor(options: readonly number[]) {
     this.number = native.engine(this, new Uint8Array(new Float64Array(options).buffer));
     this.#compiler = options.slice(0, COMPILER_OPTIONS).join();
-    sweepAfter(this);
+    watchCollections();
   }
 
   /** Whether the modules of one run on the other. */

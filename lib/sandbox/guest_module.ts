@@ -1,7 +1,7 @@
 /** A compiled module as this environment knows it: what it imports and exports, prepared for linking and calling. */
 
 import { InstantiationError } from '../errors';
-import { DEFAULT_CACHE, kindOf, layout, NO_CACHE, native, sweepAfter, translate } from '../native';
+import { DEFAULT_CACHE, kindOf, layout, NO_CACHE, native, translate, watchCollections } from '../native';
 import { debug } from './debug';
 import type { Engine } from './engine';
 import { ImportSite, type Signature, type Slot, signatureOf, slotsOf } from './import_site';
@@ -68,7 +68,7 @@ export class GuestModule {
   /** For the module that native code has just compiled and knows no wrapper of. */
   constructor() {
     this.id = native.adoptModule(this);
-    sweepAfter(this);
+    watchCollections();
     const description = native.describeModule(this.id);
     // In arrays of this realm, which that of the native code may not be.
     this.imports = Object.freeze(

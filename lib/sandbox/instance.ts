@@ -3,7 +3,7 @@
 import { argumentError, array, describe, shortName, string } from '../arguments';
 import { ArgumentError, NoExportError } from '../errors';
 import { defineHandle, someNames } from '../handle';
-import { layout, native, scratchViews, sweepAfter, translate } from '../native';
+import { layout, native, scratchViews, translate, watchCollections } from '../native';
 import { toValue, Value } from '../values';
 import { callAsync, refuseInsideTurnOf, type Translations } from './async_calls';
 import type { Instantiate, SandboxBackend } from './backend';
@@ -650,7 +650,7 @@ export class SandboxInstance extends Object {
 
   #adopt(make: (wrapper: object) => number): void {
     this.#id = make(this);
-    sweepAfter(this);
+    watchCollections();
   }
 
   /** Memory 0 if it is the guest's own, exported or not. */

@@ -6,7 +6,7 @@
 import { argumentError, type BufferSource, bytes, copyInto, lengthOf, uint32 } from '../arguments';
 import { ArgumentError } from '../errors';
 import { defineHandle } from '../handle';
-import { kindOf, native, sweepAfter, translate } from '../native';
+import { kindOf, native, translate, watchCollections } from '../native';
 import { SandboxBackend } from './backend';
 import { MADE_HERE, refuseUsers } from './made_here';
 
@@ -95,7 +95,7 @@ export class Memory extends Object {
       make(backend, make) {
         const memory = new Memory(MADE_HERE, backend);
         memory.#id = make(memory);
-        sweepAfter(memory);
+        watchCollections();
         return memory;
       },
       setMaximum(memory, maximum) {

@@ -1,7 +1,7 @@
 import { argumentError, uint32, wellFormedString } from '../arguments';
 import { ArgumentError } from '../errors';
 import { defineHandle } from '../handle';
-import { kindOf, native, sweepAfter, translate } from '../native';
+import { kindOf, native, translate, watchCollections } from '../native';
 import { MOST_RECENT, Modules } from './guest_module';
 import { knownOptions } from './known_options';
 
@@ -61,7 +61,7 @@ export class ModuleCache extends Object {
       const make = (wrapper: object): number =>
         native.newCache(wrapper, count, new TextEncoder().encode(folder));
       this.#modules = new Modules(make, Math.min(count, MOST_RECENT));
-      sweepAfter(this.#modules);
+      watchCollections();
     } catch (error) {
       if (kindOf(error) !== 'cache-folder') throw translate(error, 'options.unsafeDirectory');
       throw new ArgumentError(`options.unsafeDirectory: ${(error as Error).message}`, {

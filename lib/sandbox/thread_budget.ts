@@ -1,4 +1,4 @@
-import { native, sweepAfter } from '../native';
+import { native, watchCollections } from '../native';
 
 /** How many native threads the asynchronous calls of some components may hold at once. Costs nothing before the first of them. */
 export class ThreadBudget {
@@ -13,7 +13,7 @@ export class ThreadBudget {
   get number(): number {
     if (this.#number === undefined) {
       this.#number = native.newBudget(this, this.#threads);
-      sweepAfter(this);
+      watchCollections();
     }
     return this.#number;
   }
