@@ -21,6 +21,7 @@ use crate::{
     canonical_nans::canonical_nans,
     engine::{Engine, EngineId, ExportType, ImportType},
     error::CompileError,
+    total::ELEMENT_BYTES,
     value::{ExternType, FuncType, PAGE_BYTES},
 };
 
@@ -43,6 +44,8 @@ pub struct Module<E: Engine> {
     pub exported_memory0: Option<usize>,
     /// About how much native memory an instance takes, in bytes: its own memories as they start, tables, and records.
     pub instance_bytes: u64,
+    /// What its own memories and tables come to as they start, in bytes that count to a total.
+    pub initial_bytes: u64,
     /// The size of its largest own memory as it starts, in bytes.
     pub largest_memory: u64,
     /// The size of its largest own table as it starts, in elements.
@@ -148,6 +151,7 @@ impl<E: Engine> Module<E> {
             memory0,
             exported_memory0,
             instance_bytes: INSTANCE_BYTES + layout.own_memory_bytes,
+            initial_bytes: layout.own_memory_bytes.saturating_add(layout.own_elements.saturating_mul(ELEMENT_BYTES)),
             largest_memory: layout.largest_memory,
             largest_table: layout.largest_table,
             code_shift,
@@ -184,6 +188,7 @@ struct Layout<'a> {
     export_entries: &'a [u8],
     export_names: Vec<&'a str>,
     own_memory_bytes: u64,
+    own_elements: u64,
     largest_memory: u64,
     largest_table: u64,
     import_kinds: Vec<ImportKind>,
@@ -271,8 +276,11 @@ impl<'a> Layout<'a> {
                     }
                 }
                 Payload::TableSection(reader) => {
-                    let elements = reader.clone().into_iter().flatten().map(|table| table.ty.initial);
-                    layout.largest_table = elements.max().unwrap_or(0);
+                    for table in reader.clone().into_iter().flatten() {
+                        let elements = table.ty.initial;
+                        layout.own_elements = layout.own_elements.saturating_add(elements);
+                        layout.largest_table = layout.largest_table.max(elements);
+                    }
                 }
                 Payload::ExportSection(reader) => {
                     if std::mem::replace(&mut layout.has_exports, true) {

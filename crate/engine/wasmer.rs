@@ -9,6 +9,7 @@ mod fuel_local;
 mod limited;
 mod meters;
 mod names;
+mod tables;
 
 use std::{
     borrow::Cow,
@@ -39,6 +40,7 @@ use self::{
     limited::Limited,
     meters::Meters,
     names::FunctionNames,
+    tables::GrowingTables,
 };
 use super::{
     Control, Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
@@ -125,7 +127,10 @@ impl Engine for Wasmer {
 
     type Meters = Meters;
 
+    type Attached = Option<GrowingTables>;
+
     const NAME: &'static str = "wasmer";
+    const DEFAULT_DEPTH: Option<usize> = None;
     const SUSPENDS: bool = false;
     const HAS_CANONICAL_NANS: bool = true;
 
@@ -217,8 +222,8 @@ impl Engine for Wasmer {
 
     fn new_store(engine: &Arc<Self>, limits: &StoreLimits, _realm: RealmPtr<Self>) -> Self::Store {
         let mut engine = engine.engine.clone();
-        if *limits != StoreLimits::default() {
-            engine.set_tunables(Limited::new(*limits));
+        if !limits.are_default() {
+            engine.set_tunables(Limited::new(limits.clone()));
         }
         Store(wasmer::Store::new(engine))
     }
@@ -230,7 +235,11 @@ impl Engine for Wasmer {
     fn new_memory(cx: &mut Self::Context<'_>, ty: MemoryType) -> Result<Self::Memory, MemoryError> {
         let pages = |pages: u64| u32::try_from(pages).unwrap_or(u32::MAX);
         let ty = wasmer::MemoryType::new(pages(ty.minimum), ty.maximum.map(pages), false);
-        wasmer::Memory::new(cx, ty).map_err(|error| MemoryError::Allocation(error.to_string()))
+        wasmer::Memory::new(cx, ty).map_err(|error| match error {
+            // Only `Limited` says so.
+            wasmer_types::MemoryError::Generic(exceeded) => MemoryError::Total(exceeded),
+            error => MemoryError::Allocation(error.to_string()),
+        })
     }
 
     fn memory_region(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryRegion {
@@ -257,6 +266,7 @@ impl Engine for Wasmer {
         let pages = u32::try_from(delta).map_err(|_| refused(format!("more than {MAX_PAGES} pages")))?;
         match memory.grow(cx, pages) {
             Ok(before) => Ok(u64::from(before.0)),
+            Err(wasmer_types::MemoryError::Generic(reason)) => Err(refused(reason)),
             Err(error) => Err(refused(error.to_string())),
         }
     }
@@ -343,6 +353,7 @@ impl Engine for Wasmer {
 
     fn instantiate(
         cx: &mut Self::Context<'_>,
+        limits: &StoreLimits,
         module: &Self::Module,
         imports: &[Extern<Self>],
         exports: &[&str],
@@ -357,6 +368,7 @@ impl Engine for Wasmer {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let instance = wasmer::Instance::new_by_index(cx, &module.module, &externs).map_err(instantiate_error)?;
+        let attached = GrowingTables::of_newest(cx, &module.module, limits.total.as_ref());
         let (flag, meters) = added_to(cx, module, &instance);
         for import in imports {
             if let Extern::Func(func) = import {
@@ -380,7 +392,7 @@ impl Engine for Wasmer {
                 }
             })
             .collect::<Result<_, InstantiateError>>()?;
-        Ok(Linked { exports, flag, meters })
+        Ok(Linked { exports, flag, meters, attached })
     }
 
     fn call(

@@ -534,6 +534,7 @@ impl Calls {
                 EVENT_DONE
             }
             Outcome::NotInstantiated(error) => {
+                group.count_failed_instance();
                 state.refuse(error.into());
                 EVENT_REFUSED
             }

@@ -159,6 +159,17 @@ impl Group {
         alive.set(alive.get().saturating_sub(1));
     }
 
+    /// An instance that has not come into being may have left memories and tables in the store all the same.
+    pub fn count_failed_instance(&self) {
+        let made = &self.instances.made;
+        made.set(made.get().saturating_add(1));
+    }
+
+    /// Whether its store has something of instances that are gone, and nothing of others.
+    pub fn has_only_left_overs(&self) -> bool {
+        self.instances.made.get() > 0 && self.instances.alive.get() == 0
+    }
+
     pub fn newest_instance(&self) -> Option<u32> {
         self.instances.newest.get()
     }
