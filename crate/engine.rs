@@ -22,6 +22,7 @@ use crate::{
     error::{CompileError, EngineError, GlobalError, InstantiateError, MemoryError, Trap},
     interrupt::{Flag, Interrupt},
     realm::Realm,
+    total::TotalBytes,
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES},
 };
 
@@ -48,15 +49,23 @@ pub struct EngineConfig {
 }
 
 /// What the memories and tables of one store may come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct StoreLimits {
     /// Of any one memory.
     pub memory_bytes: Option<u64>,
     /// Of any one table.
     pub table_elements: Option<u32>,
+    /// Of all memories and tables of this store and of others.
+    pub total: Option<Arc<TotalBytes>>,
 }
 
 impl StoreLimits {
+    /// Whether nothing is limited but what always is.
+    pub fn are_default(&self) -> bool {
+        let Self { memory_bytes, table_elements, total } = self;
+        memory_bytes.is_none() && table_elements.is_none() && total.is_none()
+    }
+
     /// The most pages of a memory.
     pub fn memory_pages(&self) -> u64 {
         self.memory_bytes.map_or(MAX_PAGES, |bytes| (bytes / PAGE_BYTES).min(MAX_PAGES))
@@ -143,6 +152,8 @@ pub struct Linked<E: Engine> {
     /// Where its code looks whether it is to stop, if this engine's code does that. Valid as long as the store.
     pub flag: Option<Flag>,
     pub meters: E::Meters,
+    /// What must be dropped after the store, if it has something of the instance elsewhere.
+    pub attached: E::Attached,
 }
 
 /// Where a linear memory lies now. Only good until the guest runs again or the memory grows.
@@ -218,9 +229,14 @@ pub trait Engine: Send + Sync + Sized + 'static {
     type Suspension: Send;
     /// Where an instance keeps what is counted while it runs. Valid as long as the store.
     type Meters: Copy;
+    /// What an engine keeps of an instance outside its store.
+    type Attached;
 
     /// The backend's name, as JavaScript spells it.
     const NAME: &'static str;
+
+    /// The most guest calls inside one another, if the configuration does not say; `None` if only the stack bounds them.
+    const DEFAULT_DEPTH: Option<usize>;
 
     /// Whether a host function may answer with `HostTrap::Suspended`.
     const SUSPENDS: bool;
@@ -278,7 +294,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// Borrows the store.
     fn context(store: &mut Self::Store) -> Self::Context<'_>;
 
-    /// Makes a memory that belongs to no instance. `ty` has been checked: minimum ≤ maximum ≤ `MAX_PAGES`.
+    /// Makes a memory that belongs to no instance, and counts its bytes to the total. `ty` has been checked: minimum ≤ maximum ≤ `MAX_PAGES`.
     fn new_memory(cx: &mut Self::Context<'_>, ty: MemoryType) -> Result<Self::Memory, MemoryError>;
 
     /// Where the memory lies now.
@@ -290,10 +306,10 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// Whether the memory may lie somewhere else after it has grown.
     fn memory_moves(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> bool;
 
-    /// Grows the memory by `delta` pages and returns the size before, in pages.
+    /// Grows the memory by `delta` pages, which count to the total, and returns the size before, in pages.
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError>;
 
-    /// Moves a memory that [`Engine::new_memory`] has made to another store of the same limits. Its bytes stay where they are, unless
+    /// Moves a memory that [`Engine::new_memory`] has made to another store of the same limits. Its bytes count once, and stay where they are, unless
     /// [`Engine::memory_moves`]. Nothing of the store that it comes from may run or use it again. If that fails, it stays where it is.
     fn move_memory(
         from: &mut Self::Context<'_>,
@@ -314,9 +330,11 @@ pub trait Engine: Send + Sync + Sized + 'static {
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func;
 
     /// Links and initialises an instance. The module has no start function (`Module` takes it out), so no guest code runs
-    /// here. `imports` are in the order of [`Engine::imports`].
+    /// here. `imports` are in the order of [`Engine::imports`]. The caller has counted what its memories and tables begin with; what they grow by
+    /// is counted here.
     fn instantiate(
         cx: &mut Self::Context<'_>,
+        limits: &StoreLimits,
         module: &Self::Module,
         imports: &[Extern<Self>],
         exports: &[&str],

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+use crate::total::TotalExceeded;
+
 /// Why a guest stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrapCode {
@@ -204,6 +206,9 @@ pub enum InstantiateError {
     CpuFeature(String),
     #[error("{what} of {size} {unit} exceeds the limit of {limit}")]
     Limit { what: &'static str, size: u64, unit: &'static str, limit: u64 },
+    /// Its memories and tables have no room beside those that there are.
+    #[error(transparent)]
+    Total(#[from] TotalExceeded),
     /// The system has no room for its memories or tables: nothing is wrong with the module.
     #[error("cannot allocate: {0}")]
     Allocation(String),
@@ -224,6 +229,9 @@ pub enum MemoryError {
     Allocation(String),
     #[error("a memory of {bytes} bytes exceeds the limit of {limit}")]
     Limit { bytes: u64, limit: u64 },
+    /// What a [`TotalExceeded`] says.
+    #[error("{0}")]
+    Total(String),
     #[error("memory {access} is out of bounds: {length} bytes at {address}, size {size}")]
     OutOfBounds { access: &'static str, address: u64, length: u64, size: u64 },
     #[error(transparent)]

@@ -8,6 +8,7 @@
 
 pub mod error;
 pub mod interrupt;
+pub mod total;
 pub mod value;
 
 pub mod canonical_nans;

@@ -21,6 +21,7 @@ use crate::{
     canonical_nans::canonical_nans,
     engine::{Engine, EngineId, ExportType, ImportType},
     error::CompileError,
+    total,
     value::{ExternType, FuncType, PAGE_BYTES},
 };
 
@@ -45,6 +46,8 @@ pub struct Module<E: Engine> {
     exported_memories: Box<[(u32, ExportedMemory)]>,
     /// About how much native memory an instance takes, in bytes: its own memories as they start, tables, and records.
     pub instance_bytes: u64,
+    /// What its own memories and tables come to as they start, in bytes that count to a total.
+    pub initial_bytes: u64,
     /// The size of its largest own memory as it starts, in bytes.
     pub largest_memory: u64,
     /// The size of its largest own table as it starts, in elements.
@@ -177,6 +180,9 @@ impl<E: Engine> Module<E> {
             exported_memory0,
             exported_memories,
             instance_bytes,
+            initial_bytes: layout
+                .own_memory_bytes
+                .saturating_add(layout.own_table_elements.saturating_mul(total::ELEMENT_BYTES)),
             largest_memory: layout.largest_memory,
             largest_table: layout.largest_table,
             code_shift,

@@ -17,12 +17,14 @@ use std::{
 
 use crate::{
     engine::{
-        Control, Engine, Extern, ImportSite, Linked, MemoryRegion, RealmPtr, StoreLimits, UNLIMITED_FUEL,
+        Control, Engine, Extern, GUEST_STACK_BYTES, ImportSite, Linked, MemoryRegion, RealmPtr, StoreLimits,
+        UNLIMITED_FUEL,
         store_slot::{Lend, StoreSlot},
     },
     error::{GlobalError, HostTrap, InstantiateError, MemoryError, StoreError, Trap, TrapCode},
     interrupt::{Flag, Interrupt},
     module::{ExportedMemory, Memory0, Module},
+    total::{Charge, Superseded},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES, ValueType},
 };
 
@@ -189,6 +191,7 @@ struct Instance<E: Engine> {
     /// How its code is told to stop.
     flag: Option<Flag>,
     meters: E::Meters,
+    _attached: E::Attached,
     version: Version,
     /// The gas global, if there is one and it is a mutable i64.
     gas: Option<E::Global>,
@@ -215,8 +218,12 @@ pub struct Realm<E: Engine> {
     engine: Arc<E>,
     is_metered: bool,
     limits: StoreLimits,
+    /// What another realm has a copy of. Dropped before the store, whose bytes it counts again.
+    superseded: Superseded,
     // Declared before the tables and dropped first, because the store must not outlive the modules of its instances.
     slot: StoreSlot<EngineStore<E>>,
+    /// What the memories and tables of instances began with.
+    charge: RefCell<Charge>,
     host: Cell<Option<NonNull<dyn Host>>>,
     /// What stops the innermost call. It outlives the call, which borrows it.
     interrupt: Cell<Option<NonNull<Interrupt>>>,
@@ -241,8 +248,10 @@ impl<E: Engine> Realm<E> {
             Self {
                 engine: engine.clone(),
                 is_metered: engine.config().has_fuel,
-                limits,
+                superseded: Superseded::new(limits.total.clone()),
                 slot: StoreSlot::new(EngineStore(E::new_store(engine, &limits, ptr))),
+                charge: RefCell::new(Charge::new(limits.total.clone())),
+                limits,
                 host: Cell::new(None),
                 interrupt: Cell::new(None),
                 memories: RefCell::default(),
@@ -256,6 +265,11 @@ impl<E: Engine> Realm<E> {
     /// The engine of all objects here.
     pub fn engine(&self) -> &Arc<E> {
         &self.engine
+    }
+
+    /// The limits of its memories and tables.
+    pub fn limits(&self) -> &StoreLimits {
+        &self.limits
     }
 
     /// Whether any instance was ever made here.
@@ -295,7 +309,7 @@ impl<E: Engine> Realm<E> {
         if !kept.iter().all(|memory| self.is_made(*memory)) || self.host.get().is_some() {
             return None;
         }
-        let renewed = Self::with_limits(&self.engine, self.limits);
+        let renewed = Self::with_limits(&self.engine, self.limits.clone());
         let moved = self.slot.with(|from| {
             if !may_move && kept.iter().any(|memory| E::memory_moves(from, &self.memory(*memory))) {
                 return Ok(None);
@@ -452,13 +466,14 @@ impl<E: Engine> Realm<E> {
         if let Some(Import::Memory(memory)) = imports.iter().find(unknown) {
             return Err(InstantiateError::Link(format!("the realm has no memory {memory}")));
         }
+        self.charge.borrow_mut().add(module.initial_bytes)?;
         // The host functions need the index; it is taken even if linking fails.
         let index = {
             let mut instances = self.instances.borrow_mut();
             instances.push(None);
             instances.len() as u32 - 1
         };
-        let (exports, start, hidden, flag, meters) = self.slot.with(|cx| {
+        let linked = self.slot.with(|cx| {
             let mut externs = Vec::with_capacity(imports.len());
             let mut funcs = 0;
             for (declared, given) in module.imports.iter().zip(imports) {
@@ -483,7 +498,8 @@ impl<E: Engine> Realm<E> {
             let listed = module.exports.iter().map(|export| &export.name);
             let names: Vec<&str> = listed.chain(&module.start).chain(hidden).map(String::as_str).collect();
             let externs = module.in_engine_order(externs);
-            let Linked { mut exports, flag, meters } = E::instantiate(cx, &module.compiled, &externs, &names)?;
+            let Linked { mut exports, flag, meters, attached } =
+                E::instantiate(cx, &self.limits, &module.compiled, &externs, &names)?;
             let hidden = match hidden.and_then(|_| exports.pop()) {
                 Some(Extern::Memory(memory)) => Some(memory),
                 _ => None,
@@ -492,8 +508,18 @@ impl<E: Engine> Realm<E> {
                 Some(Extern::Func(start)) => Some(start),
                 _ => None,
             };
-            Ok((exports, start, hidden, flag, meters))
-        })??;
+            Ok((exports, start, hidden, flag, meters, attached))
+        });
+        let (exports, start, hidden, flag, meters, attached) = match linked.map_err(InstantiateError::from).flatten() {
+            Ok(linked) => linked,
+            Err(error) => {
+                // What has failed later has left its memories and tables in the store.
+                if !matches!(error, InstantiateError::Segment(_) | InstantiateError::Allocation(_)) {
+                    self.charge.borrow_mut().give_back(module.initial_bytes);
+                }
+                return Err(error);
+            }
+        };
         let memory0 = match &module.memory0 {
             Some(Memory0::Imported(place)) => match imports.get(*place) {
                 Some(Import::Memory(memory)) => Some(OwnMemory0::Known(*memory)),
@@ -520,6 +546,7 @@ impl<E: Engine> Realm<E> {
             start,
             flag,
             meters,
+            _attached: attached,
             version,
             gas,
             module: module.clone(),
@@ -740,9 +767,21 @@ impl<E: Engine> Realm<E> {
             host.set_fuel(left);
         }
         match outcome {
-            Ok(outcome) => outcome.map_err(|trap| at_home(trap, &callee.module)),
+            Ok(outcome) => outcome.map_err(|trap| at_home(self.with_limits_of_stack(trap), &callee.module)),
             Err(error) => Err(Trap::with_message(TrapCode::Internal, error.to_string())),
         }
+    }
+
+    /// Has a trap for the stack say what is the most of it that there is.
+    fn with_limits_of_stack(&self, mut trap: Trap) -> Trap {
+        if trap.code == TrapCode::StackOverflow {
+            let config = self.engine.config();
+            let depth = config.recursion_depth.map(|depth| depth as usize).or(E::DEFAULT_DEPTH);
+            let depth = depth.map(|depth| format!(", limits.recursionDepth is {depth}")).unwrap_or_default();
+            let bytes = config.stack_bytes.unwrap_or(GUEST_STACK_BYTES);
+            trap.message = format!("{} (limits.stackBytes is {bytes}{depth})", trap.code.message()).into();
+        }
+        trap
     }
 
     /// Keeps `cx` for host functions while `f` runs a guest, see [`StoreSlot::park`].
@@ -899,7 +938,10 @@ pub fn move_memory<E: Engine>(from: &Realm<E>, index: u32, to: &Realm<E>) -> Res
     let declared = from.memory_type(index)?;
     let region = from.memory_region(index)?;
     let pages = region.bytes as u64 / PAGE_BYTES;
-    let moved = to.new_memory(MemoryType { minimum: pages.max(declared.minimum), ..declared })?;
+    // The two of them count once, so that there need not be room for both.
+    from.superseded.add(region.bytes as u64);
+    let moved = to.new_memory(MemoryType { minimum: pages.max(declared.minimum), ..declared });
+    let moved = moved.inspect_err(|_| from.superseded.remove(region.bytes as u64))?;
     // SAFETY: `from` is idle (we just used it) and another realm than `to`, so nothing changes the region during the copy.
     let bytes = unsafe { std::slice::from_raw_parts(region.base, region.bytes) };
     // Pages that were never written are left untouched in the copy as well.

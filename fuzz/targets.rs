@@ -22,7 +22,7 @@ const ROUNDS: usize = 3;
 /// The depth of calls at which guests trap.
 const DEPTH: u32 = 200;
 
-const LIMITS: StoreLimits = StoreLimits { memory_bytes: Some(4 << 20), table_elements: Some(10_000) };
+const LIMITS: StoreLimits = StoreLimits { memory_bytes: Some(4 << 20), table_elements: Some(10_000), total: None };
 
 /// Modules that would take more native memory than this are only compiled.
 const MOST_BYTES: u64 = 64 << 20;

@@ -13,6 +13,7 @@ mod memory;
 mod meters;
 mod names;
 mod stack;
+mod tables;
 
 use std::{
     borrow::Cow,
@@ -49,6 +50,7 @@ use self::{
     meters::Meters,
     names::FunctionNames,
     stack::{Call, GuestStacks, Stopped},
+    tables::GrowingTables,
 };
 use super::{
     Control, Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
@@ -212,7 +214,10 @@ impl Engine for Wasmer {
 
     type Meters = Meters;
 
+    type Attached = Option<GrowingTables>;
+
     const NAME: &'static str = "wasmer";
+    const DEFAULT_DEPTH: Option<usize> = None;
     const SUSPENDS: bool = false;
     const HAS_CANONICAL_NANS: bool = true;
 
@@ -310,8 +315,8 @@ impl Engine for Wasmer {
     fn new_store(engine: &Arc<Self>, limits: &StoreLimits, _realm: RealmPtr<Self>) -> Self::Store {
         let bounds = engine.bounds;
         let mut engine = engine.engine.clone();
-        if *limits != StoreLimits::default() {
-            engine.set_tunables(Limited::new(*limits, bounds));
+        if !limits.are_default() {
+            engine.set_tunables(Limited::new(limits.clone(), bounds));
         }
         Store(wasmer::Store::new(engine))
     }
@@ -323,7 +328,11 @@ impl Engine for Wasmer {
     fn new_memory(cx: &mut Self::Context<'_>, ty: MemoryType) -> Result<Self::Memory, MemoryError> {
         let pages = |pages: u64| u32::try_from(pages).unwrap_or(u32::MAX);
         let ty = wasmer::MemoryType::new(pages(ty.minimum), ty.maximum.map(pages), false);
-        wasmer::Memory::new(cx, ty).map_err(|error| MemoryError::Allocation(error.to_string()))
+        wasmer::Memory::new(cx, ty).map_err(|error| match error {
+            // Only `Limited` says so.
+            wasmer_types::MemoryError::Generic(exceeded) => MemoryError::Total(exceeded),
+            error => MemoryError::Allocation(error.to_string()),
+        })
     }
 
     fn memory_region(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryRegion {
@@ -346,6 +355,7 @@ impl Engine for Wasmer {
         let pages = u32::try_from(delta).map_err(|_| refused(format!("more than {MAX_PAGES} pages")))?;
         match memory.grow(cx, pages) {
             Ok(before) => Ok(u64::from(before.0)),
+            Err(wasmer_types::MemoryError::Generic(reason)) => Err(refused(reason)),
             Err(error) => Err(refused(error.to_string())),
         }
     }
@@ -432,6 +442,7 @@ impl Engine for Wasmer {
 
     fn instantiate(
         cx: &mut Self::Context<'_>,
+        limits: &StoreLimits,
         module: &Self::Module,
         imports: &[Extern<Self>],
         exports: &[&str],
@@ -446,6 +457,7 @@ impl Engine for Wasmer {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let instance = module.instance(cx, &externs)?;
+        let attached = GrowingTables::of_newest(cx, module.any(), limits.total.as_ref());
         let (flag, meters) = added_to(cx, module, &instance);
         for import in imports {
             if let Extern::Func(func) = import {
@@ -469,7 +481,7 @@ impl Engine for Wasmer {
                 }
             })
             .collect::<Result<_, InstantiateError>>()?;
-        Ok(Linked { exports, flag, meters })
+        Ok(Linked { exports, flag, meters, attached })
     }
 
     fn call(

@@ -27,6 +27,7 @@ use crate::{
     error::{CompileError, EngineError, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
     interrupt::Interrupt,
     realm::{Realm, Slots},
+    total::Charge,
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES, TableType, ValueType},
 };
 
@@ -51,6 +52,8 @@ pub struct Data {
     limits: wasmi::StoreLimits,
     /// For an instance that is being made: what it begins with has been checked, and it has one table more than its author knows of.
     no_limits: Option<wasmi::StoreLimits>,
+    /// The memories that the supervisor makes, and what memories and tables grow by: all of that goes through functions of this engine.
+    charge: Charge,
     memory_pages: u64,
     /// What the running call may use beyond the slice that the store has.
     rest: u64,
@@ -104,8 +107,10 @@ impl Engine for Wasmi {
     type Func = Func;
     type Suspension = Suspension;
     type Meters = ();
+    type Attached = ();
 
     const NAME: &'static str = "wasmi";
+    const DEFAULT_DEPTH: Option<usize> = Some(MAX_RECURSION_DEPTH);
     const SUSPENDS: bool = true;
     const HAS_CANONICAL_NANS: bool = false;
 
@@ -187,6 +192,7 @@ impl Engine for Wasmi {
             mappings: mappings.clone(),
             limits: store_limits(limits),
             no_limits: None,
+            charge: Charge::new(limits.total.clone()),
             memory_pages: limits.memory_pages(),
             rest: 0,
         };
@@ -202,16 +208,9 @@ impl Engine for Wasmi {
     }
 
     fn new_memory(cx: &mut Self::Context<'_>, ty: MemoryType) -> Result<Self::Memory, MemoryError> {
-        let mut wasmi_ty = wasmi::MemoryType::builder();
-        wasmi_ty.min(ty.minimum).max(ty.maximum);
-        let refused = |error: &dyn std::fmt::Display| MemoryError::Allocation(error.to_string());
-        let wasmi_ty = wasmi_ty.build().map_err(|error| refused(&error))?;
-        let Some(mapping) = reserve(ty, cx.data().memory_pages)? else {
-            return wasmi::Memory::new(cx, wasmi_ty).map_err(|error| refused(&error));
-        };
-        let memory = memory_over(cx, wasmi_ty, &mapping)?;
-        lock(&cx.data().mappings).push(Reserved { mapping, minimum: ty.minimum });
-        Ok(memory)
+        let bytes = ty.minimum * PAGE_BYTES;
+        cx.data_mut().charge.add(bytes).map_err(|exceeded| MemoryError::Total(exceeded.to_string()))?;
+        new_memory(cx, ty).inspect_err(|_| cx.data_mut().charge.give_back(bytes))
     }
 
     fn memory_region(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryRegion {
@@ -232,13 +231,19 @@ impl Engine for Wasmi {
     }
 
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError> {
+        let refused = |error: &dyn std::fmt::Display| MemoryError::Grow { delta, reason: error.to_string() };
+        let bytes = delta.saturating_mul(PAGE_BYTES);
+        cx.data_mut().charge.add(bytes).map_err(|exceeded| refused(&exceeded))?;
         let mappings = cx.data().mappings.clone();
         let mappings = lock(&mappings);
         let grown = match mapping_at(&mappings, memory.data_ptr(&*cx)) {
             Some(reserved) => grow_mapped(cx, *memory, &reserved.mapping, delta),
-            None => memory.grow(cx, delta).map_err(wasmi::Error::from),
+            None => memory.grow(&mut *cx, delta).map_err(wasmi::Error::from),
         };
-        grown.map_err(|error| MemoryError::Grow { delta, reason: error.to_string() })
+        grown.map_err(|error| {
+            cx.data_mut().charge.give_back(bytes);
+            refused(&error)
+        })
     }
 
     fn move_memory(
@@ -260,11 +265,15 @@ impl Engine for Wasmi {
             // wasmi has allocated it, and keeps it.
             let moved = wasmi::Memory::new(&mut *to, ty).map_err(|error| refused(&error))?;
             moved.data_mut(&mut *to).copy_from_slice(memory.data(&*from));
+            from.data_mut().charge.hand_over(bytes as u64, &mut to.data_mut().charge);
             return Ok(moved);
         };
         // wasmi writes zeros over the initial pages of a memory.
         let kept = Kept::of(mapping.get(..bytes).unwrap_or_default());
         let moved = memory_over(to, ty, &mapping);
+        if moved.is_ok() {
+            from.data_mut().charge.hand_over(bytes as u64, &mut to.data_mut().charge);
+        }
         // On success the new store has it, and nothing of the old one uses it again; else the other way round.
         let mut mapping = mapping;
         if let Some(bytes) = mapping.get_mut(..bytes) {
@@ -322,6 +331,7 @@ impl Engine for Wasmi {
 
     fn instantiate(
         cx: &mut Self::Context<'_>,
+        _limits: &StoreLimits,
         module: &Self::Module,
         imports: &[Extern<Self>],
         exports: &[&str],
@@ -351,7 +361,7 @@ impl Engine for Wasmi {
                 Some(wasmi::Extern::Table(_)) | None => Extern::Other,
             })
             .collect();
-        Ok(Linked { exports, flag: None, meters: () })
+        Ok(Linked { exports, flag: None, meters: (), attached: () })
     }
 
     fn call(
@@ -696,6 +706,19 @@ wrap!(wrap3, 3; a: A, b: B, c: C);
 wrap!(wrap4, 4; a: A, b: B, c: C, d: D);
 
 // Memories
+
+fn new_memory(cx: &mut StoreContextMut<'_, Data>, ty: MemoryType) -> Result<wasmi::Memory, MemoryError> {
+    let mut wasmi_ty = wasmi::MemoryType::builder();
+    wasmi_ty.min(ty.minimum).max(ty.maximum);
+    let refused = |error: &dyn std::fmt::Display| MemoryError::Allocation(error.to_string());
+    let wasmi_ty = wasmi_ty.build().map_err(|error| refused(&error))?;
+    let Some(mapping) = reserve(ty, cx.data().memory_pages)? else {
+        return wasmi::Memory::new(cx, wasmi_ty).map_err(|error| refused(&error));
+    };
+    let memory = memory_over(cx, wasmi_ty, &mapping)?;
+    lock(&cx.data().mappings).push(Reserved { mapping, minimum: ty.minimum });
+    Ok(memory)
+}
 
 /// Reserves what the memory may ever need, `most` pages at most, or `None` where the system cannot reserve without committing: there
 /// wasmi allocates, and the memory may move when it grows.

@@ -67,6 +67,7 @@ fn instantiate_async(state: &State, scope: Scope, arguments: &Arguments) -> Outc
     for group in linking.groups(state)? {
         state.renew_if_collected(scope, &group);
     }
+    state.make_room(scope, &engine.limits, linking.initial_bytes());
     let budget = state.budgets.get(arguments.u32(scope, 4)?)?;
     let work = Work { slots: Slots::new(0), what: What::Instantiate { engine, linking } };
     let call = state.calls.enter(state, scope, &state.scratch(), &budget, work)?;

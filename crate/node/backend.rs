@@ -34,8 +34,8 @@ pub struct LimitedEngine {
 impl LimitedEngine {
     pub fn new_realm(&self) -> AnyRealm {
         match &self.engine {
-            AnyEngine::Wasmi(engine) => AnyRealm::Wasmi(Realm::with_limits(engine, self.limits)),
-            AnyEngine::Wasmer(engine) => AnyRealm::Wasmer(Realm::with_limits(engine, self.limits)),
+            AnyEngine::Wasmi(engine) => AnyRealm::Wasmi(Realm::with_limits(engine, self.limits.clone())),
+            AnyEngine::Wasmer(engine) => AnyRealm::Wasmer(Realm::with_limits(engine, self.limits.clone())),
         }
     }
 }

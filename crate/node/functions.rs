@@ -22,7 +22,8 @@ use crate::{
     error::{CompileError, GlobalError, InstantiateError, MemoryError, StoreError, Trap, cut},
     interrupt::NoWatchdog,
     realm::{Slots, Version},
-    value::{ExternType, FuncType, MemoryType},
+    total::TotalBytes,
+    value::{ExternType, FuncType, MemoryType, PAGE_BYTES},
 };
 
 /// What the addon exports: its version, and a function that opens it for one copy of the package's JavaScript.
@@ -92,16 +93,17 @@ fn setup(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 
 // Engines and modules
 
-/// `engine(wrapper, options)`: the number of an engine with limits for its stores. `options` are ten doubles: backend (0 wasmi, 1 wasmer), optLevel
-/// (0 none, 1 speed), interruptible, fuel, deterministic (0 or 1), the bits of the features, and recursionDepth, stackBytes, memoryBytes and
-/// tableElements, or -1 for what is not limited.
+/// `engine(wrapper, options)`: the number of an engine with limits for its stores. `options` are eleven doubles: backend (0 wasmi, 1 wasmer), optLevel
+/// (0 none, 1 speed), interruptible, fuel, deterministic (0 or 1), the bits of the features, and recursionDepth, stackBytes, memoryBytes,
+/// tableElements and totalBytes, or -1 for what is not limited.
 fn engine(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     // SAFETY: read at once.
     let options = unsafe { arguments.bytes(scope, 1) }?;
     let (options, rest) = options.as_chunks();
-    let &[backend, opt_level, interruptible, fuel, deterministic, features, recursion, stack, memory, table] = options
+    let &[backend, opt_level, interruptible, fuel, deterministic, features, recursion, stack, memory, table, total] =
+        options
     else {
-        return Err(Throw::internal("ten options are needed"));
+        return Err(Throw::internal("eleven options are needed"));
     };
     if !rest.is_empty() {
         return Err(Throw::internal("options must be doubles"));
@@ -122,6 +124,8 @@ fn engine(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let limits = StoreLimits {
         memory_bytes: limit(memory).map(|bytes| bytes as u64),
         table_elements: limit(table).map(|elements| elements as u32),
+        // Of the stores that are made with this number, and no others.
+        total: limit(total).map(|bytes| TotalBytes::new(bytes as u64)),
     };
     let name = if is_set(backend) { Wasmer::NAME } else { Wasmi::NAME };
     let engine = AnyEngine::named(name, &config)
@@ -308,6 +312,7 @@ fn new_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let minimum = u64::from(arguments.u32(scope, 2)?);
     let maximum = arguments.u32(scope, 3)?;
     let maximum = (maximum != u32::MAX).then_some(u64::from(maximum));
+    state.make_room(scope, &engine.limits, minimum.saturating_mul(PAGE_BYTES));
     let group = Rc::new(Group::new(engine.new_realm()));
     let index = with_realm!(&*group.enter()?, realm => realm.new_memory(MemoryType { minimum, maximum }))?;
     group.report(scope);
@@ -329,8 +334,13 @@ fn memory_bytes(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
 
 /// `memoryGrow(memory, pages)`: its size before, in pages.
 fn memory_grow(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let Entry { group, index } = state.memories.get(arguments.u32(scope, 0)?)?;
+    let number = arguments.u32(scope, 0)?;
     let delta = u64::from(arguments.u32(scope, 1)?);
+    let Entry { group, .. } = state.memories.get(number)?;
+    let limits = with_realm!(&*group.enter()?, realm => realm.limits().clone());
+    state.make_room(scope, &limits, delta.saturating_mul(PAGE_BYTES));
+    // To make room may have given it another place.
+    let Entry { group, index } = state.memories.get(number)?;
     let realm = group.enter()?;
     group.pin(scope);
     let before = with_realm!(&*realm, realm => realm.memory_grow(index, delta))?;
@@ -391,6 +401,7 @@ fn instantiate(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     for group in linking.groups(state)? {
         state.renew_if_collected(scope, &group);
     }
+    state.make_room(scope, &engine.limits, linking.initial_bytes());
     let group = linking.common_group(state, scope, &engine)?;
     let (version, imports) = (linking.version, linking.imports(state)?);
     group.count_made();
@@ -627,7 +638,7 @@ impl From<MemoryError> for Throw {
         let kind = match &error {
             MemoryError::InitialAboveMaximum { .. } | MemoryError::TooLarge { .. } => "memory-size",
             MemoryError::Grow { .. } => "memory-grow",
-            MemoryError::Allocation(_) | MemoryError::Limit { .. } => "limit",
+            MemoryError::Allocation(_) | MemoryError::Limit { .. } | MemoryError::Total(_) => "limit",
             MemoryError::OutOfBounds { .. } => "out-of-bounds",
             MemoryError::Store(error) => return Self::from(*error),
         };
@@ -660,7 +671,7 @@ impl From<InstantiateError> for Throw {
         let kind = match &error {
             InstantiateError::Link(_) | InstantiateError::Segment(_) => "link",
             InstantiateError::CpuFeature(_) => "cpu-feature",
-            InstantiateError::Limit { .. } | InstantiateError::Allocation(_) => "limit",
+            InstantiateError::Limit { .. } | InstantiateError::Total(_) | InstantiateError::Allocation(_) => "limit",
             InstantiateError::Store(error) => return Self::from(*error),
         };
         Self::new(kind, error)

@@ -178,6 +178,11 @@ impl Group {
         self.instances.alive.get() > 0
     }
 
+    /// Whether its store has something of instances that are gone, and nothing of others.
+    pub fn has_only_left_overs(&self) -> bool {
+        self.instances.made.get() > 0 && self.instances.alive.get() == 0
+    }
+
     pub fn newest_instance(&self) -> Option<u32> {
         self.instances.newest.get()
     }
@@ -465,7 +470,10 @@ impl Group {
         }
         let region = self.region(memory)?;
         if region.bytes > 0 {
-            return Err(Throw::new("no-buffers", "this runtime, like Electron, allows no ArrayBuffer over native memory"));
+            return Err(Throw::new(
+                "no-buffers",
+                "this runtime, like Electron, allows no ArrayBuffer over native memory",
+            ));
         }
         scope.empty_buffer()
     }

@@ -36,6 +36,11 @@ impl Linking {
         Ok(Self { module, version, memories })
     }
 
+    /// What the instance's own memories and tables begin with, in bytes that count to a total.
+    pub fn initial_bytes(&self) -> u64 {
+        with_module!(&self.module, module => module.initial_bytes)
+    }
+
     /// For each import of the module, what it is linked with in its group's realm.
     pub fn imports(&self, state: &State) -> Result<Vec<Import>, Throw> {
         let import = |number: &Option<u32>| match number {

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     cache::{DEFAULT_ENTRIES, ModuleCache},
+    engine::StoreLimits,
     error::Trap,
     executor::pool::Budget,
 };
@@ -313,8 +314,28 @@ impl State {
             return;
         }
         self.sweep(scope);
+        // Those that have failed are in nobody's hands.
+        self.renew_if_worth(scope, group);
         // If that was not enough, the next sweep must be worth its time.
         group.put_renewal_off(self.entries());
+    }
+
+    /// Gives back what is in nobody's hands any more, if the total has no room for so many bytes.
+    pub fn make_room(&self, scope: Scope, limits: &StoreLimits, bytes: u64) {
+        let Some(total) = &limits.total else { return };
+        if total.has_room(bytes) {
+            return;
+        }
+        self.sweep(scope);
+        let mut groups: Vec<Rc<Group>> = Vec::new();
+        self.memories.for_each(|_, entry| {
+            if entry.group.has_only_left_overs() && !groups.iter().any(|group| Rc::ptr_eq(group, &entry.group)) {
+                groups.push(entry.group.clone());
+            }
+        });
+        for group in groups.iter().take_while(|_| !total.has_room(bytes)) {
+            self.renew(scope, group);
+        }
     }
 
     /// Sweeps if enough entries have been made since the last time that it pays.

@@ -196,7 +196,7 @@ fn damaged_modules_that_are_valid_are_linked_alike() {
                 Error::Segment(trap) => format!("{:?}", trap.code),
                 Error::CpuFeature(feature) => feature,
                 Error::Store(error) => error.to_string(),
-                Error::Limit { .. } => "limit".to_owned(),
+                Error::Limit { .. } | Error::Total(_) => "limit".to_owned(),
                 Error::Allocation(_) => "allocation".to_owned(),
             }
         }))

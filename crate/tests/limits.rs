@@ -6,7 +6,8 @@ use sandbox_host::{
     engine::{Engine, EngineConfig, MAX_TABLE_ELEMENTS, StoreLimits, features::Features, wasmer::Wasmer, wasmi::Wasmi},
     error::{InstantiateError, MemoryError, TrapCode},
     module::Module,
-    realm::{Realm, Version},
+    realm::{Realm, Version, move_memory},
+    total::TotalBytes,
     value::PAGE_BYTES,
 };
 
@@ -18,6 +19,12 @@ on_both_engines![
     a_limit_between_two_pages_counts_whole_pages,
     a_table_begins_and_grows_within_the_limit_only,
     a_table_without_a_limit_has_one_all_the_same,
+    a_total_bounds_the_memories_of_all_stores_together,
+    a_total_counts_what_guests_begin_with_and_grow_by,
+    a_total_counts_tables_by_their_elements,
+    bytes_count_once_wherever_their_memory_goes,
+    what_fails_counts_no_longer_than_its_store,
+    a_total_holds_on_several_threads_at_once,
     calls_are_as_deep_as_they_may_be,
     host_calls_do_not_count_as_depth,
     a_nested_call_counts_from_the_beginning,
@@ -25,7 +32,7 @@ on_both_engines![
 ];
 
 fn limited<E: Engine>(engine: &Arc<E>, memory_bytes: u64, table_elements: u32) -> Rc<Realm<E>> {
-    let limits = StoreLimits { memory_bytes: Some(memory_bytes), table_elements: Some(table_elements) };
+    let limits = StoreLimits { memory_bytes: Some(memory_bytes), table_elements: Some(table_elements), total: None };
     Realm::with_limits(engine, limits)
 }
 
@@ -122,6 +129,164 @@ fn a_table_without_a_limit_has_one_all_the_same<E: Engine>(engine: &Arc<E>) {
     let module = compile(&**engine, &with_table(MAX_TABLE_ELEMENTS + 1));
     let error = Realm::new(engine).instantiate(&module, Version::V1, &[]).expect_err("too large from the start");
     assert_eq!(error.to_string(), "a table of 10000001 elements exceeds the limit of 10000000");
+}
+
+const FAILED: u64 = u32::MAX as u64;
+
+fn counted<E: Engine>(engine: &Arc<E>, total: &Arc<TotalBytes>) -> Rc<Realm<E>> {
+    Realm::with_limits(engine, StoreLimits { total: Some(total.clone()), ..StoreLimits::default() })
+}
+
+fn a_total_bounds_the_memories_of_all_stores_together<E: Engine>(engine: &Arc<E>) {
+    let total = TotalBytes::new(4 * PAGE_BYTES);
+    let (first, second) = (counted(engine, &total), counted(engine, &total));
+    let a = first.new_memory(pages(1, None)).expect("1 of 4");
+    let b = second.new_memory(pages(2, Some(3))).expect("3 of 4");
+    let error = second.new_memory(pages(2, None)).expect_err("5 of 4").to_string();
+    assert_eq!(error, "131072 more bytes are asked for, 196608 are in use, and limits.totalBytes is 262144");
+    let error = first.memory_grow(a, 2).expect_err("5 of 4").to_string();
+    assert!(error.contains("131072 more bytes are asked for") && error.contains("262144"), "{error}");
+    assert_eq!(first.memory_grow(a, 1).expect("4 of 4"), 1);
+    assert_eq!(total.used(), 4 * PAGE_BYTES);
+    first.new_memory(pages(0, None)).expect("it takes nothing");
+    assert_eq!(second.memory_grow(b, 0).expect("nor does this"), 2);
+    drop(first);
+    assert_eq!(total.used(), 2 * PAGE_BYTES);
+    assert!(second.memory_grow(b, 2).is_err(), "beyond its own maximum");
+    assert_eq!(total.used(), 2 * PAGE_BYTES);
+    assert_eq!(second.memory_grow(b, 1).expect("up to it"), 2);
+    drop(second);
+    assert_eq!(total.used(), 0);
+}
+
+fn a_total_counts_what_guests_begin_with_and_grow_by<E: Engine>(engine: &Arc<E>) {
+    let total = TotalBytes::new(5 * PAGE_BYTES);
+    let realm = counted(engine, &total);
+    let imported = realm.new_memory(pages(1, Some(2))).expect("1 of 5");
+    let wat = r#"(module (import "e" "m" (memory 1)) (memory (export "own") 2)
+        (func (export "grow") (param i32) (result i32) (memory.grow 1 (local.get 0)))
+        (func (export "grow imported") (param i32) (result i32) (memory.grow 0 (local.get 0)))
+        (func $start (drop (memory.grow 1 (i32.const 1)))) (start $start))"#;
+    let module = compile(&**engine, wat);
+    let guest = Guest::of(&realm, &module, Version::V1, &[imported]);
+    assert_eq!(total.used(), 3 * PAGE_BYTES);
+    realm.start(guest.index, &mut crate::guest::no_host()).expect("it does not trap");
+    assert_eq!(total.used(), 4 * PAGE_BYTES);
+    let error = realm.instantiate(&module, Version::V1, &imports(&module, &[imported])).expect_err("6 of 5");
+    assert_eq!(
+        error.to_string(),
+        "131072 more bytes are asked for, 262144 are in use, and limits.totalBytes is 327680"
+    );
+    assert_eq!(total.used(), 4 * PAGE_BYTES, "nothing came of it");
+    assert_eq!(guest.call("grow", &[2]).expect("no trap"), [FAILED]);
+    assert_eq!(guest.call("grow imported", &[1]).expect("no trap"), [1]);
+    assert_eq!(guest.call("grow", &[1]).expect("no trap"), [FAILED]);
+    assert_eq!(guest.call("grow imported", &[1]).expect("no trap"), [FAILED], "also beyond its maximum");
+    assert_eq!(guest.call("grow", &[0]).expect("no trap"), [3]);
+    assert_eq!(total.used(), 5 * PAGE_BYTES);
+    drop((guest, realm));
+    assert_eq!(total.used(), 0);
+}
+
+fn a_total_counts_tables_by_their_elements<E: Engine>(engine: &Arc<E>) {
+    let total = TotalBytes::new(8 * 100);
+    let wat = r#"(module (table $a 30 60 funcref) (table $b 10 externref) (table $fixed 20 20 funcref)
+        (func $f) (elem declare func $f)
+        (func (export "a") (param i32) (result i32) (table.grow $a (ref.func $f) (local.get 0)))
+        (func (export "b") (param i32) (result i32) (table.grow $b (ref.null extern) (local.get 0)))
+        (func (export "fixed") (param i32) (result i32) (table.grow $fixed (ref.null func) (local.get 0)))
+        (func (export "call") (param i32) (call_indirect $a (local.get 0)))
+        (func (export "sizes") (result i32 i32) (table.size $a) (table.size $b)))"#;
+    let guest = Guest::linked(&counted(engine, &total), Version::V1, wat, &[]);
+    assert_eq!(total.used(), 8 * 60);
+    assert_eq!(guest.call("a", &[31]).expect("no trap"), [FAILED], "beyond its maximum");
+    assert_eq!(guest.call("b", &[41]).expect("no trap"), [FAILED], "beyond the total");
+    assert_eq!(guest.call("fixed", &[1]).expect("no trap"), [FAILED]);
+    assert_eq!(guest.call("a", &[0xffff_ffff]).expect("no trap"), [FAILED]);
+    assert_eq!(total.used(), 8 * 60);
+    assert_eq!(guest.call("a", &[30]).expect("no trap"), [30]);
+    guest.call("call", &[59]).expect("the new elements are what they should be");
+    assert_eq!(guest.call("b", &[10]).expect("no trap"), [10]);
+    assert_eq!(guest.call("b", &[1]).expect("no trap"), [FAILED]);
+    assert_eq!(guest.call("b", &[0]).expect("no trap"), [20]);
+    assert_eq!(guest.call("sizes", &[]).expect("no trap"), [60, 20]);
+    let module = guest.module.clone();
+    drop(guest);
+    assert_eq!(total.used(), 0);
+    let _whole = Guest::of(&counted(engine, &total), &module, Version::V1, &[]);
+    let error = counted(engine, &total).instantiate(&module, Version::V1, &[]).expect_err("120 of 100");
+    assert!(matches!(error, InstantiateError::Total(exceeded) if exceeded.asked == 8 * 60), "{error}");
+}
+
+fn bytes_count_once_wherever_their_memory_goes<E: Engine>(engine: &Arc<E>) {
+    let total = TotalBytes::new(3 * PAGE_BYTES);
+    let realm = counted(engine, &total);
+    let memory = realm.new_memory(pages(1, None)).expect("1 of 3");
+    assert_eq!(realm.memory_grow(memory, 1).expect("2 of 3"), 1);
+    let own = compile(&**engine, r#"(module (import "e" "m" (memory 1)) (memory 1))"#);
+    Guest::of(&realm, &own, Version::V1, &[memory]);
+    assert_eq!(total.used(), 3 * PAGE_BYTES);
+    // Although there is no room for it twice.
+    let renewed = realm.renew(&[memory]).expect("nothing is in use");
+    drop(realm);
+    assert_eq!(total.used(), 2 * PAGE_BYTES, "without what the instance had");
+    assert_eq!(renewed.memory_grow(0, 1).expect("3 of 3"), 2);
+    assert!(renewed.memory_grow(0, 1).is_err());
+    let other = counted(engine, &total);
+    let moved = move_memory(&renewed, 0, &other).expect("it counts once");
+    assert_eq!(total.used(), 3 * PAGE_BYTES);
+    drop(renewed);
+    assert_eq!(total.used(), 3 * PAGE_BYTES);
+    assert!(other.memory_grow(moved, 1).is_err());
+    drop(other);
+    assert_eq!(total.used(), 0);
+}
+
+fn what_fails_counts_no_longer_than_its_store<E: Engine>(engine: &Arc<E>) {
+    let total = TotalBytes::new(2 * PAGE_BYTES);
+    let bad = [
+        r#"(module (memory 1) (table 8 funcref) (data (i32.const 65536) "x"))"#,
+        r#"(module (memory 1) (table 8 funcref) (func $f) (elem (i32.const 8) $f))"#,
+        "(module (memory 3))",
+        "(module (memory 1) (table 8193 funcref))",
+    ];
+    for module in bad.map(|wat| compile(&**engine, wat)) {
+        for _ in 0..1000 {
+            counted(engine, &total).instantiate(&module, Version::V1, &[]).expect_err("it is bad");
+            assert_eq!(total.used(), 0);
+        }
+    }
+    let wants = compile(&**engine, r#"(module (import "e" "m" (memory 2)) (memory 1))"#);
+    let realm = counted(engine, &total);
+    let small = realm.new_memory(pages(1, None)).expect("1 of 2");
+    realm.instantiate(&wants, Version::V1, &imports(&wants, &[small])).expect_err("the memory is too small");
+    assert_eq!(total.used(), PAGE_BYTES);
+}
+
+fn a_total_holds_on_several_threads_at_once<E: Engine>(engine: &Arc<E>) {
+    let total = TotalBytes::new(100 * PAGE_BYTES);
+    let module = compile(
+        &**engine,
+        r#"(module (memory 1) (table 8192 funcref)
+            (func (export "memory") (result i32) (memory.grow (i32.const 1)))
+            (func (export "table") (result i32) (table.grow (ref.null func) (i32.const 8192))))"#,
+    );
+    let grown: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let guest = Guest::of(&counted(engine, &total), &module, Version::V1, &[]);
+                    let calls = (0..100).map(|round| if round % 2 == 0 { "memory" } else { "table" });
+                    let grown = calls.filter(|name| guest.call(name, &[]).expect("no trap") != [FAILED]).count();
+                    assert!(total.used() <= 100 * PAGE_BYTES);
+                    (guest.realm.limits().total.is_some(), grown as u64 + 2)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic").1).sum()
+    });
+    assert!(grown >= 100, "{grown}");
+    assert_eq!(total.used(), 0);
 }
 
 const DEEP: &str = r#"(module (import "e" "f" (func $f))

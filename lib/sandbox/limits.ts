@@ -22,6 +22,11 @@ export interface SandboxLimits {
   readonly memoryBytes?: number;
   /** The most elements of any one table. */
   readonly tableElements?: number;
+  /**
+   * The most bytes of all memories and tables together, of which an element counts 8 bytes. What counts is what guests and you have made and can
+   * still reach. What an instance had of its own counts as long as another one shares a memory with it.
+   */
+  readonly totalBytes?: number;
   /** The most memories that are in the components at once. */
   readonly memories?: number;
   /** The most instances that are in the components at once. */
@@ -49,6 +54,7 @@ export interface CheckedLimits {
   /** -1 where there is none. */
   readonly memoryBytes: number;
   readonly tableElements: number;
+  readonly totalBytes: number;
   readonly stackBytes: number;
   readonly recursionDepth: number;
 }
@@ -56,6 +62,7 @@ export interface CheckedLimits {
 const KNOWN: Record<keyof SandboxLimits, readonly [least: number, most: number, ifNone: number]> = {
   memoryBytes: [0, Number.MAX_SAFE_INTEGER, -1],
   tableElements: [0, 0xffff_ffff, -1],
+  totalBytes: [0, Number.MAX_SAFE_INTEGER, -1],
   memories: [0, 0xffff_ffff, Infinity],
   instances: [0, 0xffff_ffff, Infinity],
   moduleBytes: [0, Number.MAX_SAFE_INTEGER, Infinity],

@@ -184,6 +184,7 @@ export function checkSandboxOptions(
     orIfDeterministic(limits.stackBytes, DETERMINISTIC_STACK_BYTES),
     limits.memoryBytes,
     limits.tableElements,
+    limits.totalBytes,
   ]);
   return {
     engine,

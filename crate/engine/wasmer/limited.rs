@@ -4,13 +4,17 @@ use std::ptr::NonNull;
 
 use wasmer::sys::{
     BaseTunables, Tunables,
-    vm::{self, MemoryError, MemoryStyle, TableStyle, VMConfig, VMMemory, VMTable},
+    vm::{self, LinearMemory, MemoryError, MemoryStyle, TableStyle, VMConfig, VMMemory, VMTable},
 };
 use wasmer_types::{MemoryType, Pages, TableType};
 
 use super::{
     super::StoreLimits,
     memory::{self, Bounds},
+};
+use crate::{
+    total::{Charge, TotalExceeded},
+    value::PAGE_BYTES,
 };
 
 /// Makes them with the lower of the two maxima, which is all that a guest can find out.
@@ -39,6 +43,10 @@ impl Limited {
         Ok(MemoryType { maximum: Some(Pages(maximum)), ..*ty })
     }
 
+    fn counted(&self, memory: VMMemory, charge: Charge) -> VMMemory {
+        if self.limits.total.is_none() { memory } else { VMMemory(Box::new(Counted { memory, charge })) }
+    }
+
     fn table(&self, ty: &TableType) -> Result<TableType, String> {
         let most = self.limits.table_elements();
         if ty.minimum > most {
@@ -46,6 +54,57 @@ impl Limited {
         }
         Ok(TableType { maximum: Some(ty.maximum.map_or(most, |maximum| maximum.min(most))), ..*ty })
     }
+}
+
+/// A memory whose bytes count to a total. The charge moves with it when it gets another store.
+#[derive(Debug)]
+struct Counted {
+    memory: VMMemory,
+    charge: Charge,
+}
+
+fn bytes(pages: Pages) -> u64 {
+    u64::from(pages.0) * PAGE_BYTES
+}
+
+fn refused(exceeded: TotalExceeded) -> MemoryError {
+    MemoryError::Generic(exceeded.to_string())
+}
+
+impl LinearMemory for Counted {
+    fn ty(&self) -> MemoryType {
+        self.memory.ty()
+    }
+
+    fn size(&self) -> Pages {
+        self.memory.size()
+    }
+
+    fn style(&self) -> MemoryStyle {
+        self.memory.style()
+    }
+
+    fn grow(&mut self, delta: Pages) -> Result<Pages, MemoryError> {
+        self.charge.add(bytes(delta)).map_err(refused)?;
+        self.memory.grow(delta).inspect_err(|_| self.charge.give_back(bytes(delta)))
+    }
+
+    fn vmmemory(&self) -> NonNull<vm::VMMemoryDefinition> {
+        self.memory.vmmemory()
+    }
+
+    fn try_clone(&self) -> Result<Box<dyn LinearMemory + Send + Sync + 'static>, MemoryError> {
+        Err(uncounted())
+    }
+
+    fn copy(&self) -> Result<Box<dyn LinearMemory + Send + Sync + 'static>, MemoryError> {
+        Err(uncounted())
+    }
+}
+
+/// Nothing here makes another memory of one.
+fn uncounted() -> MemoryError {
+    MemoryError::UnsupportedOperation { message: "a memory that counts to a total has no copies".to_owned() }
 }
 
 impl Tunables for Limited {
@@ -58,12 +117,15 @@ impl Tunables for Limited {
     }
 
     fn create_host_memory(&self, ty: &MemoryType, style: &MemoryStyle) -> Result<VMMemory, MemoryError> {
+        let mut charge = Charge::new(self.limits.total.clone());
+        charge.add(bytes(ty.minimum)).map_err(refused)?;
         let ty = self.memory(ty)?;
-        memory::host_memory(&ty, *style).or_else(|error| match (self.bounds, Bounds::of(*style)) {
+        let memory = memory::host_memory(&ty, *style).or_else(|error| match (self.bounds, Bounds::of(*style)) {
             // There may be room for a smaller one.
             (None, Bounds::Guarded) => memory::host_memory(&ty, Bounds::Checked.style()),
             _ => Err(error),
-        })
+        })?;
+        Ok(self.counted(memory, charge))
     }
 
     unsafe fn create_vm_memory(
@@ -73,7 +135,9 @@ impl Tunables for Limited {
         definition: NonNull<vm::VMMemoryDefinition>,
     ) -> Result<VMMemory, MemoryError> {
         // SAFETY: passed on to the caller.
-        unsafe { memory::instance_memory(&self.memory(ty)?, *style, definition) }
+        let memory = unsafe { memory::instance_memory(&self.memory(ty)?, *style, definition) }?;
+        // The realm has counted what it begins with.
+        Ok(self.counted(memory, Charge::new(self.limits.total.clone())))
     }
 
     fn create_host_table(&self, ty: &TableType, style: &TableStyle) -> Result<VMTable, String> {

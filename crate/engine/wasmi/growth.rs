@@ -4,7 +4,7 @@ use wasmi::{AsContextMut as _, Caller, Func, FuncType, Instance, Memory, Ref, St
 
 use super::rewrite::{Element, Grown, Growth};
 use super::{Data, Wasmi};
-use crate::engine::Engine as _;
+use crate::{engine::Engine as _, total::ELEMENT_BYTES};
 
 /// What a guest gets that may not grow.
 const FAILED: u32 = u32::MAX;
@@ -70,8 +70,15 @@ fn grow_table(cx: &mut StoreContextMut<'_, Data>, table: Table, element: Element
         let delta = u64::from(delta.cast_unsigned());
         let mut cx = caller.as_context_mut();
         pay(&mut cx, delta / ELEMENTS_PER_FUEL)?;
-        // Its size is an i32, or it could not have grown to that.
-        let before = table.grow(&mut cx, delta, init).map_or(FAILED, |size| size as u32);
+        let bytes = delta * ELEMENT_BYTES;
+        let mut before = FAILED;
+        if cx.data_mut().charge.add(bytes).is_ok() {
+            match table.grow(&mut cx, delta, init) {
+                // Its size is an i32, or it could not have grown to that.
+                Ok(size) => before = size as u32,
+                Err(_) => cx.data_mut().charge.give_back(bytes),
+            }
+        }
         results[0] = Val::I32(before.cast_signed());
         Ok(())
     })

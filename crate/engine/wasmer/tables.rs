@@ -1,0 +1,153 @@
+//! How guests on wasmer grow their tables. A part of `engine/wasmer.rs`.
+//!
+//! wasmer's `table.grow` ends the process if there is no memory for the elements, and knows no limit of all tables together. Compiled code calls
+//! it through an array of pointers in its instance, so the pointers are replaced there, in instances with tables that can grow. The functions
+//! here get nothing but that instance, hence the map.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use wasmer::{
+    AsStoreMut as _, StoreMut,
+    sys::vm::{self, StoreObject as _, VMBuiltinFunctionIndex, VMContext, VMInstance},
+};
+
+use crate::total::{Charge, ELEMENT_BYTES, TotalBytes};
+
+/// What `table.grow` gives a guest whose table cannot grow.
+const FAILED: u32 = u32::MAX;
+
+/// `table.grow` as compiled code calls it: instance, first value, number of elements, table. The value is a pointer or null.
+type Grow = unsafe extern "C" fn(*mut VMContext, usize, u32, u32) -> u32;
+
+/// `table.size` likewise: instance, table.
+type Size = unsafe extern "C" fn(*mut VMContext, u32) -> u32;
+
+#[derive(Clone, Copy)]
+struct Builtins {
+    grow: Grow,
+    size: Size,
+}
+
+struct Growing {
+    own: Builtins,
+    imported: Builtins,
+    /// What the tables have grown by.
+    charge: Mutex<Charge>,
+}
+
+/// By the address of the instance's context.
+static GROWING: LazyLock<Mutex<HashMap<usize, Arc<Growing>>>> = LazyLock::new(Mutex::default);
+
+/// The tables of an instance that can grow. To be dropped after the store.
+pub struct GrowingTables {
+    vmctx: usize,
+    growing: Arc<Growing>,
+}
+
+impl Drop for GrowingTables {
+    fn drop(&mut self) {
+        let mut all = lock(&GROWING);
+        // Another instance may be at the address of one that is gone.
+        if all.get(&self.vmctx).is_some_and(|growing| Arc::ptr_eq(growing, &self.growing)) {
+            all.remove(&self.vmctx);
+        }
+    }
+}
+
+impl GrowingTables {
+    /// Those of the instance that was made last in the store, if it has any.
+    pub fn of_newest(cx: &mut StoreMut<'_>, module: &wasmer::Module, total: Option<&Arc<TotalBytes>>) -> Option<Self> {
+        if module.info().tables.values().all(|table| table.maximum == Some(table.minimum)) {
+            return None;
+        }
+        let instance = VMInstance::list(cx.objects_mut().as_sys()).last()?;
+        let (vmctx, offsets) = (instance.vmctx_ptr(), instance.vmoffsets());
+        let pointer = |index| {
+            // SAFETY: the array of these pointers lies in the instance, at that offset from its context, and nobody runs the instance now.
+            unsafe { vmctx.cast::<u8>().add(offsets.vmctx_builtin_function(index) as usize).cast::<usize>() }
+        };
+        let (grow, size) =
+            (VMBuiltinFunctionIndex::get_table_grow_index(), VMBuiltinFunctionIndex::get_table_size_index());
+        let own = (pointer(grow), pointer(size));
+        let (grow, size) = (
+            VMBuiltinFunctionIndex::get_imported_table_grow_index(),
+            VMBuiltinFunctionIndex::get_imported_table_size_index(),
+        );
+        let imported = (pointer(grow), pointer(size));
+        // SAFETY: the array has been initialised, with functions of these types.
+        let builtins = |(grow, size): (*mut usize, *mut usize)| unsafe {
+            Builtins {
+                grow: std::mem::transmute::<usize, Grow>(grow.read()),
+                size: std::mem::transmute::<usize, Size>(size.read()),
+            }
+        };
+        let charge = Mutex::new(Charge::new(total.cloned()));
+        let growing = Arc::new(Growing { own: builtins(own), imported: builtins(imported), charge });
+        lock(&GROWING).insert(vmctx as usize, growing.clone());
+        // SAFETY: as above; the functions are of the same type as those that they replace.
+        unsafe {
+            own.0.write(grow_own as *const () as usize);
+            imported.0.write(grow_imported as *const () as usize);
+        }
+        Some(Self { vmctx: vmctx as usize, growing })
+    }
+}
+
+impl Growing {
+    /// # Safety
+    ///
+    /// The instance of `vmctx` must be calling this, for one of its tables.
+    unsafe fn grow(&self, builtins: Builtins, vmctx: *mut VMContext, init: usize, delta: u32, table: u32) -> u32 {
+        // SAFETY: passed on to the caller.
+        let size = unsafe { (builtins.size)(vmctx, table) };
+        let bytes = u64::from(delta) * ELEMENT_BYTES;
+        if !has_memory_for(u64::from(size) + u64::from(delta)) || lock(&self.charge).add(bytes).is_err() {
+            return FAILED;
+        }
+        // SAFETY: passed on to the caller.
+        let before = unsafe { (builtins.grow)(vmctx, init, delta, table) };
+        if before == FAILED {
+            lock(&self.charge).give_back(bytes);
+        }
+        before
+    }
+}
+
+/// Whether a vector can grow to so many elements: it takes up to twice as much.
+fn has_memory_for(elements: u64) -> bool {
+    let bytes = usize::try_from(2 * ELEMENT_BYTES * elements);
+    bytes.is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
+}
+
+/// # Safety
+///
+/// The instance of `vmctx` must be calling this, for one of its own tables.
+unsafe extern "C" fn grow_own(vmctx: *mut VMContext, init: usize, delta: u32, table: u32) -> u32 {
+    vm::on_host_stack(|| match growing_of(vmctx) {
+        // SAFETY: passed on to the caller.
+        Some(growing) => unsafe { growing.grow(growing.own, vmctx, init, delta, table) },
+        None => FAILED,
+    })
+}
+
+/// # Safety
+///
+/// The instance of `vmctx` must be calling this, for one of its imported tables.
+unsafe extern "C" fn grow_imported(vmctx: *mut VMContext, init: usize, delta: u32, table: u32) -> u32 {
+    vm::on_host_stack(|| match growing_of(vmctx) {
+        // SAFETY: passed on to the caller.
+        Some(growing) => unsafe { growing.grow(growing.imported, vmctx, init, delta, table) },
+        None => FAILED,
+    })
+}
+
+fn growing_of(vmctx: *mut VMContext) -> Option<Arc<Growing>> {
+    lock(&GROWING).get(&(vmctx as usize)).cloned()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
