@@ -40,7 +40,7 @@ fn limit_addresses(more: u64) {
 }
 
 fn limited<E: Engine>(engine: &Arc<E>, memory_bytes: u64) -> Rc<Realm<E>> {
-    Realm::with_limits(engine, StoreLimits { memory_bytes: Some(memory_bytes), table_elements: None })
+    Realm::with_limits(engine, StoreLimits { memory_bytes: Some(memory_bytes), ..StoreLimits::default() })
 }
 
 fn exact<E: Engine>() -> Arc<E> {

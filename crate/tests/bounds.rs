@@ -296,7 +296,7 @@ fn a_memory_that_may_grow_further_than_declared_is_refused<E: Engine>(engine: &A
 }
 
 fn a_memory_does_not_move_up_to_four_gib<E: Engine>(engine: &Arc<E>) {
-    let realm = Realm::with_limits(engine, StoreLimits { memory_bytes: Some(1 << 32), table_elements: None });
+    let realm = Realm::with_limits(engine, StoreLimits { memory_bytes: Some(1 << 32), ..StoreLimits::default() });
     let memory = realm.new_memory(pages(1, None)).expect("a good type");
     let before = realm.memory_region(memory).expect("not busy").base;
     let guest = Guest::linked(&realm, Version::V1, &accessing(r#"(import "e" "m" (memory 1))"#), &[memory]);

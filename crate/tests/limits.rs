@@ -227,7 +227,7 @@ fn bytes_count_once_wherever_their_memory_goes<E: Engine>(engine: &Arc<E>) {
     Guest::of(&realm, &own, Version::V1, &[memory]);
     assert_eq!(total.used(), 3 * PAGE_BYTES);
     // Although there is no room for it twice.
-    let renewed = realm.renew(&[memory]).expect("nothing is in use");
+    let renewed = realm.renew(&[memory], true).expect("nothing is in use");
     drop(realm);
     assert_eq!(total.used(), 2 * PAGE_BYTES, "without what the instance had");
     assert_eq!(renewed.memory_grow(0, 1).expect("3 of 3"), 2);

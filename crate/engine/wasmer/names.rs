@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn names_are_found_and_cut_and_hidden() {
-        let wasm = wat::parse_str(format!("(module (func ${}) (func) (func $\u{e9}t\u{e9}))", "n".repeat(300)))
+        let wasm = wat::parse_str(format!("(module (func ${}) (func) (func $\"\u{e9}t\u{e9}\"))", "n".repeat(300)))
             .expect("valid text");
         let (names, hidden) = FunctionNames::hide(Cow::Borrowed(&wasm), 256);
         assert_eq!(names.get(0).map(str::len), Some(256));
