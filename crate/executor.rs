@@ -211,7 +211,7 @@ impl<E: Engine> Call<E> {
         let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let message = panic_message(&*panic);
             if message.contains(NO_STACK) {
-                return Err(Failed::NoThread(NoThread::NoStack));
+                return Err(Failed::NoThread(NoThread::NoRoom));
             }
             let message = format!("the engine panicked: {message}");
             Err(Failed::Trapped(Trap::with_message(TrapCode::Internal, message)))

@@ -56,9 +56,9 @@ pub enum NoThread {
     /// that wait for their supervisors.
     #[error("the system gives no thread to run an asynchronous call on")]
     NotStarted,
-    /// There is a thread, but no room for the stack of the guest.
-    #[error("the system has no room for the stack of a guest")]
-    NoStack,
+    /// There is a thread, but no room for the stack of the guest or for what compiles it.
+    #[error("the system has no room for what an asynchronous call needs")]
+    NoRoom,
     /// See [`super::deadlock`].
     #[error(
         "an asynchronous call was made in a supervisor call while every thread that `options.threads` allows is held by a guest that \
@@ -202,7 +202,7 @@ impl Pool {
         static POOL: LazyLock<Pool> = LazyLock::new(|| {
             let cores = thread::available_parallelism().map_or(1, usize::from);
             Pool::new(cores, |run| {
-                has_headroom() && thread::Builder::new().name("sandbox-host".to_owned()).spawn(run).is_ok()
+                has_room(HEADROOM) && thread::Builder::new().name("sandbox-host".to_owned()).spawn(run).is_ok()
             })
         });
         &POOL
@@ -316,10 +316,10 @@ impl Pool {
 /// process that has none left ends: for the thread-local data of a thread, for any small allocation, or when V8 collects garbage.
 const HEADROOM: usize = 128 << 20;
 
-/// Whether a thread would leave others enough address space.
-fn has_headroom() -> bool {
+/// Whether there is so much address space, in bytes.
+pub fn has_room(bytes: usize) -> bool {
     let mut probe = Vec::<u8>::new();
-    let has_room = probe.try_reserve_exact(HEADROOM).is_ok();
+    let has_room = probe.try_reserve_exact(bytes).is_ok();
     // Otherwise the compiler may leave the allocation out.
     black_box(probe.as_ptr());
     has_room

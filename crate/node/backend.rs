@@ -99,6 +99,15 @@ impl AnyEngine {
         }
     }
 
+    /// The address space that must be left for the compiler, in bytes, if it starts threads of its own: these end the process where they find
+    /// none.
+    pub fn room_to_compile(&self) -> Option<usize> {
+        match self {
+            Self::Wasmi(_) => None,
+            Self::Wasmer(_) => Some(128 << 20),
+        }
+    }
+
     /// Compiles, through the cache if there is one.
     pub fn compile(&self, wasm: &[u8], cache: Option<&Cache>) -> Result<AnyModule, CompileError> {
         let Some(Cache { modules, disk }) = cache else { return self.compile_anew(wasm) };

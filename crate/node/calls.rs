@@ -247,7 +247,7 @@ impl Calls {
         scope: Scope,
         scratch: &Scratch,
         budget: &Arc<Budget>,
-        compile: impl FnOnce() -> Result<AnyModule, CompileError> + Send + 'static,
+        compile: impl FnOnce() -> Result<Result<AnyModule, CompileError>, NoThread> + Send + 'static,
     ) -> Result<CallId, Throw> {
         // It runs no guest.
         let fuel = Fuel { left: 0, is_limited: false };
@@ -258,10 +258,10 @@ impl Calls {
                     return port.send(Event::Refused(id, error.into()));
                 }
                 let compiled = catch_unwind(AssertUnwindSafe(|| interrupt.around_compile(compile)));
-                let compiled = compiled.or_else(|panic| {
+                let compiled = compiled.unwrap_or_else(|panic| {
                     let message = panic_message(&*panic);
                     if message.contains(NO_COMPILER_THREAD) {
-                        return Err(NoThread::NotStarted);
+                        return Err(NoThread::NoRoom);
                     }
                     Ok(Err(CompileError::Refused(format!("the compiler panicked: {message}"))))
                 });

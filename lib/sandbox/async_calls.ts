@@ -432,7 +432,13 @@ function finish(id: number, event: number): void {
 
 /** Answers what a guest asks, or has it wait. Tells whether it has its answer. */
 function answerIn(turn: Turn): boolean {
-  return turn.call.scope.runInAsyncScope(answer, undefined, turn) as boolean;
+  try {
+    return turn.call.scope.runInAsyncScope(answer, undefined, turn) as boolean;
+  } catch (thrown) {
+    // There may be no memory to call anything.
+    if (turn.isOpen) fail(turn, thrown);
+    return true;
+  }
 }
 
 function answer(turn: Turn): boolean {
