@@ -194,7 +194,7 @@ export const hostileCalls: readonly HostileCall[] = [
     (value, name) => value === undefined || name === 'a cache',
     (s, bad) => new SandboxComponents(s.backend, { cache: bad }),
   ),
-  ...(['limits', 'features'] as const).map((name) =>
+  ...(['limits', 'features', 'defaults'] as const).map((name) =>
     row(
       'new SandboxComponents',
       `options.${name}`,
@@ -206,6 +206,7 @@ export const hostileCalls: readonly HostileCall[] = [
     [
       'memoryBytes',
       'tableElements',
+      'totalBytes',
       'memories',
       'instances',
       'moduleBytes',

@@ -195,7 +195,7 @@ export class SandboxComponents<DT = undefined> extends Object {
    * @returns its index, counted from 0
    * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `initial` is more than `maximum` or either is too large
    * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) if there are as many memories as `limits.memories` says, if `initial` is more than
-   *   `limits.memoryBytes`, or if the machine has no room for it
+   *   `limits.memoryBytes`, if `limits.totalBytes` has no room for it, or if the machine has none
    * @example
    * ```ts
    * const index = components.newMemory(1, 16); // 64 KiB, up to 1 MiB

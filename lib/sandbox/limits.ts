@@ -23,8 +23,8 @@ export interface SandboxLimits {
   /** The most elements of any one table. */
   readonly tableElements?: number;
   /**
-   * The most bytes of all memories and tables together, of which an element counts 8 bytes. What counts is what guests and you have made and can
-   * still reach. What an instance had of its own counts as long as another one shares a memory with it.
+   * The most bytes of all memories and tables together; an element of a table counts 8 bytes. What is torn down counts until nothing can reach
+   * it: not your handles to it, nor guests, nor other instances that share a memory with it.
    */
   readonly totalBytes?: number;
   /** The most memories that are in the components at once. */
