@@ -5,6 +5,7 @@
 
 mod growth;
 mod rewrite;
+mod zeroing;
 
 use std::{
     borrow::Cow,
@@ -18,6 +19,7 @@ use wasmi::{AsContextMut as _, Caller, F32, F64, ResourceLimiter as _, StoreCont
 use self::{
     growth::add_host_functions,
     rewrite::{Growth, for_wasmi},
+    zeroing::{MOST_ZEROED, forget_untouched, grow_step_by_step},
 };
 use super::{
     Control, Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
@@ -762,9 +764,6 @@ fn memory_over(
     memory.map_err(|error: wasmi::Error| refused(&error))
 }
 
-/// The most pages that wasmi may write zeros over at once: so much of a growing memory becomes resident, for a moment.
-const MOST_ZEROED: u64 = 256;
-
 /// Grows a memory that lies in this mapping, which has room for it, and returns the size before in pages.
 fn grow_mapped(
     cx: &mut StoreContextMut<'_, Data>,
@@ -782,21 +781,6 @@ fn grow_mapped(
     permit(cx, before, before + delta, maximum)?;
     without_limits(cx, |cx| grow_step_by_step(cx, memory, mapping, delta))?;
     Ok(before)
-}
-
-fn grow_step_by_step(
-    cx: &mut StoreContextMut<'_, Data>,
-    memory: wasmi::Memory,
-    mapping: &MmapMut,
-    mut delta: u64,
-) -> Result<(), wasmi::Error> {
-    while delta > 0 {
-        let step = delta.min(MOST_ZEROED);
-        let before = memory.grow(&mut *cx, step)?;
-        forget_untouched(mapping, before * PAGE_BYTES, step * PAGE_BYTES);
-        delta -= step;
-    }
-    Ok(())
 }
 
 /// Asks the limits of the store for all steps of a growth.
@@ -851,21 +835,6 @@ fn lock(mappings: &Mappings) -> std::sync::MutexGuard<'_, Vec<Reserved>> {
 /// The mapping that a memory lies in, by its first byte; none for a guest's own, which wasmi allocates.
 fn mapping_at(mappings: &[Reserved], base: *const u8) -> Option<&Reserved> {
     mappings.iter().find(|reserved| reserved.mapping.as_ptr() == base)
-}
-
-/// wasmi has written zeros over `bytes` at `from` of a mapping, which makes them resident. They were zeros before, so the
-/// pages can be given back until the guest touches them.
-fn forget_untouched(mapping: &MmapMut, from: u64, bytes: u64) {
-    #[cfg(target_os = "linux")]
-    if bytes > 0 {
-        // SAFETY: the range lies in a private anonymous mapping, for which `DontNeed` means that the pages read as
-        // zeros from now on, and zeros are all that was written to them. A failure leaves them resident: no harm.
-        let _ = unsafe {
-            mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from as usize, bytes as usize)
-        };
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (mapping, from, bytes);
 }
 
 // Types

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use sandbox_host::{
     engine::{Engine, EngineConfig, StoreLimits, wasmer::Wasmer, wasmi::Wasmi},
     error::{InstantiateError, TrapCode},
+    module::Module,
     realm::{Realm, Version},
     value::PAGE_BYTES,
 };
 
-use crate::guest::{Guest, compile, contents, engine_with, imports, pages};
+use crate::guest::{Guest, compile, contents, engine_with, imports, pages, wasm};
 
 macro_rules! in_each_way {
     ($($name:ident),* $(,)?) => {
@@ -310,4 +311,21 @@ fn a_memory_does_not_move_up_to_four_gib<E: Engine>(engine: &Arc<E>) {
         assert_eq!(guest.trap(export, &[address]), TrapCode::MemoryOutOfBounds, "{export}");
     }
     assert_eq!(guest.call("grow", &[]).expect("no trap"), [u64::from(u32::MAX)]);
+}
+
+/// wasmer only: wasmi makes no machine code.
+#[test]
+fn machine_code_runs_whether_addresses_are_short_where_it_is_loaded_or_not() {
+    let [plenty, short] = [false, true].map(engine::<Wasmer>);
+    assert_eq!(plenty.identity(), short.identity());
+    let binary = wasm(&accessing(r#"(import "e" "m" (memory 1))"#));
+    for (made, loaded) in [(&plenty, &short), (&short, &plenty), (&short, &short)] {
+        let module = Module::compile(&**made, &binary).expect("it is good");
+        let code = module.machine_code(made).expect("wasmer makes it");
+        // SAFETY: the code is of the same binary, and both engines have the same identity.
+        let module = unsafe { Module::load(&**loaded, &binary, &code) }.expect("it is undamaged");
+        let realm = Realm::new(loaded);
+        let [memory, watched] = [pages(1, 1), pages(1, 1)].map(|ty| realm.new_memory(ty).expect("a good type"));
+        assert_bounds(&Guest::of(&realm, &Arc::new(module), Version::V1, &[memory]), memory, watched);
+    }
 }
