@@ -147,8 +147,11 @@ fn a_trap_has_the_standard_message_of_its_code<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, &module());
     for at in 0..TRAPS.len() {
         let trap = guest.call(&at.to_string(), &[]).expect_err("it traps");
-        assert_eq!(trap.message, trap.code.message());
-        assert_eq!(trap.to_string(), trap.code.message());
+        assert_eq!(trap.to_string(), trap.message);
+        // That of the stack names the limits as well.
+        let limits = trap.message.strip_prefix(trap.code.message()).expect("begins with the message");
+        assert_eq!(limits.starts_with(" (limits.stackBytes is "), trap.code == TrapCode::StackOverflow, "{limits}");
+        assert_eq!(limits.is_empty(), trap.code != TrapCode::StackOverflow, "{limits}");
     }
 }
 
