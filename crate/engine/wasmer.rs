@@ -32,8 +32,8 @@ use wasmer::{
     sys::{
         CompilerConfig as _, Cranelift, CraneliftOptLevel, EngineBuilder, Features, NativeEngineExt as _,
         vm::{
-            self, LinearMemory as _, MaybeInstanceOwned, StoreHandle, VMCallerCheckedAnyfunc, VMContext,
-            VMDynamicFunctionContext, VMExtern, VMFunction, VMFunctionContext, VMFunctionKind,
+            self, LinearMemory as _, MaybeInstanceOwned, StoreHandle, StoreObject as _, VMCallerCheckedAnyfunc,
+            VMContext, VMDynamicFunctionContext, VMExtern, VMFunction, VMFunctionContext, VMFunctionKind,
         },
     },
 };
@@ -97,6 +97,8 @@ pub struct Module {
     /// Where its code was before it was rewritten.
     offsets: Arc<Offsets>,
     names: Arc<FunctionNames>,
+    /// See [`place_of_raise_trap`].
+    raise_trap: usize,
 }
 
 impl Module {
@@ -158,8 +160,9 @@ impl Wasmer {
         let wasm: Box<[u8]> = if has_memories { wasm.into() } else { Box::default() };
         let config = self.config.clone();
         let codes = Codes::new(first, move |bounds| compile(&config, &wasm, bounds).map(|(code, _)| code));
+        let raise_trap = place_of_raise_trap(&codes.first().module);
         let Described { added, offsets, names } = described;
-        Module { codes: Arc::new(codes), bounds: self.bounds, added, offsets, names }
+        Module { codes: Arc::new(codes), bounds: self.bounds, added, offsets, names, raise_trap }
     }
 }
 
@@ -458,6 +461,7 @@ impl Engine for Wasmer {
             .collect::<Result<Vec<_>, _>>()?;
         let instance = module.instance(cx, &externs)?;
         let attached = GrowingTables::of_newest(cx, module.any(), limits.total.as_ref());
+        replace_raise_trap(cx, module.raise_trap);
         let (flag, meters) = added_to(cx, module, &instance);
         for import in imports {
             if let Extern::Func(func) = import {
@@ -675,6 +679,56 @@ struct HostEnd {
     frames: Vec<Frame>,
 }
 
+/// How a guest ends itself, by `unreachable` and by all checks in its code.
+#[derive(Debug, Error)]
+#[error("the guest has trapped")]
+struct GuestEnd {
+    code: wasmer_types::TrapCode,
+    frames: Vec<Frame>,
+}
+
+/// Takes the place of wasmer's function that ends guests, which would look at every frame of the stack, on that stack.
+#[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[unsafe(naked)]
+unsafe extern "C" fn raise_trap(code: wasmer_types::TrapCode) -> ! {
+    #[cfg(target_arch = "x86_64")]
+    core::arch::naked_asm!("mov rsi, rbp", "mov rdx, [rsp]", "jmp {}", sym raise_trap_of);
+    #[cfg(target_arch = "aarch64")]
+    core::arch::naked_asm!("mov x1, x29", "mov x2, x30", "b {}", sym raise_trap_of);
+}
+
+/// Ends the guest whose last frame is `frame`, and whose code goes on at `returns`.
+#[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
+unsafe extern "C-unwind" fn raise_trap_of(code: wasmer_types::TrapCode, frame: usize, returns: usize) -> ! {
+    let end = vm::on_host_stack(|| Box::new(GuestEnd { code, frames: frames::of_waiting_guest(frame, returns) }));
+    // SAFETY: as in `host_func_of`.
+    unsafe { vm::raise_user_trap(end) }
+}
+
+/// Where [`raise_trap`] goes in the context of each instance of a module, in bytes.
+fn place_of_raise_trap(module: &wasmer::Module) -> usize {
+    let offsets = wasmer_types::VMOffsets::new(size_of::<usize>() as u8, module.info());
+    let index = wasmer_types::VMBuiltinFunctionIndex::get_raise_trap_index().index();
+    offsets.vmctx_builtin_functions_begin() as usize + index as usize * size_of::<usize>()
+}
+
+/// Gives the newest instance of a store our [`raise_trap`].
+#[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn replace_raise_trap(cx: &mut StoreMut<'_>, place: usize) {
+    let Some(instance) = vm::VMInstance::list(cx.objects_mut().as_sys()).last() else { return };
+    // SAFETY: the context has the addresses of wasmer's functions there, one word each.
+    let place = unsafe { instance.vmctx_ptr().byte_add(place) }.cast::<usize>();
+    // SAFETY: as above; no guest runs.
+    unsafe {
+        if place.read() == vm::libcalls::wasmer_vm_raise_trap as *const () as usize {
+            place.write(raise_trap as *const () as usize);
+        }
+    }
+}
+
+#[cfg(not(all(unix, any(target_arch = "x86_64", target_arch = "aarch64"))))]
+fn replace_raise_trap(_cx: &mut StoreMut<'_>, _place: usize) {}
+
 /// The body of every host function, called by a trampoline that wasmer generated for its type, which is the guest's last
 /// frame: this passes on where that is.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -702,7 +756,7 @@ unsafe extern "C-unwind" fn host_func_of(
     frame: usize,
 ) {
     // The guest's frames must be read while it waits.
-    let end = |trap: Box<HostTrap>| Box::new(HostEnd { trap: *trap, frames: frames::of_waiting_guest(frame) });
+    let end = |trap: Box<HostTrap>| Box::new(HostEnd { trap: *trap, frames: frames::of_waiting_guest(frame, 0) });
     // SAFETY: the trampoline passes the context that `new_host_func` put into `vmctx`, alive as long as the store, and
     // a buffer for all parameters and results.
     let outcome = vm::on_host_stack(|| unsafe { (*this).ctx.run(values) }.map_err(end));
@@ -883,6 +937,10 @@ fn translate_trap(trap: vm::Trap, running: &Running) -> Trap {
     match trap.downcast::<HostEnd>() {
         Ok(HostEnd { trap, frames }) => Trap { frames, ..trap.into() },
         Err(trap) => {
+            let trap = match trap.downcast::<GuestEnd>() {
+                Ok(GuestEnd { code, frames }) => return Trap { frames, ..Trap::new(trap_code(code)) },
+                Err(trap) => trap,
+            };
             let error = wasmer::RuntimeError::from(trap);
             Trap { frames: running.frames(error.trace()), ..runtime_error(&error) }
         }

@@ -185,7 +185,7 @@ fn a_trap_takes_no_memory_in_proportion_to_the_stack() {
         let guest = Guest::new(&engine_with::<Wasmer>(&config), DEEP);
         let before = crate::guest::resident_bytes();
         guest.call("exhaust", &[]).expect_err("it is endless");
-        for way in [HOST, DIVIDE] {
+        for way in [TRAP, HOST, DIVIDE] {
             let trap = guest.call_with("run", &[1_000_000, way], |_| Err(HostTrap::Parked)).expect_err("it traps");
             assert_eq!(trap.frames.len(), MAX_FRAMES);
         }

@@ -29,6 +29,7 @@ on_both_engines_alone![
     the_depth_is_the_same_in_nested_calls,
     a_larger_stack_is_deeper_by_as_much,
     stacks_of_extreme_sizes_work,
+    what_the_engine_does_for_a_guest_has_room_at_the_end_of_its_stack,
 ];
 
 const RECURSION: &str = r#"(module (import "e" "f" (func $f))
@@ -322,6 +323,63 @@ fn stacks_of_extreme_sizes_work<E: Engine>(_: &Arc<E>) {
         assert_eq!(depth_in(&guest), depth);
         guest.call_with("out", &[], |_| Ok(())).expect("a call needs little of it");
     }
+}
+
+/// Goes as deep as the first argument says, and does there what the second says.
+const AT_THE_END: &str = r#"(module (memory (export "memory") 1 60000) (table $table 1 1000000 funcref) (elem declare func $down)
+    (global $done (mut i32) (i32.const 0))
+    (func $down (param $depth i32) (param $what i32) (local v128 v128 v128 v128 v128 v128 v128 v128)
+        (if (local.get $depth)
+            (then (call $down (i32.sub (local.get $depth) (i32.const 1)) (local.get $what)))
+            (else (block $grow (block $table (block $bulk (block $unreachable (block $nothing
+                (br_table $nothing $unreachable $bulk $table $grow (local.get $what)))
+                (return))
+                (unreachable))
+                (memory.fill (i32.const 1) (i32.const 0) (i32.const -1)))
+                (drop (table.grow $table (ref.func $down) (i32.const 1)))
+                (return))
+                (drop (memory.grow (i32.const 1)))))
+        (global.set $done (i32.const 1)))
+    (func (export "run") (param i32 i32) (call $down (local.get 0) (local.get 1)) (global.set $done (i32.const 2))))"#;
+
+fn what_the_engine_does_for_a_guest_has_room_at_the_end_of_its_stack<E: Engine>(_: &Arc<E>) {
+    let (done, is_done) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let config = EngineConfig { stack_bytes: Some(64 * KIB), interruptible: true, ..EngineConfig::default() };
+        let guest = Guest::new(&engine_with::<E>(&config), AT_THE_END);
+        let outcome = |depth, what| guest.call("run", &[depth, what]).map_err(|trap| trap.code).err();
+        let fits = |depth: &u64| outcome(*depth, 0).is_none();
+        let deepest = (0..100_000).step_by(100).take_while(fits).last().expect("it fits");
+        let deepest = (deepest..).take_while(fits).last().expect("it fits");
+        let ends = [None, Some(TrapCode::Unreachable), Some(TrapCode::MemoryOutOfBounds), None, None];
+        for round in 0..2 {
+            for (what, end) in ends.into_iter().enumerate() {
+                // At the last one there may be no room for the return address of a call.
+                for depth in (deepest - 300..deepest).chain(deepest + 1..deepest + 3) {
+                    let expected = if depth < deepest { end } else { Some(TrapCode::StackOverflow) };
+                    assert_eq!(
+                        outcome(depth, what as u64),
+                        expected,
+                        "{what} at {depth} of {deepest} in round {round}"
+                    );
+                }
+            }
+        }
+        let pages = guest.realm.memory_region(guest.memory("memory")).expect("not busy").bytes / 65_536;
+        assert_eq!(pages, 1 + 2 * 300);
+        // Nothing that other threads need has been left behind locked.
+        thread::spawn(|| {
+            let _ = std::backtrace::Backtrace::force_capture();
+            assert_eq!(
+                Guest::new(&engine_with::<E>(&EngineConfig::default()), AT_THE_END).trap("run", &[5, 2]),
+                TrapCode::MemoryOutOfBounds
+            );
+        })
+        .join()
+        .expect("no panic");
+        done.send(()).expect("somebody waits");
+    });
+    is_done.recv_timeout(std::time::Duration::from_secs(100)).expect("the thread is stuck or has panicked");
 }
 
 /// On wasmer, because wasmi has no native stacks: what the system has no room for is the end of that call only.

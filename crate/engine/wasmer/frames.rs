@@ -4,6 +4,8 @@
 //! a nanosecond or two for each, and no memory: of a deep stack only both ends are kept. wasmer's own way, by unwind tables,
 //! takes a hundred times as long and remembers everything, so it is stopped where the inner end is.
 
+#![cfg_attr(not(unix), allow(dead_code, reason = "nothing is known of stacks there"))]
+
 use std::{
     cell::{Cell, UnsafeCell},
     mem::MaybeUninit,
@@ -86,10 +88,19 @@ const FRAME_BYTES: usize = 2 * size_of::<usize>();
 pub struct Bounds {
     /// Where the guard page below it begins.
     pub guard: usize,
-    /// Where it begins, and the guard page ends.
+    /// Where what is reserved for wasmer's functions begins, and the guard page ends.
+    pub reserve: usize,
+    /// Where the guest's part begins.
     pub bottom: usize,
     /// Where it ends; 0 if nobody knows.
     pub top: usize,
+    /// Where the note is.
+    pub note: usize,
+}
+
+impl Bounds {
+    /// Of a stack that nobody knows.
+    pub const UNKNOWN: Self = Self { guard: 0, reserve: 0, bottom: 0, top: 0, note: 0 };
 }
 
 /// A guest that runs on this thread.
@@ -107,11 +118,7 @@ thread_local! {
 
 impl Running {
     pub const fn new() -> Self {
-        Self {
-            has_begun: Cell::new(false),
-            stack: Cell::new(Bounds { guard: 0, bottom: 0, top: 0 }),
-            trail: UnsafeCell::new(Trail::new()),
-        }
+        Self { has_begun: Cell::new(false), stack: Cell::new(Bounds::UNKNOWN), trail: UnsafeCell::new(Trail::new()) }
     }
 
     /// Makes this the innermost one on its thread until the result is dropped.
@@ -141,12 +148,16 @@ impl Running {
         frames(found.iter().cloned().chain(outer).collect())
     }
 
-    /// Remembers where the guest is, which is about to trap.
+    /// Remembers where the guest is, which is about to trap; `address` is what could not be used. If the guest has called a
+    /// function of wasmer, which needs more stack than is left, that gets it and goes on: then the result is true.
     #[cfg(unix)]
-    fn record(&self, at: registers::Registers, address: usize) {
-        let Bounds { guard, bottom, top } = self.stack.get();
+    fn record(&self, at: registers::Registers, address: usize) -> bool {
+        let bounds @ Bounds { guard, reserve, bottom, top, .. } = self.stack.get();
         if !(guard..top).contains(&at.stack) {
-            return;
+            return false;
+        }
+        if (reserve..bottom).contains(&address) && at.is_in_host() && bounds.open() {
+            return true;
         }
         // SAFETY: the guest has stopped, and whoever else looks does so when it has ended.
         let trail = unsafe { &mut *self.trail.get() };
@@ -167,6 +178,7 @@ impl Running {
             // next, ends the guest, as its stack pointer lies in this stack. Unwinding ends at a return address of 0.
             unsafe { end.write_volatile(0) };
         }
+        false
     }
 }
 
@@ -182,13 +194,15 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// The frames of the innermost guest on this thread, which waits for its host; `frame` is its frame pointer.
+/// The frames of the innermost guest on this thread, which waits for its host; `frame` is its frame pointer, and `returns`
+/// the address that its innermost function waits at if that has no record in the frame, or 0.
 #[cold]
-pub fn of_waiting_guest(frame: usize) -> Vec<Frame> {
+pub fn of_waiting_guest(frame: usize, returns: usize) -> Vec<Frame> {
     // SAFETY: it is alive until it is taken out again.
     let Some(running) = (unsafe { RUNNING.get().as_ref() }) else { return Vec::new() };
     let Bounds { bottom, top, .. } = running.stack.get();
     let mut trail = Trail::new();
+    trail.push(returns);
     if (bottom..top).contains(&frame) {
         // SAFETY: a guest's frames lie above the guard page.
         unsafe { trail.follow(frame, frame, top) };
@@ -230,7 +244,7 @@ pub const ON_SIGNAL: Option<*const vm::TrapHandlerFn<'static>> = {
         // SAFETY: the system passes both to every handler of this kind.
         if let (Some(running), Some(at)) = (running, unsafe { registers::Registers::of(context) }) {
             // SAFETY: as above.
-            running.record(at, unsafe { (*info).si_addr() }.addr());
+            return running.record(at, unsafe { (*info).si_addr() }.addr());
         }
         // wasmer does the rest.
         false
@@ -254,6 +268,13 @@ mod registers {
     }
 
     impl Registers {
+        /// Whether the code is none of a guest's, but of a library or a program.
+        pub fn is_in_host(&self) -> bool {
+            let mut found = std::mem::MaybeUninit::uninit();
+            // SAFETY: it writes to `found`, and takes any address.
+            unsafe { libc::dladdr(std::ptr::without_provenance(self.code), found.as_mut_ptr()) != 0 }
+        }
+
         /// # Safety
         ///
         /// `context` must be what the system passes to a signal handler.

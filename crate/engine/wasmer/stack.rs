@@ -58,7 +58,7 @@ impl GuestStacks {
     /// Stacks of so many bytes, at least one page of 4 KiB.
     pub fn new(bytes: usize) -> Self {
         let bytes = exact::usable(bytes);
-        Self { bytes, config: VMConfig { wasm_stack_size: Some(bytes.saturating_add(exact::HEAD)) } }
+        Self { bytes, config: VMConfig { wasm_stack_size: Some(bytes.saturating_add(exact::BESIDES)) } }
     }
 
     /// Makes a call on a stack of its own; `translate` makes of wasmer's trap ours.
@@ -77,6 +77,7 @@ impl GuestStacks {
                 Attempt::Done => return Ok(()),
                 // It is in this thread's cache, so it is not met again.
                 Attempt::UnknownStack => vm::drain_stack_pool(),
+                Attempt::NoReserve => return Err(Stopped::NoRoom),
             }
         }
         Err(Stopped::NoRoom)
@@ -113,6 +114,8 @@ enum Attempt {
     Done,
     /// The note in the stack is damaged, by a signal handler that ran on it perhaps. The guest has not run.
     UnknownStack,
+    /// The system could not protect a part of the stack. The guest has not run.
+    NoReserve,
 }
 
 #[cfg(unix)]
@@ -128,7 +131,15 @@ mod exact {
     use crate::engine::wasmer::frames::Bounds;
 
     /// The upper end of each stack, for what runs before the guest and after it, and for the note.
-    pub const HEAD: usize = 16 * 1024;
+    const HEAD: usize = 16 * 1024;
+
+    /// The lower end of each stack, for functions of wasmer that guests call without leaving their stack, such as those that
+    /// grow memories. Nobody can use it until one of them needs it, see [`Bounds::open`]: it may hold a lock of the
+    /// allocator or the unwinder by then, and must not end there.
+    const RESERVE: usize = 128 * 1024;
+
+    /// What is on each stack besides the guest's part.
+    pub const BESIDES: usize = HEAD + RESERVE;
 
     /// How far below the upper end the note is.
     const NOTE: usize = 4096;
@@ -136,8 +147,40 @@ mod exact {
     /// The least distance of the note from what is in use.
     const CLEARANCE: usize = 1024;
 
-    /// Makes the note unlike anything else that could be there.
+    /// What the first call writes into a stack.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    #[repr(C)]
+    pub struct Note {
+        /// The size of the whole, guard page included.
+        mapped: usize,
+        /// Makes it unlike anything else that could be there.
+        seal: usize,
+        /// Whether the reserve can be used: not 0.
+        is_open: usize,
+    }
+
     const SEAL: usize = 0x5afe_57ac_6b1d_70f7_u64 as usize;
+
+    /// Lets nobody use the reserve of a stack, or somebody. Whether that has worked is the result.
+    fn protect(bounds: Bounds, is_open: bool) -> bool {
+        let protection = if is_open { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
+        let reserve = with_exposed_provenance_mut(bounds.reserve);
+        // SAFETY: it belongs to a stack that wasmer has made, whose guest's part begins above it.
+        unsafe { libc::mprotect(reserve, bounds.bottom - bounds.reserve, protection) == 0 }
+    }
+
+    impl Bounds {
+        /// Lets functions of wasmer go on in the reserve, if there is one. Only the signal handler of the guest's thread calls this.
+        pub fn open(self) -> bool {
+            if !protect(self, true) {
+                return false;
+            }
+            let note = with_exposed_provenance_mut::<Note>(self.note);
+            // SAFETY: mapped, aligned and below everything that is in use at the upper end of the stack.
+            unsafe { (&raw mut (*note).is_open).write_volatile(1) };
+            true
+        }
+    }
 
     static PAGE: LazyLock<usize> = LazyLock::new(region_page);
 
@@ -157,7 +200,7 @@ mod exact {
         limit: StackPointer,
     }
 
-    // SAFETY: the part begins and ends where `call` says, and the page below it is the guard page of the whole.
+    // SAFETY: the part begins and ends where `call` says, and below it there is what nobody can use.
     unsafe impl Stack for Part {
         fn base(&self) -> StackPointer {
             self.base
@@ -168,12 +211,12 @@ mod exact {
         }
     }
 
-    /// Calls the guest with exactly `bytes` between its first frame and the guard page.
+    /// Calls the guest with exactly `bytes` between its first frame and what it must not use.
     ///
     /// # Safety
     ///
     /// As of [`Call::make`]; and the caller must be the first function on a stack that wasmer was asked for with `bytes` and
-    /// [`HEAD`], and have used less than a page of it.
+    /// [`BESIDES`], and have used less than a page of it.
     pub unsafe fn call(bytes: usize, call: Call, running: &Running) -> Attempt {
         let page = *PAGE;
         let here = 0_u8;
@@ -184,21 +227,26 @@ mod exact {
         if here < note + CLEARANCE {
             return Attempt::UnknownStack;
         }
-        let note = with_exposed_provenance_mut::<[usize; 2]>(note);
+        let at = with_exposed_provenance_mut::<Note>(note);
         // SAFETY: mapped, aligned, and below everything that is in use on this stack, which is ours alone. Fresh stacks are zero.
-        let mapped = match unsafe { note.read_volatile() } {
-            [0, 0] => {
-                // This very call has asked for it, so it is as large as that: whole pages, and the guard page.
-                let mapped = (bytes + HEAD).next_multiple_of(page) + page;
-                // SAFETY: as above.
-                unsafe { note.write_volatile([mapped, mapped ^ base ^ SEAL]) };
-                mapped
-            }
-            [mapped, seal] if seal == mapped ^ base ^ SEAL => mapped,
-            _ => return Attempt::UnknownStack,
-        };
+        let found = unsafe { at.read_volatile() };
+        let is_fresh = found == Note { mapped: 0, seal: 0, is_open: 0 };
+        // This very call has asked for a fresh one, so it is as large as that: whole pages, and the guard page.
+        let mapped = if is_fresh { (bytes + BESIDES).next_multiple_of(page) + page } else { found.mapped };
+        let seal = mapped ^ base ^ SEAL;
+        if !is_fresh && found.seal != seal {
+            return Attempt::UnknownStack;
+        }
         let guard = base - mapped;
-        let bounds = Bounds { guard, bottom: guard + page, top: guard + page + bytes };
+        let (reserve, bottom) = (guard + page, guard + page + RESERVE);
+        let bounds = Bounds { guard, reserve, bottom, top: bottom + bytes, note };
+        if is_fresh || found.is_open != 0 {
+            if !protect(bounds, false) {
+                return Attempt::NoReserve;
+            }
+            // SAFETY: as above.
+            unsafe { at.write_volatile(Note { mapped, seal, is_open: 0 }) };
+        }
         let (Some(base), Some(limit)) = (StackPointer::new(bounds.top), StackPointer::new(guard)) else {
             return Attempt::UnknownStack;
         };
@@ -215,7 +263,7 @@ mod exact {
     use super::{Attempt, Call, Running};
     use crate::engine::wasmer::frames::Bounds;
 
-    pub const HEAD: usize = 0;
+    pub const BESIDES: usize = 0;
 
     pub fn usable(bytes: usize) -> usize {
         bytes
@@ -225,7 +273,7 @@ mod exact {
     ///
     /// As of [`Call::make`].
     pub unsafe fn call(_bytes: usize, call: Call, running: &Running) -> Attempt {
-        running.begin(Bounds { guard: 0, bottom: 0, top: 0 });
+        running.begin(Bounds::UNKNOWN);
         // SAFETY: passed on to the caller.
         unsafe { call.make() };
         Attempt::Done
