@@ -315,7 +315,6 @@ const others: readonly (readonly [who: string, install: Install])[] = [
       [WeakMap.prototype, ['get']],
       [AsyncLocalStorage.prototype, ['getStore', 'run']],
       [EventTarget.prototype, ['addEventListener', 'removeEventListener']],
-      [FinalizationRegistry.prototype, ['register']],
       [Promise.prototype, ['then']],
     ] as const
   ).flatMap(([prototype, names]) =>
