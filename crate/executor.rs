@@ -228,7 +228,7 @@ impl<E: Engine> Call<E> {
     }
 
     /// Ends a call that is not on a thread.
-    fn end(mut self: Box<Self>, failed: Failed) {
+    fn end(mut self, failed: Failed) {
         // What is suspended belongs to the realm, so it goes before that.
         self.next = Next::Nothing;
         self.finish(Err(failed));

@@ -1017,7 +1017,9 @@ fn a_budget_whose_tasks_are_refused_has_all_its_threads_afterwards() {
     let barrier = Arc::new(Barrier::new(3));
     for _ in 0..2 {
         let barrier = barrier.clone();
-        submit(&budget, move |_| drop(barrier.wait()));
+        submit(&budget, move |_| {
+            barrier.wait();
+        });
     }
     barrier.wait();
 }

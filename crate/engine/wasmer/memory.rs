@@ -136,7 +136,7 @@ unsafe impl Sync for Memory {}
 
 /// Makes a memory of the host.
 pub fn host_memory(ty: &MemoryType, style: MemoryStyle) -> Result<VMMemory, MemoryError> {
-    Memory::new(ty, style, |definition| MaybeInstanceOwned::Host(Box::new(UnsafeCell::new(definition))))
+    Memory::boxed(ty, style, |definition| MaybeInstanceOwned::Host(Box::new(UnsafeCell::new(definition))))
 }
 
 /// Makes a memory of an instance.
@@ -149,7 +149,7 @@ pub unsafe fn instance_memory(
     style: MemoryStyle,
     place: NonNull<VMMemoryDefinition>,
 ) -> Result<VMMemory, MemoryError> {
-    Memory::new(ty, style, |definition| {
+    Memory::boxed(ty, style, |definition| {
         // SAFETY: passed on to the caller.
         unsafe { place.write(definition) };
         MaybeInstanceOwned::Instance(place)
@@ -157,7 +157,7 @@ pub unsafe fn instance_memory(
 }
 
 impl Memory {
-    fn new(
+    fn boxed(
         ty: &MemoryType,
         style: MemoryStyle,
         define: impl FnOnce(VMMemoryDefinition) -> MaybeInstanceOwned<VMMemoryDefinition>,
