@@ -71,6 +71,8 @@ export interface Native {
   exportedMemory(wrapper: object, instance: number, exportIndex: number): number;
   /** The instance's memory 0, imported, exported or neither, in a start function too; undefined if it has none. */
   memory0(wrapper: object, instance: number): number | undefined;
+  /** The same for the instance whose start function waits for its supervisor in that asynchronous call, which has no number yet. */
+  memory0OfCall(wrapper: object, call: number): number | undefined;
   takeFailure(): NativeFailure;
   /** Drops what belongs to wrappers that have been collected, and tells whether anything is left. */
   sweep(): boolean;

@@ -374,7 +374,7 @@ impl Engine for Wasmi {
         slots: &mut [u64],
         control: Control<'_, Self>,
     ) -> Result<(), Trap> {
-        if control.interrupt.is_none() && control.fuel.is_none() {
+        if control.interrupt.is_none() && control.fuel.is_none() && !is_in_slice(cx) {
             if let Some(func) = func.without_values {
                 return func.call(cx.as_context_mut(), ()).map_err(translate_error);
             }
@@ -503,6 +503,11 @@ fn call_in_slices(
 
 /// Runs a function, from its beginning or from where it was left, with its fuel, and if it can be interrupted with a look at that after each
 /// slice of its work.
+/// Whether the store has no more fuel than a call around this one that is metered or sliced has left, which is none of this call's.
+fn is_in_slice(cx: &StoreContextMut<'_, Data>) -> bool {
+    cx.get_fuel().is_ok_and(|fuel| fuel < UNLIMITED_FUEL)
+}
+
 fn run_in_slices(
     cx: &mut StoreContextMut<'_, Data>,
     begin: impl FnOnce(&mut StoreContextMut<'_, Data>, &mut [Val]) -> Result<wasmi::ResumableCall, wasmi::Error>,

@@ -358,6 +358,16 @@ impl Calls {
         }
     }
 
+    /// The guest that waits for its supervisor in a call: its group, and its instance's index there.
+    pub fn asking(&self, id: CallId) -> Result<Option<(Rc<Group>, u32)>, Throw> {
+        let Some(group) = self.group_of(id).filter(|group| group.is_open(id)) else { return Ok(None) };
+        let mut instance = None;
+        let entered = group.enter()?;
+        group.with_asked(|asked| instance = Some(asked.site.instance));
+        drop(entered);
+        Ok(instance.map(|instance| (group, instance)))
+    }
+
     /// Whether a call has the turn of that group.
     pub fn has_turn(&self, id: CallId, group: &Group) -> bool {
         self.pending.borrow().contains_key(&id) && group.turn_of() == Some(id)

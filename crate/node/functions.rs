@@ -11,7 +11,7 @@ use super::{
     raw::{self, Arguments, Outcome, Registrar, Scope, Stateless, Throw, Value},
     scratch::{MAX_SLOTS, Scratch, WORD_COUNT, WORD_FUNC, WORD_INSTANCE},
     state::{Entry, State, release_if_last},
-    supervisor::Supervisor,
+    supervisor::{Deadline, Supervisor},
 };
 use crate::{
     cache::{ModuleCache, disk::DiskCache},
@@ -20,6 +20,7 @@ use crate::{
         wasmi::Wasmi,
     },
     error::{CompileError, GlobalError, InstantiateError, MemoryError, StoreError, Trap, cut},
+    executor::pool::{NoThread, has_room},
     interrupt::NoWatchdog,
     realm::{Slots, Version},
     total::TotalBytes,
@@ -71,6 +72,7 @@ fn define(registrar: &Registrar<'_>) {
     registrar.function("instanceAddress", instance_address);
     registrar.function("exportedMemory", exported_memory);
     registrar.function("memory0", memory0);
+    registrar.function("memory0OfCall", memory0_of_call);
     registrar.function("takeFailure", take_failure);
     registrar.function("sweep", sweep);
     registrar.function("callForBench", call_for_bench);
@@ -182,6 +184,9 @@ fn compile(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let cache = state.cache(arguments.u32(scope, 1)?)?;
     // SAFETY: no JavaScript runs and no memory grows while the engine compiles.
     let wasm = unsafe { arguments.bytes(scope, 2) }?;
+    if !engine.engine.room_to_compile().is_none_or(has_room) {
+        return Err(NoThread::NoRoom.into());
+    }
     let module = engine.engine.compile(wasm, cache.as_deref())?;
     Ok(state.module_wrapper(scope, module))
 }
@@ -463,6 +468,15 @@ fn memory0(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     Ok(Some(scope.number(f64::from(number))))
 }
 
+/// `memory0OfCall(wrapper, call)`: the same for the instance whose start function waits for its supervisor in that asynchronous call.
+fn memory0_of_call(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
+    let Some((group, instance)) = state.calls.asking(arguments.u32(scope, 1)?)? else { return Ok(None) };
+    let index = with_realm!(&*group.enter()?, realm => realm.memory0(instance));
+    let Some(index) = index else { return Ok(None) };
+    let number = state.memories.add(scope, Entry { group, index }, arguments.get(0))?;
+    Ok(Some(scope.number(f64::from(number))))
+}
+
 // Calls
 
 /// `invoke()`: calls export `WORD_FUNC` of instance `WORD_INSTANCE` with `WORD_COUNT` slots.
@@ -472,7 +486,8 @@ fn invoke(state: &State, scope: Scope) -> Outcome {
     let export = scratch.read_word(WORD_FUNC);
     let mut slots = slots_of_call(&scratch)?;
     let realm = group.enter()?;
-    let mut supervisor = Supervisor::new(state, scope, &group, &scratch)?;
+    let begun = Deadline::begin(state, &scratch)?;
+    let mut supervisor = Supervisor::new(state, scope, &group, &scratch, begun);
     let outcome = with_realm!(&*realm, realm => realm.call(instance, export, &mut slots, &mut supervisor));
     supervisor.finish(outcome, &slots);
     drop(realm);
@@ -497,7 +512,8 @@ fn start(state: &State, scope: Scope) -> Outcome {
     let scratch = state.scratch();
     let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let realm = group.enter()?;
-    let mut supervisor = Supervisor::new(state, scope, &group, &scratch)?;
+    let begun = Deadline::begin(state, &scratch)?;
+    let mut supervisor = Supervisor::new(state, scope, &group, &scratch, begun);
     let outcome = with_realm!(&*realm, realm => realm.start(instance, &mut supervisor));
     supervisor.finish(outcome, &[]);
     drop(realm);

@@ -56,6 +56,8 @@ struct Instances {
     newest: Cell<Option<u32>>,
     /// How many must have been made for a fresh store to be worth its cost.
     worth_from: Cell<u32>,
+    /// Bytes of memories in its store that nobody can reach any more.
+    gone_bytes: Cell<u64>,
     /// How many bytes they must have taken for a garbage collection to be worth its cost, if it is only that which keeps the store.
     collect_from: Cell<i64>,
 }
@@ -63,6 +65,8 @@ struct Instances {
 /// A fresh store is made for so many instances at least, or one for each so many bytes of memory, which may have to be copied, but not for more than
 /// the other number.
 const INSTANCES_PER_STORE: u32 = 64;
+/// Or one as soon as so many bytes of memories are gone, and a quarter of all that there are.
+const LARGE_LEFT_OVERS: u64 = 1024 * 1024;
 const BYTES_PER_INSTANCE: u64 = 16 * 1024;
 const MOST_INSTANCES_PER_STORE: u32 = 16 * 1024;
 /// A garbage collection is asked for when instances have taken about so many bytes of a store, at least.
@@ -180,16 +184,29 @@ impl Group {
 
     /// Whether its store has something of instances that are gone, and nothing of others.
     pub fn has_only_left_overs(&self) -> bool {
-        self.instances.made.get() > 0 && self.instances.alive.get() == 0
+        let Instances { made, alive, gone_bytes, .. } = &self.instances;
+        alive.get() == 0 && (made.get() > 0 || gone_bytes.get() > 0)
     }
 
     pub fn newest_instance(&self) -> Option<u32> {
         self.instances.newest.get()
     }
 
-    /// Whether so many instances have been made in its store that a fresh one is worth its cost.
+    /// Whether so much has been made in its store that is gone that a fresh one is worth its cost.
     pub fn is_worth_renewing(&self) -> bool {
-        self.instances.made.get() >= self.instances.worth_from.get()
+        self.instances.made.get() >= self.instances.worth_from.get() || self.has_large_left_overs()
+    }
+
+    fn has_large_left_overs(&self) -> bool {
+        let gone = self.instances.gone_bytes.get();
+        gone >= LARGE_LEFT_OVERS && gone >= self.memory_bytes() / 4
+    }
+
+    /// Takes note that nobody can reach one of its memories any more.
+    pub fn count_gone_memory(&self, memory: u32) {
+        let bytes = self.region(memory).map_or(0, |region| region.bytes as u64);
+        let gone = &self.instances.gone_bytes;
+        gone.set(gone.get().saturating_add(bytes.max(1)));
     }
 
     /// Whether nobody is using its realm, or waits to.
@@ -268,6 +285,7 @@ impl Group {
         let Instances { made, worth_from, collect_from, .. } = &self.instances;
         collect_from.set(BYTES_PER_COLLECTION);
         made.set(0);
+        self.instances.gone_bytes.set(0);
         let per_store = u32::try_from(self.memory_bytes() / BYTES_PER_INSTANCE).unwrap_or(u32::MAX);
         worth_from.set(per_store.clamp(INSTANCES_PER_STORE, MOST_INSTANCES_PER_STORE));
         self.extra.set(STORE_BYTES);

@@ -30,6 +30,7 @@ use crate::{
     engine::StoreLimits,
     error::Trap,
     executor::pool::Budget,
+    total::TotalBytes,
 };
 
 /// The cache that all copies of the process share unless they ask for another.
@@ -239,8 +240,16 @@ impl State {
     /// Drops a memory, and its group with it if that was the last.
     pub fn remove_memory(&self, scope: Scope, number: u32) {
         if let Some(entry) = self.memories.remove(scope, number) {
-            release_if_last(scope, entry.group);
+            self.let_go_of_memory(scope, entry);
         }
+    }
+
+    fn let_go_of_memory(&self, scope: Scope, Entry { group, index }: Entry) {
+        if Rc::strong_count(&group) > 1 {
+            group.count_gone_memory(index);
+            self.renew_if_worth(scope, &group);
+        }
+        release_if_last(scope, group);
     }
 
     /// Drops an instance likewise. If it was the last one of a memory that lives on, the store is given back.
@@ -327,6 +336,16 @@ impl State {
             return;
         }
         self.sweep(scope);
+        self.renew_left_overs(scope, total, bytes);
+        if !total.has_room(bytes) {
+            // What was torn down is in nobody's hands either, but V8 feels no need to find that out.
+            scope.collect_garbage();
+            self.sweep(scope);
+            self.renew_left_overs(scope, total, bytes);
+        }
+    }
+
+    fn renew_left_overs(&self, scope: Scope, total: &TotalBytes, bytes: u64) {
         let mut groups: Vec<Rc<Group>> = Vec::new();
         self.memories.for_each(|_, entry| {
             if entry.group.has_only_left_overs() && !groups.iter().any(|group| Rc::ptr_eq(group, &entry.group)) {
@@ -358,7 +377,7 @@ impl State {
     pub fn sweep(&self, scope: Scope) {
         // Before the instances, the last of which renews the store for the memories that are left.
         for entry in self.memories.take_collected(scope) {
-            release_if_last(scope, entry.group);
+            self.let_go_of_memory(scope, entry);
         }
         for entry in self.instances.take_collected(scope) {
             self.let_go_of_instance(scope, entry);

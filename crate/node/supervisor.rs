@@ -38,9 +38,10 @@ pub struct Supervisor<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    /// Begins a call. Fails if its timeout could not be kept.
-    pub fn new(state: &'a State, scope: Scope, group: &'a Rc<Group>, scratch: &'a Scratch) -> Result<Self, Throw> {
-        let around = Deadline::begin(state, scratch)?;
+    /// Begins a call, whose deadline has begun.
+    #[inline]
+    pub fn new(state: &'a State, scope: Scope, group: &'a Rc<Group>, scratch: &'a Scratch, begun: Begun) -> Self {
+        let Begun { around } = begun;
         state.running.set(state.running.get() + 1);
         group.count_running(1);
         let interrupt = state.deadline.borrow().as_ref().map(|deadline| deadline.interrupt.clone());
@@ -49,7 +50,7 @@ impl<'a> Supervisor<'a> {
         state.fuel.set(Some(fuel));
         let fuel = (fuel.left, around_fuel);
         let handles = RenewedScope::new(scope);
-        Ok(Self { state, scope, group, scratch, around, interrupt, fuel, dispatch: None, handles, thrown: None })
+        Self { state, scope, group, scratch, around, interrupt, fuel, dispatch: None, handles, thrown: None }
     }
 
     /// Tells TypeScript how the call ended: `slots` are its results.
@@ -89,6 +90,12 @@ impl<'a> Supervisor<'a> {
     }
 }
 
+/// The deadline of a call has begun.
+pub struct Begun {
+    /// If it has one of its own, that of the call around it, if that has one.
+    around: Option<Option<Deadline>>,
+}
+
 /// When the innermost running call must end, and what stops it then.
 #[derive(Clone)]
 pub struct Deadline {
@@ -116,10 +123,17 @@ impl Deadline {
 
     /// Sets the deadline of a call that is about to run, if one stands in the scratch buffer that is before that of the call around
     /// it, and gives that one.
+    ///
+    /// Apart from [`Supervisor::new`], which cannot fail: to give that back in a `Result` would cost each call a copy of it.
+    ///
+    /// # Errors
+    ///
+    /// If nobody could watch the deadline.
     #[inline]
-    fn begin(state: &State, scratch: &Scratch) -> Result<Option<Option<Self>>, Throw> {
+    pub fn begin(state: &State, scratch: &Scratch) -> Result<Begun, Throw> {
         let timeout = scratch.read_timeout();
-        if timeout > 0.0 { Self::begin_at(state, timeout) } else { Ok(None) }
+        let around = if timeout > 0.0 { Self::begin_at(state, timeout)? } else { None };
+        Ok(Begun { around })
     }
 
     #[cold]

@@ -25,6 +25,7 @@ import {
   noFunction,
   PENDING,
   type Running,
+  type RunningGuest,
   type SupervisorResult,
   setAsyncHooks,
   setDrain,
@@ -328,6 +329,12 @@ const hooks = {
     return turn === undefined ? run() : inContext(turn.call, undefined, run);
   },
   running: () => openTurn()?.call.running,
+  callOf(guest: RunningGuest): number | undefined {
+    for (let turn = turns.getStore(); turn !== undefined; turn = turn.call.around) {
+      if (turn.isOpen && turn.call.running?.guest === guest) return turn.call.id;
+    }
+    return undefined;
+  },
 };
 
 /** Runs code with the limits of a call. */

@@ -8,8 +8,17 @@
  * result of the wrong type traps.
  */
 
+import { types } from 'node:util';
 import { describe, shortName } from '../arguments';
-import { CodecError, InternalError, SandboxError, TrapError, type TrapKind, type WasmFrame } from '../errors';
+import {
+  CodecError,
+  InternalError,
+  LimitError,
+  SandboxError,
+  TrapError,
+  type TrapKind,
+  type WasmFrame,
+} from '../errors';
 import { layout, type NativeFailure, native, scratchViews, setDispatch, translate } from '../native';
 import { decodeDispatchResult, decodeDispatchResultV2 } from '../scale/index';
 import type { Value } from '../values';
@@ -226,12 +235,19 @@ export interface AsyncHooks {
   within<T>(run: () => T): T;
   /** The guest of that call. */
   running(): Running | undefined;
+  /** The number of the call in whose supervisor call the running code is, if its guest is this one. */
+  callOf(guest: RunningGuest): number | undefined;
 }
 
 let asyncHooks: AsyncHooks | undefined;
 
 export function setAsyncHooks(hooks: AsyncHooks): void {
   asyncHooks = hooks;
+}
+
+/** The asynchronous call of this guest in whose supervisor call the running code is. */
+export function asyncCallOf(guest: RunningGuest): number | undefined {
+  return asyncHooks?.callOf(guest);
 }
 
 /** The signals of the calls that the running code is part of. */
@@ -472,12 +488,17 @@ function callDirectlyWithGas(
   }
 }
 
+/** Taken before anybody could change it. */
+const promiseThen = Promise.prototype.then;
+
 export function noFunction(funcIdx: number): never {
   throw new SupervisorTrap(`the supervisor has no function with the index ${funcIdx}`);
 }
 
 export function refusePromise(result: unknown): void {
   if (isPromise(result)) {
+    // The caller hears of the trap; nobody would of the Promise, and Node ends a process whose rejections nobody hears of.
+    if (types.isPromise(result)) promiseThen.call(result, undefined, () => {});
     throw new SupervisorTrap(
       'a supervisor function returned a Promise, which only asynchronous calls can wait for',
     );
@@ -637,6 +658,8 @@ export function trapError(
   call: CallName,
 ): Error {
   if (trap === 'internal') return new InternalError(message);
+  // No fault of the guest's.
+  if (trap === 'out-of-memory') return new LimitError(message);
   const details = {
     trap: trap as TrapKind,
     wasmStack: frames as readonly WasmFrame[],

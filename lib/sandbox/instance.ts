@@ -9,6 +9,7 @@ import { callAsync, refuseInsideTurnOf, type Translations } from './async_calls'
 import type { Instantiate, SandboxBackend } from './backend';
 import { invocations, isTraced } from './diagnostics';
 import {
+  asyncCallOf,
   currentBounds,
   enterGuest as enterGuestOf,
   failure,
@@ -656,17 +657,29 @@ export class SandboxInstance extends Object {
   /** Memory 0 if it is the guest's own, exported or not. */
   #ownMemory0(): Memory | undefined {
     const name = this.#module.memory0;
-    // While an asynchronous start function runs there is no native number yet.
-    if (this.#id === -1) return undefined;
+    const known = name === undefined ? this.#memory0 : this.#memories.get(name);
+    if (known !== undefined) return known === null ? undefined : memoryInternals.handOut(known);
+    if (this.#id === -1) return this.#memory0InStart(name);
     if (name !== undefined) return this.getMemory(name);
-    if (this.#memory0 === undefined) this.#memory0 = this.#hiddenMemory0();
+    this.#memory0 = this.#makeMemory0((wrapper) => native.memory0(wrapper, this.#id));
     return this.#memory0 === null ? undefined : memoryInternals.handOut(this.#memory0);
   }
 
-  #hiddenMemory0(): Memory | null {
+  /** The same while an asynchronous start function runs, when there is no native number yet. */
+  #memory0InStart(name: string | undefined): Memory | undefined {
+    const call = asyncCallOf(this.#guest);
+    if (call === undefined) return undefined;
+    const memory = this.#makeMemory0((wrapper) => native.memory0OfCall(wrapper, call));
+    if (memory === null) return undefined;
+    if (name === undefined) this.#memory0 = memory;
+    else this.#memories.set(name, memory);
+    return memoryInternals.handOut(memory);
+  }
+
+  #makeMemory0(find: (wrapper: object) => number | undefined): Memory | null {
     let hasNone = false;
     const memory = memoryInternals.make(this.#backend, (wrapper) => {
-      const number = native.memory0(wrapper, this.#id);
+      const number = find(wrapper);
       hasNone = number === undefined;
       return number ?? -1;
     });
