@@ -38,7 +38,7 @@ pub struct Slots {
 impl Slots {
     const INLINE: usize = 8;
 
-    #[inline]
+    #[inline(always)]
     pub fn new(count: usize) -> Self {
         let heap = if count > Self::INLINE { vec![0; count] } else { Vec::new() };
         Self { inline: [0; Self::INLINE], heap, count }

@@ -533,7 +533,8 @@ impl Engine for Wasmer {
             Err(Stopped::NoRoom) => {
                 Err(Trap::with_message(TrapCode::OutOfMemory, "the host has no room for the stack of a guest"))
             }
-            Err(Stopped::Trapped(mut trap)) => {
+            Err(Stopped::Trapped(trap)) => {
+                let mut trap = *trap;
                 // Whatever a look finds, it ends in `unreachable`.
                 if trap.code == TrapCode::Unreachable {
                     let why = if interrupt.is_some_and(Interrupt::is_set) {

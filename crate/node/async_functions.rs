@@ -2,8 +2,8 @@
 
 use super::{
     calls::{What, Work},
-    functions::{linking, slots_of_call},
-    raw::{Arguments, Outcome, Registrar, Scope, Throw},
+    functions::{count_of_slots, linking},
+    raw::{Arguments, HotOutcome, Outcome, Registrar, Scope, Throw},
     scratch::{WORD_CALL, WORD_FUNC, WORD_HAS_THROWN, WORD_INSTANCE, WORD_IS_NEW_TURN, WORD_LOOKS},
     state::{Entry, State},
     table::Table,
@@ -91,7 +91,8 @@ fn invoke_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let budget = state.budgets.get(arguments.u32(scope, 0)?)?;
     let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let export = scratch.read_word(WORD_FUNC);
-    let slots = slots_of_call(&scratch)?;
+    let mut slots = Slots::new(count_of_slots(&scratch)?);
+    scratch.read_slots(&mut slots);
     let work = Work { slots, what: What::Call { group, instance, export } };
     let call = state.calls.enter(state, scope, &scratch, &budget, work)?;
     Ok(Some(scope.number(f64::from(call))))
@@ -131,26 +132,26 @@ fn take_refusal(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome 
 }
 
 /// `nextEvent()`: the next event of asynchronous calls.
-fn next_event(state: &State, scope: Scope) -> Outcome {
+fn next_event(state: &State, scope: Scope) -> HotOutcome {
     let scratch = state.scratch();
     let is_new_turn = scratch.read_word(WORD_IS_NEW_TURN) != 0;
     let looks = scratch.read_word(WORD_LOOKS) != 0;
     state.calls.next(state, scope, &scratch, is_new_turn, looks);
-    Ok(None)
+    Ok(())
 }
 
 /// `answer()`: the results for the guest of `WORD_CALL` are in the slots, unless `WORD_HAS_THROWN`.
-fn answer(state: &State, scope: Scope) -> Outcome {
+fn answer(state: &State, scope: Scope) -> HotOutcome {
     let scratch = state.scratch();
     let has_thrown = scratch.read_word(WORD_HAS_THROWN) != 0;
     state.calls.answer(state, scope, &scratch, scratch.read_word(WORD_CALL), has_thrown);
-    Ok(None)
+    Ok(())
 }
 
 /// `putOff()`: the answer for the guest of `WORD_CALL` comes later.
-fn put_off(state: &State, scope: Scope) -> Outcome {
+fn put_off(state: &State, scope: Scope) -> HotOutcome {
     state.calls.put_off(state, scope, state.scratch().read_word(WORD_CALL));
-    Ok(None)
+    Ok(())
 }
 
 /// `countThreadsForTests()`: how many threads the pool of the process has.

@@ -8,7 +8,7 @@ use super::{
     backend::{AnyEngine, AnyModule, AnyRealm, Cache, LimitedEngine, engine_count, with_module, with_realm},
     group::Group,
     linking::Linking,
-    raw::{self, Arguments, Outcome, Registrar, Scope, Stateless, Throw, Value},
+    raw::{self, Arguments, HotOutcome, Outcome, Registrar, Scope, Stateless, Throw, Value},
     scratch::{MAX_SLOTS, Scratch, WORD_COUNT, WORD_FUNC, WORD_INSTANCE},
     state::{Entry, State, release_if_last},
     supervisor::{Deadline, Supervisor},
@@ -480,11 +480,12 @@ fn memory0_of_call(state: &State, scope: Scope, arguments: &Arguments) -> Outcom
 // Calls
 
 /// `invoke()`: calls export `WORD_FUNC` of instance `WORD_INSTANCE` with `WORD_COUNT` slots.
-fn invoke(state: &State, scope: Scope) -> Outcome {
+fn invoke(state: &State, scope: Scope) -> HotOutcome {
     let scratch = state.scratch();
     let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let export = scratch.read_word(WORD_FUNC);
-    let mut slots = slots_of_call(&scratch)?;
+    let mut slots = Slots::new(count_of_slots(&scratch)?);
+    scratch.read_slots(&mut slots);
     let realm = group.enter()?;
     let begun = Deadline::begin(state, &scratch)?;
     let mut supervisor = Supervisor::new(state, scope, &group, &scratch, begun);
@@ -492,23 +493,18 @@ fn invoke(state: &State, scope: Scope) -> Outcome {
     supervisor.finish(outcome, &slots);
     drop(realm);
     release_if_last(scope, group);
-    Ok(None)
+    Ok(())
 }
 
-/// The arguments of a call, `WORD_COUNT` slots.
-#[inline]
-pub fn slots_of_call(scratch: &Scratch) -> Result<Slots, Throw> {
+/// How many slots a call has. (Slots in a `Result` would be copied.)
+#[inline(always)]
+pub fn count_of_slots(scratch: &Scratch) -> Result<usize, Throw> {
     let count = scratch.read_word(WORD_COUNT) as usize;
-    if count > MAX_SLOTS {
-        return Err(Throw::internal("too many slots"));
-    }
-    let mut slots = Slots::new(count);
-    scratch.read_slots(&mut slots);
-    Ok(slots)
+    if count > MAX_SLOTS { Err(Throw::internal("too many slots")) } else { Ok(count) }
 }
 
 /// `start()`: runs the start function of instance `WORD_INSTANCE`.
-fn start(state: &State, scope: Scope) -> Outcome {
+fn start(state: &State, scope: Scope) -> HotOutcome {
     let scratch = state.scratch();
     let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let realm = group.enter()?;
@@ -518,7 +514,7 @@ fn start(state: &State, scope: Scope) -> Outcome {
     supervisor.finish(outcome, &[]);
     drop(realm);
     release_if_last(scope, group);
-    Ok(None)
+    Ok(())
 }
 
 /// `takeFailure()`: how the call that just came back with `STATUS_TRAPPED` failed.
@@ -553,7 +549,7 @@ fn take_failure(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome 
 
 /// `globalGet()`: the value of export `WORD_FUNC` of instance `WORD_INSTANCE` comes back in the first slot; the status
 /// tells whether there is one.
-fn global_get(state: &State, scope: Scope) -> Outcome {
+fn global_get(state: &State, scope: Scope) -> HotOutcome {
     let _ = scope;
     let scratch = state.scratch();
     let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
@@ -561,19 +557,19 @@ fn global_get(state: &State, scope: Scope) -> Outcome {
     let value = with_realm!(&*group.enter()?, realm => realm.global_get(instance, export)).map_err(Throw::from)?;
     let value = value.ok_or_else(|| Throw::new("global", "the type of the global has no Value"))?;
     scratch.write_slots(&[value]);
-    Ok(None)
+    Ok(())
 }
 
 /// `globalSet()`: sets export `WORD_FUNC` of instance `WORD_INSTANCE` to the first slot.
-fn global_set(state: &State, scope: Scope) -> Outcome {
+fn global_set(state: &State, scope: Scope) -> HotOutcome {
     let _ = scope;
     let scratch = state.scratch();
     let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let export = scratch.read_word(WORD_FUNC);
     let mut slots = [0];
     scratch.read_slots(&mut slots);
-    with_realm!(&*group.enter()?, realm => realm.global_set(instance, export, slots[0]))?;
-    Ok(None)
+    with_realm!(&*group.enter()?, realm => realm.global_set(instance, export, slots[0])).map_err(Throw::from)?;
+    Ok(())
 }
 
 // The rest

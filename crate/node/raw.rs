@@ -50,7 +50,10 @@ pub type Outcome = Result<Option<Value>, Throw>;
 pub type Native = fn(&State, Scope, &Arguments) -> Outcome;
 
 /// A native function without arguments, for the hot ones: it takes them from the scratch buffer.
-pub type NativeHot = fn(&State, Scope) -> Outcome;
+pub type NativeHot = fn(&State, Scope) -> HotOutcome;
+
+/// What such a function ends with: one word, because each call copies it.
+pub type HotOutcome = Result<(), Box<Throw>>;
 
 /// A native function that works on no state.
 pub type Stateless = fn(Scope, &Arguments) -> Outcome;
@@ -101,7 +104,11 @@ extern "C" fn enter_hot(env: sys::napi_env, info: sys::napi_callback_info) -> Va
     let registered = unsafe { &*data.cast::<Registered<NativeHot>>() };
     // SAFETY: as in `enter`.
     let state = unsafe { &*registered.state };
-    guard(Scope { env }, || (registered.run)(state, Scope { env }))
+    match catch_unwind(AssertUnwindSafe(|| (registered.run)(state, Scope { env }))) {
+        Ok(Ok(())) => ptr::null_mut(),
+        Ok(Err(error)) => throw(Scope { env }, &error),
+        Err(panic) => throw(Scope { env }, &panicked(panic)),
+    }
 }
 
 extern "C" fn enter_stateless(env: sys::napi_env, info: sys::napi_callback_info) -> Value {
@@ -113,19 +120,24 @@ extern "C" fn enter_stateless(env: sys::napi_env, info: sys::napi_callback_info)
 
 /// Runs a native function so that neither an error nor a panic passes Node.
 fn guard(scope: Scope, run: impl FnOnce() -> Outcome) -> Value {
-    let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let message = panic_message(&*panic);
-        // What the payload's own destructor might do is not ours to find out.
-        std::mem::forget(panic);
-        Err(Throw::new("panic", message))
-    });
-    match outcome {
+    match catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked(panic))) {
         Ok(value) => value.unwrap_or(ptr::null_mut()),
-        Err(error) => {
-            scope.throw(&error);
-            ptr::null_mut()
-        }
+        Err(error) => throw(scope, &error),
     }
+}
+
+#[cold]
+fn throw(scope: Scope, error: &Throw) -> Value {
+    scope.throw(error);
+    ptr::null_mut()
+}
+
+#[cold]
+fn panicked(panic: Box<dyn Any + Send>) -> Throw {
+    let message = panic_message(&*panic);
+    // What the payload's own destructor might do is not ours to find out.
+    std::mem::forget(panic);
+    Throw::new("panic", message)
 }
 
 /// One opening of the addon: a state, and what its functions find behind their data pointers.

@@ -107,23 +107,35 @@ impl Bounds {
 pub struct Running {
     has_begun: Cell<bool>,
     stack: Cell<Bounds>,
-    /// What was seen of it when it has trapped.
+    /// Whether what was seen of it when it has trapped is in the thread's trail.
+    has_trail: Cell<bool>,
+}
+
+/// What a thread keeps of the guests that run on it.
+struct OnThread {
+    /// The innermost one.
+    running: Cell<*const Running>,
+    /// What was seen of the last one that has trapped, to be read before another guest runs. Not in `Running`, which each call makes: this is large.
     trail: UnsafeCell<Trail>,
 }
 
 thread_local! {
-    /// The innermost one on this thread.
-    static RUNNING: Cell<*const Running> = const { Cell::new(ptr::null()) };
+    static ON_THREAD: OnThread = const { OnThread { running: Cell::new(ptr::null()), trail: UnsafeCell::new(Trail::new()) } };
+}
+
+/// The innermost guest on this thread.
+fn innermost() -> *const Running {
+    ON_THREAD.with(|thread| thread.running.get())
 }
 
 impl Running {
     pub const fn new() -> Self {
-        Self { has_begun: Cell::new(false), stack: Cell::new(Bounds::UNKNOWN), trail: UnsafeCell::new(Trail::new()) }
+        Self { has_begun: Cell::new(false), stack: Cell::new(Bounds::UNKNOWN), has_trail: Cell::new(false) }
     }
 
     /// Makes this the innermost one on its thread until the result is dropped.
     pub fn enter(&self) -> Entered<'_> {
-        Entered { before: RUNNING.replace(self), _running: self }
+        Entered { before: ON_THREAD.with(|thread| thread.running.replace(self)), _running: self }
     }
 
     /// The guest runs now.
@@ -138,8 +150,10 @@ impl Running {
 
     /// The frames of the guest when it trapped; `found` are those that wasmer has found, innermost first.
     pub fn frames(&self, found: &[FrameInfo]) -> Vec<Frame> {
-        // SAFETY: the guest has ended, and only its signal handler writes there.
-        let trail = unsafe { &*self.trail.get() };
+        let nothing = Trail::new();
+        let trail = ON_THREAD.with(|thread| thread.trail.get());
+        // SAFETY: only the signal handler of a guest on this thread writes there, and none runs: this one has just ended.
+        let trail = if self.has_trail.get() { unsafe { &*trail } } else { &nothing };
         if found.is_empty() {
             return frames(lookup(trail.inner().chain(trail.outer())));
         }
@@ -159,8 +173,10 @@ impl Running {
         if (reserve..bottom).contains(&address) && at.is_in_host() && bounds.open() {
             return true;
         }
+        self.has_trail.set(true);
+        let trail = ON_THREAD.with(|thread| thread.trail.get());
         // SAFETY: the guest has stopped, and whoever else looks does so when it has ended.
-        let trail = unsafe { &mut *self.trail.get() };
+        let trail = unsafe { &mut *trail };
         trail.total = 0;
         trail.push(at.code + 1);
         let has_overflowed = (guard..top).contains(&address);
@@ -190,7 +206,7 @@ pub struct Entered<'a> {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        RUNNING.set(self.before);
+        ON_THREAD.with(|thread| thread.running.set(self.before));
     }
 }
 
@@ -199,7 +215,7 @@ impl Drop for Entered<'_> {
 #[cold]
 pub fn of_waiting_guest(frame: usize, returns: usize) -> Vec<Frame> {
     // SAFETY: it is alive until it is taken out again.
-    let Some(running) = (unsafe { RUNNING.get().as_ref() }) else { return Vec::new() };
+    let Some(running) = (unsafe { innermost().as_ref() }) else { return Vec::new() };
     let Bounds { bottom, top, .. } = running.stack.get();
     let mut trail = Trail::new();
     trail.push(returns);
@@ -240,7 +256,7 @@ fn frames(mut found: Vec<FrameInfo>) -> Vec<Frame> {
 pub const ON_SIGNAL: Option<*const vm::TrapHandlerFn<'static>> = {
     fn on_signal(_: libc::c_int, info: *const libc::siginfo_t, context: *const libc::c_void) -> bool {
         // SAFETY: it is alive until it is taken out again.
-        let running = unsafe { RUNNING.get().as_ref() };
+        let running = unsafe { innermost().as_ref() };
         // SAFETY: the system passes both to every handler of this kind.
         if let (Some(running), Some(at)) = (running, unsafe { registers::Registers::of(context) }) {
             // SAFETY: as above.

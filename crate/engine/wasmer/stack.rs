@@ -23,7 +23,8 @@ pub struct GuestStacks {
 /// How a call on a guest's stack ends if it does not return.
 pub enum Stopped {
     /// The guest has trapped.
-    Trapped(Trap),
+    /// In a box, because what each call gives back is copied.
+    Trapped(Box<Trap>),
     /// The system has no room for a stack: the guest has not run.
     NoRoom,
 }
@@ -99,7 +100,7 @@ impl GuestStacks {
         drop(entered);
         match outcome {
             Ok(Ok(attempt)) => Ok(attempt),
-            Ok(Err(trap)) => Err(Stopped::Trapped(translate(trap, &running))),
+            Ok(Err(trap)) => Err(Stopped::Trapped(Box::new(translate(trap, &running)))),
             Err(_) if !running.has_begun() => Err(Stopped::NoRoom),
             Err(panic) => resume_unwind(panic),
         }
