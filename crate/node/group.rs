@@ -199,11 +199,15 @@ impl Group {
 
     fn has_large_left_overs(&self) -> bool {
         let gone = self.instances.gone_bytes.get();
-        gone >= LARGE_LEFT_OVERS && gone >= self.memory_bytes() / 4
+        gone >= LARGE_LEFT_OVERS && !self.has_turn.get() && gone >= self.memory_bytes() / 4
     }
 
-    /// Takes note that nobody can reach one of its memories any more.
+    /// Takes note that nobody can reach one of its memories any more. Those that instances have made go with them.
     pub fn count_gone_memory(&self, memory: u32) {
+        // While a thread has the realm nobody here may look at it.
+        if self.has_turn.get() || !self.is_made(memory) {
+            return;
+        }
         let bytes = self.region(memory).map_or(0, |region| region.bytes as u64);
         let gone = &self.instances.gone_bytes;
         gone.set(gone.get().saturating_add(bytes.max(1)));
@@ -256,6 +260,7 @@ impl Group {
         };
         let Some(renewed) = renewed else {
             worth_from.set(worth_from.get().saturating_mul(2));
+            self.instances.gone_bytes.set(0);
             return None;
         };
         let mut views = self.views.borrow_mut();

@@ -20,7 +20,7 @@ use super::{
     budget::Fuel,
     calls::Calls,
     group::Group,
-    raw::{Reference, Scope, Throw, Value},
+    raw::{Reference, RenewedScope, Scope, Throw, Value},
     scratch::Scratch,
     supervisor::Deadline,
     table::Table,
@@ -240,16 +240,21 @@ impl State {
     /// Drops a memory, and its group with it if that was the last.
     pub fn remove_memory(&self, scope: Scope, number: u32) {
         if let Some(entry) = self.memories.remove(scope, number) {
-            self.let_go_of_memory(scope, entry);
+            self.let_go_of_memories(scope, vec![entry]);
         }
     }
 
-    fn let_go_of_memory(&self, scope: Scope, Entry { group, index }: Entry) {
-        if Rc::strong_count(&group) > 1 {
-            group.count_gone_memory(index);
-            self.renew_if_worth(scope, &group);
+    fn let_go_of_memories(&self, scope: Scope, entries: Vec<Entry>) {
+        // All of them before any renewal, which gives memories other indices.
+        for Entry { group, index } in &entries {
+            group.count_gone_memory(*index);
         }
-        release_if_last(scope, group);
+        for Entry { group, .. } in entries {
+            if Rc::strong_count(&group) > 1 {
+                self.renew_if_worth(scope, &group);
+            }
+            release_if_last(scope, group);
+        }
     }
 
     /// Drops an instance likewise. If it was the last one of a memory that lives on, the store is given back.
@@ -337,8 +342,12 @@ impl State {
         }
         self.sweep(scope);
         self.renew_left_overs(scope, total, bytes);
-        if !total.has_room(bytes) {
-            // What was torn down is in nobody's hands either, but V8 feels no need to find that out.
+        for _ in 0..2 {
+            if total.has_room(bytes) {
+                return;
+            }
+            // What was torn down is in nobody's hands either, but V8 feels no need to find that out. Twice, because if it is marking already it
+            // keeps what was alive when that began.
             scope.collect_garbage();
             self.sweep(scope);
             self.renew_left_overs(scope, total, bytes);
@@ -375,10 +384,11 @@ impl State {
 
     /// Drops the entries whose wrappers have been collected.
     pub fn sweep(&self, scope: Scope) {
+        // Or what is found alive here would outlive a collection that follows.
+        let mut handles = RenewedScope::new(scope);
+        handles.renew();
         // Before the instances, the last of which renews the store for the memories that are left.
-        for entry in self.memories.take_collected(scope) {
-            self.let_go_of_memory(scope, entry);
-        }
+        self.let_go_of_memories(scope, self.memories.take_collected(scope));
         for entry in self.instances.take_collected(scope) {
             self.let_go_of_instance(scope, entry);
         }
