@@ -49,7 +49,7 @@ const ends: readonly (readonly [how: string, source: string, rounds: number])[] 
   ['collected', RUNS, 100_000],
   ['in the turns of the event loop', RUNS, 30_000],
   ['asynchronously', RUNS, 20_000],
-  ['with memories of their own that were looked at', HAS_OWN, 30_000],
+  ['with memories of their own that were looked at, in the turns of the event loop', HAS_OWN, 30_000],
   ['not made', FAILS, 30_000],
   ['not made asynchronously', FAILS, 20_000],
 ];
