@@ -8,6 +8,7 @@
 import { types } from 'node:util';
 import { ArgumentError } from './errors';
 import { dataProperty, describeForeignHandle } from './handle';
+import { cut } from './short_text';
 
 /**
  * Whatever holds bytes: an `ArrayBuffer`, a `SharedArrayBuffer`, or a view of one, such as a `Uint8Array` or
@@ -16,10 +17,7 @@ import { dataProperty, describeForeignHandle } from './handle';
 export type BufferSource = ArrayBufferLike | ArrayBufferView;
 
 const UINT32_MAX = 0xffff_ffff;
-const MOST_CHARACTERS = 60;
 const MOST_OF_HANDLE = 200;
-/** As in the frames of traps, see `MAX_NAME` in `crate/error.rs`. */
-const MOST_OF_NAME = 256;
 /** So many bytes are copied quicker one by one. */
 const FEW_BYTES = 32;
 /** Turning an enormous bigint into decimal digits would take minutes. */
@@ -181,8 +179,9 @@ export function describe(value: unknown): string {
 }
 
 function describeString(text: string): string {
-  if (text.length <= MOST_CHARACTERS) return JSON.stringify(text);
-  return `${JSON.stringify(cut(text))} of ${text.length} characters`;
+  const shown = cut(text);
+  if (shown === text) return JSON.stringify(text);
+  return `${JSON.stringify(shown)} of ${text.length} characters`;
 }
 
 function describeObject(value: object): string {
@@ -207,16 +206,6 @@ export function classNameOf(value: object): string | undefined {
   const prototype: unknown = Object.getPrototypeOf(value);
   const name = dataProperty(dataProperty(prototype, 'constructor'), 'name');
   return typeof name === 'string' && name !== '' ? name : undefined;
-}
-
-/** A name as messages have it: a guest chooses those of its imports and exports, each of up to 100,000 bytes. */
-export function shortName(name: string): string {
-  return cut(name, MOST_OF_NAME);
-}
-
-/** A text that is no longer than it may be. */
-export function cut(text: string, most: number = MOST_CHARACTERS): string {
-  return text.length <= most ? text : `${text.slice(0, most)}…`;
 }
 
 /** `Array.isArray`, which throws on a revoked proxy, made total. */

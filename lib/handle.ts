@@ -4,6 +4,7 @@
  */
 
 import { inspect, types } from 'node:util';
+import { cut } from './short_text';
 import { VERSION } from './version';
 
 /** What a class of handles has under {@link BRAND}, in every copy of this package. */
@@ -87,16 +88,12 @@ function described(value: object, { describe }: HandleClass): object {
   }
 }
 
-/** The most names that are shown, and the most characters of one: guests choose both. */
+/** The most names that are shown: guests choose how many there are. */
 const MOST_NAMES = 10;
-const MOST_CHARACTERS = 60;
 
 /** Names for {@link defineHandle}'s `describe`. */
 export function someNames<T>(named: readonly T[], nameOf: (one: T) => string): readonly string[] {
-  const shown = named
-    .slice(0, MOST_NAMES)
-    .map(nameOf)
-    .map((name) => (name.length <= MOST_CHARACTERS ? name : `${name.slice(0, MOST_CHARACTERS)}…`));
+  const shown = named.slice(0, MOST_NAMES).map((one) => cut(nameOf(one)));
   return named.length <= MOST_NAMES ? shown : [...shown, `… and ${named.length - MOST_NAMES} more`];
 }
 

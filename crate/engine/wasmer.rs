@@ -97,8 +97,6 @@ pub struct Module {
     /// Where its code was before it was rewritten.
     offsets: Arc<Offsets>,
     names: Arc<FunctionNames>,
-    /// See [`place_of_raise_trap`].
-    raise_trap: usize,
 }
 
 impl Module {
@@ -160,9 +158,8 @@ impl Wasmer {
         let wasm: Box<[u8]> = if has_memories { wasm.into() } else { Box::default() };
         let config = self.config.clone();
         let codes = Codes::new(first, move |bounds| compile(&config, &wasm, bounds).map(|(code, _)| code));
-        let raise_trap = place_of_raise_trap(&codes.first().module);
         let Described { added, offsets, names } = described;
-        Module { codes: Arc::new(codes), bounds: self.bounds, added, offsets, names, raise_trap }
+        Module { codes: Arc::new(codes), bounds: self.bounds, added, offsets, names }
     }
 }
 
@@ -461,7 +458,7 @@ impl Engine for Wasmer {
             .collect::<Result<Vec<_>, _>>()?;
         let instance = module.instance(cx, &externs)?;
         let attached = GrowingTables::of_newest(cx, module.any(), limits.total.as_ref());
-        replace_raise_trap(cx, module.raise_trap);
+        replace_raise_trap(cx);
         let (flag, meters) = added_to(cx, module, &instance);
         for import in imports {
             if let Extern::Func(func) = import {
@@ -706,20 +703,12 @@ unsafe extern "C-unwind" fn raise_trap_of(code: wasmer_types::TrapCode, frame: u
     unsafe { vm::raise_user_trap(end) }
 }
 
-/// Where [`raise_trap`] goes in the context of each instance of a module, in bytes.
-fn place_of_raise_trap(module: &wasmer::Module) -> usize {
-    let offsets = wasmer_types::VMOffsets::new(size_of::<usize>() as u8, module.info());
-    let index = wasmer_types::VMBuiltinFunctionIndex::get_raise_trap_index().index();
-    offsets.vmctx_builtin_functions_begin() as usize + index as usize * size_of::<usize>()
-}
-
 /// Gives the newest instance of a store our [`raise_trap`].
 #[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn replace_raise_trap(cx: &mut StoreMut<'_>, place: usize) {
+fn replace_raise_trap(cx: &mut StoreMut<'_>) {
     let Some(instance) = vm::VMInstance::list(cx.objects_mut().as_sys()).last() else { return };
-    // SAFETY: the context has the addresses of wasmer's functions there, one word each.
-    let place = unsafe { instance.vmctx_ptr().byte_add(place) }.cast::<usize>();
-    // SAFETY: as above; no guest runs.
+    let place = tables::pointer_to_builtin(instance, vm::VMBuiltinFunctionIndex::get_raise_trap_index());
+    // SAFETY: it is the place of an address, and no guest runs.
     unsafe {
         if place.read() == vm::libcalls::wasmer_vm_raise_trap as *const () as usize {
             place.write(raise_trap as *const () as usize);
@@ -728,7 +717,7 @@ fn replace_raise_trap(cx: &mut StoreMut<'_>, place: usize) {
 }
 
 #[cfg(not(all(unix, any(target_arch = "x86_64", target_arch = "aarch64"))))]
-fn replace_raise_trap(_cx: &mut StoreMut<'_>, _place: usize) {}
+fn replace_raise_trap(_cx: &mut StoreMut<'_>) {}
 
 /// The body of every host function, called by a trampoline that wasmer generated for its type, which is the guest's last
 /// frame: this passes on where that is.

@@ -501,13 +501,13 @@ fn call_in_slices(
     run_in_slices(cx, begin, outputs, control)
 }
 
-/// Runs a function, from its beginning or from where it was left, with its fuel, and if it can be interrupted with a look at that after each
-/// slice of its work.
 /// Whether the store has no more fuel than a call around this one that is metered or sliced has left, which is none of this call's.
 fn is_in_slice(cx: &StoreContextMut<'_, Data>) -> bool {
     cx.get_fuel().is_ok_and(|fuel| fuel < UNLIMITED_FUEL)
 }
 
+/// Runs a function, from its beginning or from where it was left, with its fuel, and if it can be interrupted with a look at that after each
+/// slice of its work.
 fn run_in_slices(
     cx: &mut StoreContextMut<'_, Data>,
     begin: impl FnOnce(&mut StoreContextMut<'_, Data>, &mut [Val]) -> Result<wasmi::ResumableCall, wasmi::Error>,

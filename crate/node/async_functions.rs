@@ -9,7 +9,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    executor::pool::{Budget, NoThread, Pool, has_room},
+    executor::pool::{Budget, NoThread, Pool},
     realm::Slots,
 };
 
@@ -47,8 +47,11 @@ fn compile_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome 
     let wasm = unsafe { arguments.bytes(scope, 2) }?.to_vec();
     let budget = state.budgets.get(arguments.u32(scope, 3)?)?;
     let compile = move || {
-        let has_room = engine.engine.room_to_compile().is_none_or(has_room);
-        if has_room { Ok(engine.engine.compile(&wasm, cache.as_deref())) } else { Err(NoThread::NoRoom) }
+        if engine.engine.has_room_to_compile() {
+            Ok(engine.engine.compile(&wasm, cache.as_deref()))
+        } else {
+            Err(NoThread::NoRoom)
+        }
     };
     let call = state.calls.compile(state, scope, &state.scratch(), &budget, compile)?;
     Ok(Some(scope.number(f64::from(call))))

@@ -14,6 +14,7 @@ use crate::{
     },
     engine::{Engine, EngineConfig, EngineId, StoreLimits, shared::SharedEngines, wasmer::Wasmer, wasmi::Wasmi},
     error::{CompileError, EngineError},
+    executor::pool::has_room,
     module::Module,
     realm::Realm,
 };
@@ -99,12 +100,11 @@ impl AnyEngine {
         }
     }
 
-    /// The address space that must be left for the compiler, in bytes, if it starts threads of its own: these end the process where they find
-    /// none.
-    pub fn room_to_compile(&self) -> Option<usize> {
+    /// Whether there is address space for the compiler. wasmer's starts threads of its own, which end the process where they find none.
+    pub fn has_room_to_compile(&self) -> bool {
         match self {
-            Self::Wasmi(_) => None,
-            Self::Wasmer(_) => Some(128 << 20),
+            Self::Wasmi(_) => true,
+            Self::Wasmer(_) => has_room(128 << 20),
         }
     }
 

@@ -101,9 +101,6 @@ pub enum What {
     Instantiate { engine: LimitedEngine, linking: Linking },
 }
 
-/// What is in the panic with which a compiler says that it cannot start its threads.
-const NO_COMPILER_THREAD: &str = "ThreadPoolBuildError";
-
 /// The most time that this thread handles events before the event loop gets a turn.
 const MOST_IN_TURN: Duration = Duration::from_millis(1);
 /// The clock is looked at for every so many events.
@@ -259,17 +256,12 @@ impl Calls {
                 }
                 let compiled = catch_unwind(AssertUnwindSafe(|| interrupt.around_compile(compile)));
                 let compiled = compiled.unwrap_or_else(|panic| {
-                    let message = panic_message(&*panic);
-                    if message.contains(NO_COMPILER_THREAD) {
-                        return Err(NoThread::NoRoom);
-                    }
-                    Ok(Err(CompileError::Refused(format!("the compiler panicked: {message}"))))
+                    Ok(Err(CompileError::Refused(format!("the compiler panicked: {}", panic_message(&*panic)))))
                 });
-                let compiled = match compiled {
-                    Ok(compiled) => compiled,
-                    Err(error) => return port.send(Event::Refused(id, error.into())),
-                };
-                port.send(Event::Compiled(id, compiled));
+                match compiled {
+                    Ok(compiled) => port.send(Event::Compiled(id, compiled)),
+                    Err(error) => port.send(Event::Refused(id, error.into())),
+                }
             }));
             let task = ticket.clone();
             budget.submit(Box::new(move |thread| task.run(thread)));

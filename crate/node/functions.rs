@@ -20,7 +20,7 @@ use crate::{
         wasmi::Wasmi,
     },
     error::{CompileError, GlobalError, InstantiateError, MemoryError, StoreError, Trap, cut},
-    executor::pool::{NoThread, has_room},
+    executor::pool::NoThread,
     interrupt::NoWatchdog,
     realm::{Slots, Version},
     total::TotalBytes,
@@ -184,7 +184,7 @@ fn compile(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let cache = state.cache(arguments.u32(scope, 1)?)?;
     // SAFETY: no JavaScript runs and no memory grows while the engine compiles.
     let wasm = unsafe { arguments.bytes(scope, 2) }?;
-    if !engine.engine.room_to_compile().is_none_or(has_room) {
+    if !engine.engine.has_room_to_compile() {
         return Err(NoThread::NoRoom.into());
     }
     let module = engine.engine.compile(wasm, cache.as_deref())?;
@@ -462,18 +462,19 @@ fn exported_memory(state: &State, scope: Scope, arguments: &Arguments) -> Outcom
 /// `memory0(wrapper, instance)`: the number of the instance's memory 0, imported, exported or neither; nothing if it has none.
 fn memory0(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let Entry { group, index: instance } = state.instances.get(arguments.u32(scope, 1)?)?;
-    let index = with_realm!(&*group.enter()?, realm => realm.memory0(instance));
-    let Some(index) = index else { return Ok(None) };
-    let number = state.memories.add(scope, Entry { group, index }, arguments.get(0))?;
-    Ok(Some(scope.number(f64::from(number))))
+    add_memory0(state, scope, group, instance, arguments.get(0))
 }
 
 /// `memory0OfCall(wrapper, call)`: the same for the instance whose start function waits for its supervisor in that asynchronous call.
 fn memory0_of_call(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let Some((group, instance)) = state.calls.asking(arguments.u32(scope, 1)?)? else { return Ok(None) };
+    add_memory0(state, scope, group, instance, arguments.get(0))
+}
+
+fn add_memory0(state: &State, scope: Scope, group: Rc<Group>, instance: u32, wrapper: Value) -> Outcome {
     let index = with_realm!(&*group.enter()?, realm => realm.memory0(instance));
     let Some(index) = index else { return Ok(None) };
-    let number = state.memories.add(scope, Entry { group, index }, arguments.get(0))?;
+    let number = state.memories.add(scope, Entry { group, index }, wrapper)?;
     Ok(Some(scope.number(f64::from(number))))
 }
 

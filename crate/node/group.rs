@@ -65,10 +65,10 @@ struct Instances {
 /// A fresh store is made for so many instances at least, or one for each so many bytes of memory, which may have to be copied, but not for more than
 /// the other number.
 const INSTANCES_PER_STORE: u32 = 64;
-/// Or one as soon as so many bytes of memories are gone, and a quarter of all that there are.
-const LARGE_LEFT_OVERS: u64 = 1024 * 1024;
 const BYTES_PER_INSTANCE: u64 = 16 * 1024;
 const MOST_INSTANCES_PER_STORE: u32 = 16 * 1024;
+/// Or one as soon as so many bytes of memories are gone, and a quarter of all that there are.
+const LARGE_LEFT_OVERS: u64 = 1024 * 1024;
 /// A garbage collection is asked for when instances have taken about so many bytes of a store, at least.
 const BYTES_PER_COLLECTION: i64 = 64 * 1024 * 1024;
 

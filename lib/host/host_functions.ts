@@ -6,7 +6,6 @@
  */
 
 import { types } from 'node:util';
-import { shortName } from '../arguments';
 import { ArgumentError, BusyError, InstantiationError, SandboxError } from '../errors';
 import { Instantiate } from '../sandbox/backend';
 import { componentsInternals, type SandboxComponents } from '../sandbox/components';
@@ -19,6 +18,7 @@ import { messageOf } from '../sandbox/supervisor_trap';
 import { decodeValues, encodeReturnValue } from '../scale/index';
 import { Reader } from '../scale/reader';
 import { readValue } from '../scale/value';
+import { shortName } from '../short_text';
 import type { Value } from '../values';
 import { allocate, type SupervisorAllocator } from './allocator';
 import { type DispatchThunk, thunkAt } from './dispatch_thunk';

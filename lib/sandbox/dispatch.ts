@@ -9,7 +9,7 @@
  */
 
 import { types } from 'node:util';
-import { describe, shortName } from '../arguments';
+import { describe } from '../arguments';
 import {
   CodecError,
   InternalError,
@@ -21,6 +21,7 @@ import {
 } from '../errors';
 import { layout, type NativeFailure, native, scratchViews, setDispatch, translate } from '../native';
 import { decodeDispatchResult, decodeDispatchResultV2 } from '../scale/index';
+import { shortName } from '../short_text';
 import type { Value } from '../values';
 import { Instantiate } from './backend';
 import { isTraced, type SupervisorEvent, supervisorCalls } from './diagnostics';

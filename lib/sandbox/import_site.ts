@@ -3,8 +3,9 @@
  * SCALE bytes, and how to write its result in. Made once for each import of a module and shared by its instances.
  */
 
-import { describe, isArray, shortName } from '../arguments';
+import { describe, isArray } from '../arguments';
 import { layout, scratchViews } from '../native';
+import { shortName } from '../short_text';
 import { toValue, type Value, type ValueType } from '../values';
 import { frames as framesOf } from './frames';
 import { SupervisorTrap } from './supervisor_trap';

@@ -1,9 +1,10 @@
 /** A guest: an instance of a module in the sandbox. Mirrors `gear_sandbox_host::sandbox::SandboxInstance`. */
 
-import { argumentError, array, describe, shortName, string } from '../arguments';
+import { argumentError, array, describe, string } from '../arguments';
 import { ArgumentError, NoExportError } from '../errors';
 import { defineHandle, someNames } from '../handle';
 import { layout, native, scratchViews, translate, watchCollections } from '../native';
+import { shortName } from '../short_text';
 import { toValue, Value } from '../values';
 import { callAsync, refuseInsideTurnOf, type Translations } from './async_calls';
 import type { Instantiate, SandboxBackend } from './backend';
@@ -346,7 +347,7 @@ export class SandboxInstance extends Object {
       const fn = this.#function(exportName);
       const payloads = checkArguments(fn, args);
       const call = known ?? this.#runningFor(ctx);
-      const limits = options === undefined ? this.#defaults : this.#limits(options);
+      const limits = this.#limits(options);
       return this.#invokeBounded(exportName, fn, payloads, call, limits);
     };
     return invocations.traceSync(invoke, { instance: this, exportName, args, isAsync: false });

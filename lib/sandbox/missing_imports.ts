@@ -1,7 +1,7 @@
 /** What an environment lacks of what a module imports: all of it at once, as data and as a sentence. */
 
-import { cut } from '../arguments';
 import { InstantiationError, type MissingImport, SandboxError } from '../errors';
+import { cut } from '../short_text';
 import { debug } from './debug';
 import type { ImportDescription } from './guest_module';
 

@@ -1,7 +1,6 @@
 // A whole process that gives buffers of memories to a byte stream, which takes their bytes over: from then on they are in
 // another buffer. Arguments: backend, guest as base64. Says "done" when it got to its end.
 import assert from 'node:assert/strict';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
   Instantiate,
   JsSupervisor,
@@ -10,6 +9,7 @@ import {
   SandboxComponents,
 } from '../../../index';
 import { environment } from '../../support/environment';
+import { collectGarbage } from '../../support/garbage';
 
 const PAGE = 65536;
 const backend = process.argv[2] as SandboxBackend;
@@ -49,13 +49,6 @@ async function taken({ memory }: Subject): Promise<Uint8Array> {
   const { value } = await stream.getReader().read();
   assert.ok(value);
   return value;
-}
-
-async function collectGarbage(): Promise<void> {
-  for (let i = 0; i < 5; i++) {
-    global.gc?.();
-    await nextTurn();
-  }
 }
 
 async function main(): Promise<void> {

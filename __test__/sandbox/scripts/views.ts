@@ -1,9 +1,9 @@
 // A whole process that abuses buffers of memories: it transfers them away and keeps them when their store is gone.
 // Arguments: backend, guest as base64. Says "done" when it got to its end.
 import assert from 'node:assert/strict';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Instantiate, JsSupervisor, type SandboxBackend, SandboxComponents, Value } from '../../../index';
 import { environment } from '../../support/environment';
+import { collectGarbage } from '../../support/garbage';
 
 const PAGE = 65536;
 const backend = process.argv[2] as SandboxBackend;
@@ -29,13 +29,6 @@ function transferred(buffer: ArrayBuffer): ArrayBuffer | undefined {
     return structuredClone(buffer, { transfer: [buffer] });
   } catch {
     return undefined;
-  }
-}
-
-async function collectGarbage(): Promise<void> {
-  for (let i = 0; i < 5; i++) {
-    global.gc?.();
-    await nextTurn();
   }
 }
 

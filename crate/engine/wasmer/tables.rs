@@ -64,11 +64,8 @@ impl GrowingTables {
             return None;
         }
         let instance = VMInstance::list(cx.objects_mut().as_sys()).last()?;
-        let (vmctx, offsets) = (instance.vmctx_ptr(), instance.vmoffsets());
-        let pointer = |index| {
-            // SAFETY: the array of these pointers lies in the instance, at that offset from its context, and nobody runs the instance now.
-            unsafe { vmctx.cast::<u8>().add(offsets.vmctx_builtin_function(index) as usize).cast::<usize>() }
-        };
+        let vmctx = instance.vmctx_ptr();
+        let pointer = |index| pointer_to_builtin(instance, index);
         let (grow, size) =
             (VMBuiltinFunctionIndex::get_table_grow_index(), VMBuiltinFunctionIndex::get_table_size_index());
         let own = (pointer(grow), pointer(size));
@@ -94,6 +91,13 @@ impl GrowingTables {
         }
         Some(Self { vmctx: vmctx as usize, growing })
     }
+}
+
+/// Where an instance has the address of one of the functions of wasmer that its code calls.
+pub fn pointer_to_builtin(instance: &VMInstance, index: VMBuiltinFunctionIndex) -> *mut usize {
+    let offset = instance.vmoffsets().vmctx_builtin_function(index) as usize;
+    // SAFETY: the array of these addresses lies in the instance, at that offset from its context.
+    unsafe { instance.vmctx_ptr().byte_add(offset) }.cast()
 }
 
 impl Growing {
