@@ -8,6 +8,7 @@ import {
   type UnregisteredInstance,
 } from '../../../index';
 import { environment } from '../../support/environment';
+import { collectGarbage } from '../../support/garbage';
 
 const backend = process.argv[2] as SandboxBackend;
 const [unbounded, bounded, importing, large] = process.argv
@@ -52,6 +53,8 @@ async function main(): Promise<void> {
     );
   });
   await outcome('too large', () => run(large));
+  // Else it is chance how much of what was made above still has its addresses.
+  await collectGarbage();
   const components = new SandboxComponents<undefined>(backend);
   await outcome('a memory that is not bounded', () => components.newMemory(1, 65_536));
   let many = 0;
@@ -60,8 +63,7 @@ async function main(): Promise<void> {
     return many;
   });
   components.clear();
-  (globalThis as { gc?: () => void }).gc?.();
-  await new Promise(setImmediate);
+  await collectGarbage();
   await outcome('afterwards', () => run(importing, {}, 16));
   process.stdout.write(JSON.stringify({ ...outcomes, many }));
 }
