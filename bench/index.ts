@@ -1,6 +1,7 @@
 /**
  * `npm run bench [-- NAMES…] [--write] [--json FILE]`: runs the benches of this folder, or those that are named, and prints what each
- * operation costs as a multiple of its peers, or how much memory things take. `--write` puts the results into docs/measurements.md.
+ * operation costs as a multiple of its peers, or how much memory things take. `--write` puts the results into docs/measurements.md;
+ * `--redraw` measures nothing, and writes that page and its plots anew from the results of earlier runs.
  * Each bench runs in a process of its own, so that neither what V8 learns from one nor the memory that it leaves behind changes the
  * figures of another.
  */
@@ -49,10 +50,11 @@ type Message = { readonly about: About } | { readonly table: Table };
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
-    options: { json: { type: 'string' }, write: { type: 'boolean' } },
+    options: { json: { type: 'string' }, write: { type: 'boolean' }, redraw: { type: 'boolean' } },
     allowPositionals: true,
   });
   const order = Object.keys(BENCHES);
+  if (values.redraw) return writeDocs({}, order);
   const unknown = positionals.find((name) => !order.includes(name));
   if (unknown !== undefined) throw new Error(`there is no bench ${unknown}; there are: ${order.join(', ')}`);
   const machine = thisMachine();
