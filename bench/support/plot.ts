@@ -75,7 +75,7 @@ function optionOf(title: string, layout: Layout): echarts.EChartsCoreOption {
       itemHeight: 10,
       textStyle: { color: colour('text'), fontFamily: FONT },
     },
-    grid: { left: MARGIN + longest * CHARACTER_WIDTH + 8, right: RIGHT, top: TOP, bottom: BOTTOM },
+    grid: { left: MARGIN + longest * CHARACTER_WIDTH + 16, right: RIGHT, top: TOP, bottom: BOTTOM },
     xAxis: {
       type: 'value',
       min: scale.place(scale.least),
