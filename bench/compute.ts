@@ -1,10 +1,14 @@
-/** How fast guests compute, on both engines as they are by default, compared with V8's own WebAssembly. */
-
 import { JsSupervisor, Value } from 'sandbox-host';
 import { ENGINES, instantiate, wat } from './support/guest';
 import type { Comparison } from './support/measure';
+import type { About } from './support/results';
 import { instantiateInV8 } from './support/v8';
 import { WORK, WORKING_GUEST } from './support/working_guest';
+
+export const about: About = {
+  title: 'Computing',
+  text: "How fast guests compute: recursive calls, the tightest loop there is, and a sieve over memory. The peer is V8's own WebAssembly.",
+};
 
 export async function comparisons(): Promise<Comparison[]> {
   const wasm = await wat(WORKING_GUEST);

@@ -1,9 +1,13 @@
-/** What it costs that guests are metered: the same guest with and without fuel. Neither can be interrupted, or both. */
-
 import { Instantiate, JsSupervisor, type SandboxBackend, type SandboxOptions, Value } from 'sandbox-host';
 import { ENGINES, instantiate, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
+import type { About } from './support/results';
 import { WORK, WORKING_GUEST } from './support/working_guest';
+
+export const about: About = {
+  title: 'Metered guests',
+  text: 'What it costs that a guest uses fuel: the same guest metered, interruptible, both, and neither, which is the peer.',
+};
 
 const WAYS: readonly (readonly [name: string, options: SandboxOptions, target?: number])[] = [
   ['neither', { interruptible: false }],

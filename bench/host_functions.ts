@@ -1,13 +1,17 @@
-/**
- * What a WebAssembly supervisor pays for the host functions that it calls again and again. Beside them the least that any host
- * function costs it: an import that is an empty JavaScript function.
- */
-
 import { ENGINES, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
 import { CALLS } from './support/peers';
+import type { About } from './support/results';
 import { instantiateInV8 } from './support/v8';
 import { instantiateBy, wasmSupervisor } from './support/wasm_supervisor';
+
+export const about: About = {
+  title: 'Host functions of a WebAssembly supervisor',
+  text: [
+    'What a WebAssembly supervisor pays for the `ext_sandbox_*` functions that it calls most. The peer is the least that any host function',
+    'costs it: an import that is an empty JavaScript function.',
+  ].join('\n'),
+};
 
 const EMPTY_IMPORT = 'V8, an empty import';
 

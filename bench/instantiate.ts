@@ -1,5 +1,3 @@
-/** What it takes to make an instance of a small module that is compiled already, and to tear it down again. */
-
 import {
   GuestEnvironment,
   Instantiate,
@@ -9,7 +7,16 @@ import {
 } from 'sandbox-host';
 import { definition, ENGINES, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
+import type { About } from './support/results';
 import { V8 } from './support/v8';
+
+export const about: About = {
+  title: 'Instances',
+  text: [
+    'What it takes to make an instance of a small module that is compiled already, and to tear it down again. The peer is V8, which leaves the',
+    'teardown to its garbage collector.',
+  ].join('\n'),
+};
 
 /** Instances in a sample: so many that each sample has its share of garbage collection. */
 const INSTANCES = 200;

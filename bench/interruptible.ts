@@ -1,9 +1,16 @@
-/** What it costs that guests can be stopped: the same guest in components that are interruptible, and in others that are not. */
-
 import { Instantiate, JsSupervisor, type SandboxBackend, Value } from 'sandbox-host';
 import { ENGINES, instantiate, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
+import type { About } from './support/results';
 import { WORK, WORKING_GUEST } from './support/working_guest';
+
+export const about: About = {
+  title: 'Interruptible guests',
+  text: [
+    'What it costs that a guest can be stopped: the same guest in components that are `interruptible` and in others that are not, which are the',
+    'peer.',
+  ].join('\n'),
+};
 
 /** The most that stopping may cost, by export. The others are not looked at. */
 const TARGETS = new Map([

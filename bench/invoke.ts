@@ -1,11 +1,18 @@
-/** What a supervisor pays for a call into a guest that does nothing. */
-
 import { JsSupervisor, type SandboxBackend, type SupervisorContext, Value } from 'sandbox-host';
 import { ENGINES, instantiate, wat } from './support/guest';
 import { LinearSupervisor } from './support/linear_supervisor';
 import type { Comparison, Operation } from './support/measure';
 import { BARE_CALL, bareCall, CALLS } from './support/peers';
+import type { About } from './support/results';
 import { instantiateInV8 } from './support/v8';
+
+export const about: About = {
+  title: 'Supervisor calls a guest',
+  text: [
+    '`invoke` of an export that does nothing, or returns its second argument. The peers are a bare `napi_call_function`, and an empty export',
+    'in V8, which is called without leaving the engine.',
+  ].join('\n'),
+};
 
 const TARGET = 2;
 const EMPTY_IN_V8 = 'V8, empty export';

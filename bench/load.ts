@@ -1,11 +1,15 @@
-/**
- * How much longer a process takes that loads the package, from its start to its end, than one that does nothing: what is in dist/, as
- * users load it, by `require` and by `import`.
- */
-
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import type { Comparison, Operation } from './support/measure';
+import type { About } from './support/results';
+
+export const about: About = {
+  title: 'Loading the package',
+  text: [
+    'How much longer a process takes that loads the package, from its start to its end, by `require` and by `import`. The peer is a process that',
+    'does nothing.',
+  ].join('\n'),
+};
 
 const ROOT = join(__dirname, '..');
 const WANTED_NS = 20e6;

@@ -1,8 +1,15 @@
-/** How fast bytes go in and out of a sandboxed memory, against a copy between two arrays of JavaScript. */
-
 import { type Memory, type SandboxBackend, SandboxComponents } from 'sandbox-host';
 import { ENGINES } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
+import type { About } from './support/results';
+
+export const about: About = {
+  title: 'Copies into and out of a memory',
+  text: [
+    'How fast bytes go into and out of a sandboxed memory, for several sizes of copies. The peer is a copy between two arrays of JavaScript by',
+    '`Uint8Array.prototype.set`.',
+  ].join('\n'),
+};
 
 const KIB = 1024;
 const PAGE_BYTES = 64 * KIB;

@@ -1,14 +1,18 @@
-/**
- * What a guest pays for the same call through the six steps of the protocol, to a supervisor written in TypeScript: once
- * one that decodes by hand, once one that takes the `codec` of this package.
- */
-
 import { codec, type Value } from 'sandbox-host';
 import { CALLING_GUEST, callingIn, callingInV8 } from './support/calling_guest';
 import { ENGINES, instantiate, wat } from './support/guest';
 import { LinearSupervisor } from './support/linear_supervisor';
 import type { Comparison, Operation } from './support/measure';
 import { BARE_CALL, bareCall } from './support/peers';
+import type { About } from './support/results';
+
+export const about: About = {
+  title: 'Guest calls through the six steps',
+  text: [
+    'The same call through the six steps of a `SupervisorContext` that is written in TypeScript. One such supervisor decodes by hand, the',
+    'other one uses the `codec` of this package. The peers are a bare `napi_call_function`, and the same guest in V8 without any protocol.',
+  ].join('\n'),
+};
 
 const TARGET = 5;
 const IN_V8 = 'returns an argument, no protocol';

@@ -1,8 +1,3 @@
-/**
- * How long it takes from the bytes of a large module to its first result: with bytes that nobody has seen before, and
- * with bytes whose compiled form is in the cache.
- */
-
 import {
   GuestEnvironment,
   Instantiate,
@@ -15,7 +10,16 @@ import {
 import { definition, ENGINES } from './support/guest';
 import { largeModule, withCustomSection } from './support/large_module';
 import type { Comparison, Operation } from './support/measure';
+import type { About } from './support/results';
 import { instantiateInV8, V8 } from './support/v8';
+
+export const about: About = {
+  title: 'From bytes to the first result',
+  text: [
+    'How long it takes from the bytes of a large module to its first result: with bytes that are new to the process, and with bytes whose',
+    'compiled form is in the cache. The peer is V8, which compiles a function when it is called first.',
+  ].join('\n'),
+};
 
 /** wasmer compiles for a second or more. */
 const COLD_ROUNDS = 3;

@@ -1,10 +1,17 @@
-/** What a guest pays for a call to a function of a `JsSupervisor` with two i64 arguments and an i64 result. */
-
 import { Instantiate, JsSupervisor, type SandboxBackend, type SupervisorFunction, Value } from 'sandbox-host';
 import { CALLING_GUEST, callingIn, callingInV8 } from './support/calling_guest';
 import { ENGINES, instantiate, wat } from './support/guest';
 import type { Comparison, Operation } from './support/measure';
 import { BARE_CALL, bareCall } from './support/peers';
+import type { About } from './support/results';
+
+export const about: About = {
+  title: 'Guest calls a JsSupervisor function',
+  text: [
+    'A guest calls a function of a `JsSupervisor` with two i64 arguments and gets an i64 back. Under Version 2 the call carries gas. The',
+    'peers are a bare `napi_call_function`, and the same guest in V8, which calls JavaScript without leaving its engine.',
+  ].join('\n'),
+};
 
 const TARGET = 2;
 

@@ -1,8 +1,3 @@
-/**
- * What guests that wait take of this process's memory: ten thousand on wasmi, each with a sandboxed memory that nobody touches, each in
- * an asynchronous call whose supervisor function has given a Promise. wasmer is not here, because there each one holds a thread.
- */
-
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -17,7 +12,16 @@ import {
   Value,
 } from 'sandbox-host';
 import { definition, wat } from './support/guest';
+import type { About } from './support/results';
 import type { Sizes } from './support/size';
+
+export const about: About = {
+  title: 'Guests that wait',
+  text: [
+    'The resident memory of ten thousand guests on wasmi, each in an asynchronous call whose supervisor function has returned a Promise that is',
+    'pending. Each has a sandboxed memory that nobody touches. wasmer is not here, because there each waiting guest holds a thread.',
+  ].join('\n'),
+};
 
 const GUESTS = 10_000;
 /** Run beforehand, so that code which loads late, threads and V8's first heap are not counted. */

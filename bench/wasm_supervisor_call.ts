@@ -1,15 +1,19 @@
-/**
- * What a guest pays for a call to a supervisor that is WebAssembly in V8: through the host's encoding, the supervisor's allocator
- * and its dispatch thunk, and back. Beside it the same call through the six steps to a supervisor written in TypeScript.
- */
-
 import type { SandboxBackend } from 'sandbox-host';
 import { CALLING_GUEST, callingIn } from './support/calling_guest';
 import { ENGINES, instantiate, wat } from './support/guest';
 import { LinearSupervisor } from './support/linear_supervisor';
 import type { Comparison, Operation } from './support/measure';
 import { BARE_CALL, bareCall, CALLS } from './support/peers';
+import type { About } from './support/results';
 import { instantiateBy, wasmSupervisor } from './support/wasm_supervisor';
+
+export const about: About = {
+  title: 'Guest calls a WebAssembly supervisor',
+  text: [
+    "The same call to a supervisor that is WebAssembly in V8: through the host's encoding, the supervisor's allocator and its dispatch thunk,",
+    'and back. The peers are the six steps to a supervisor in TypeScript, and a bare `napi_call_function`.',
+  ].join('\n'),
+};
 
 const TARGET = 1.5;
 

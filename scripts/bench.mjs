@@ -1,4 +1,4 @@
-// `npm run bench [-- NAMES…] [--json FILE]`: installs and builds what is missing, then runs bench/index.ts.
+// `npm run bench [-- NAMES…] [--write] [--redraw] [--json FILE]`: installs and builds what is missing, then runs bench/index.ts.
 
 import { ensureBuilt, fail, run } from './ensure-built.mjs';
 

@@ -1,99 +1,168 @@
-/** Prints figures and sizes as tables. */
+/** Puts figures and sizes into words: the cells of their tables, and whether they keep to their targets. */
 
-import type { Figure } from './measure';
+import type { Figure, Ratio } from './measure';
+import type { SizeTable, Table, TimeTable } from './results';
+import { WORDS } from './situations';
 import type { Size } from './size';
 
-/** The lines of one table. */
-export function table(title: string, peers: readonly string[], figures: readonly Figure[]): string {
+/** A target, what was found instead, and whether that is good enough. */
+export interface Verdict {
+  /** The row of the table. */
+  readonly name: string;
+  readonly wanted: string;
+  readonly found: string;
+  readonly met: boolean;
+}
+
+/** The name of a table, with its situation if that is a special one. */
+export function titleOf({ name, situation }: Table): string {
+  return situation === 'all cores' ? name : `${name}, ${WORDS[situation]}`;
+}
+
+/** The header of a table and its rows. The first column is text, the others are numbers. */
+export function cellsOf(table: Table): string[][] {
+  return 'sizes' in table ? sizeCells(table) : timeCells(table);
+}
+
+/** What the targets of a table have come to. */
+export function verdictsOf(table: Table): Verdict[] {
+  const verdicts =
+    'sizes' in table
+      ? table.sizes.map(verdictOnSize)
+      : table.figures.map((figure) => verdictOnFigure(figure, table.peers[0]));
+  return verdicts.filter((verdict) => verdict !== undefined);
+}
+
+/** `31 of 36 targets met`. */
+export function summaryOf(tables: readonly Table[]): string {
+  const verdicts = tables.flatMap(verdictsOf);
+  return `${verdicts.filter(({ met }) => met).length} of ${verdicts.length} targets met`;
+}
+
+/** The lines of a table for a terminal. */
+export function toText(table: Table): string {
+  return [titleOf(table), ...align(cellsOf(table))].join('\n');
+}
+
+function timeCells({ peers, figures }: TimeTable): string[][] {
   const throughput = figures.every(({ bytes }) => bytes !== undefined);
-  const hasTargets = figures.some((figure) => isMet(figure, peers[0]) !== undefined);
+  const verdicts = figures.map((figure) => verdictOnFigure(figure, peers[0]));
+  const hasTargets = verdicts.some((verdict) => verdict !== undefined);
+  const hasBeyond = figures.some(({ beyond }) => beyond !== undefined);
   const header = [
     '',
     'median',
     'best',
     ...peers.map((peer) => `× ${peer}`),
+    ...(hasBeyond ? [`more than ${peers[0]}`] : []),
     ...(hasTargets ? ['target'] : []),
   ];
-  const rows = figures.map((figure) => [
+  const rows = figures.map((figure, row) => [
     figure.name,
     ...[figure.median, figure.min].map((ns) => (throughput ? speed(ns, figure.bytes as number) : time(ns))),
-    ...peers.map((peer) => ratioTo(figure, peer)),
-    ...(hasTargets ? [targetOf(figure, peers[0])] : []),
+    ...peers.map((peer) => {
+      const ratio = ratioTo(figure, peer);
+      return ratio === undefined ? '' : times(ratio.median);
+    }),
+    ...(hasBeyond ? [figure.beyond === undefined ? '' : time(figure.beyond.ns)] : []),
+    ...(hasTargets ? [targetCell(verdicts[row])] : []),
   ]);
-  return [title, ...align([header, ...rows])].join('\n');
+  return [header, ...rows];
 }
 
-/** The lines of a table of sizes. */
-export function sizeTable(title: string, sizes: readonly Size[]): string {
-  const header = ['', 'each', 'target'];
-  const rows = sizes.map((size) => {
-    const { most } = size;
-    const target = most === undefined ? '' : `≤ ${kilobytes(most)}: ${verdict(isSmall(size) === true)}`;
-    return [size.name, kilobytes(size.bytes), target];
-  });
-  return [title, ...align([header, ...rows])].join('\n');
+function sizeCells({ sizes }: SizeTable): string[][] {
+  const rows = sizes.map((size) => [size.name, bytes(size.bytes), targetCell(verdictOnSize(size))]);
+  return [['', 'each', 'target'], ...rows];
 }
 
-/** Whether a size keeps within its limit; undefined if it has none. */
-export function isSmall({ bytes, most }: Size): boolean | undefined {
-  return most === undefined ? undefined : bytes <= most;
+function targetCell(verdict: Verdict | undefined): string {
+  return verdict === undefined ? '' : `${verdict.wanted}: ${verdict.met ? 'met' : 'MISSED'}`;
 }
 
-/** Whether a figure keeps within all its targets; undefined if it has none. */
-export function isMet({ median, target, mostNs, beyond, ratios }: Figure, peer: string): boolean | undefined {
-  const ratio = ratios.find((entry) => entry.peer === peer);
+function verdictOnSize({ name, bytes: found, most }: Size): Verdict | undefined {
+  if (most === undefined) return undefined;
+  return { name, wanted: `≤ ${bytes(most)}`, found: bytes(found), met: found <= most };
+}
+
+/** A figure may have several targets, all of which it has to keep to. */
+function verdictOnFigure(figure: Figure, peer: string): Verdict | undefined {
+  const { name, median, target, mostNs, beyond } = figure;
+  const ratio = ratioTo(figure, peer);
   const checks = [
-    ...(target === undefined || ratio === undefined ? [] : [ratio.median <= target]),
-    ...(mostNs === undefined ? [] : [median <= mostNs]),
-    ...(beyond === undefined ? [] : [beyond.ns <= beyond.mostNs]),
+    ...(target === undefined || ratio === undefined
+      ? []
+      : [{ wanted: `≤ ${target} ×`, found: `${times(ratio.median)} ×`, met: ratio.median <= target }]),
+    ...(mostNs === undefined
+      ? []
+      : [{ wanted: `≤ ${time(mostNs)}`, found: time(median), met: median <= mostNs }]),
+    ...(beyond === undefined
+      ? []
+      : [
+          {
+            wanted: `≤ ${time(beyond.mostNs)} more`,
+            found: `${time(beyond.ns)} more`,
+            met: beyond.ns <= beyond.mostNs,
+          },
+        ]),
   ];
-  return checks.length === 0 ? undefined : checks.every(Boolean);
+  if (checks.length === 0) return undefined;
+  return {
+    name,
+    wanted: checks.map(({ wanted }) => wanted).join(', '),
+    found: checks.map(({ found }) => found).join(', '),
+    met: checks.every(({ met }) => met),
+  };
 }
 
-function targetOf(figure: Figure, peer: string): string {
-  const met = isMet(figure, peer);
-  if (met === undefined) return '';
-  const { target, mostNs, beyond } = figure;
-  const wanted = [
-    ...(target === undefined ? [] : [`≤ ${target}`]),
-    ...(mostNs === undefined ? [] : [`≤ ${time(mostNs)}`]),
-    ...(beyond === undefined ? [] : [`${time(beyond.ns)} more, ≤ ${time(beyond.mostNs)}`]),
-  ];
-  return `${wanted.join(', ')}: ${verdict(met)}`;
+/** How many times a peer's time a figure takes; undefined for the peer itself. */
+export function ratioTo({ ratios }: Figure, peer: string): Ratio | undefined {
+  return ratios.find((entry) => entry.peer === peer);
 }
 
-function verdict(isMet: boolean): string {
-  return isMet ? 'met' : 'MISSED';
+/** A ratio in digits. What is a hundred times as fast needs more of them. */
+export function times(ratio: number): string {
+  if (ratio < 0.1) return ratio.toPrecision(2);
+  return ratio.toFixed(ratio < 10 ? 2 : 0);
 }
 
-function ratioTo({ ratios }: Figure, peer: string): string {
-  const ratio = ratios.find((entry) => entry.peer === peer);
-  if (ratio === undefined) return '';
-  // What is a hundred times as fast needs more digits.
-  if (ratio.median < 0.1) return ratio.median.toPrecision(2);
-  return ratio.median.toFixed(ratio.median < 10 ? 2 : 0);
+/** A time with its unit. */
+export function time(nanoseconds: number): string {
+  return withUnit(nanoseconds, TIMES);
 }
 
-function time(nanoseconds: number): string {
-  const unit = UNITS.find(({ least }) => nanoseconds >= least) ?? UNITS[UNITS.length - 1];
-  const value = nanoseconds / unit.nanoseconds;
-  return `${value.toFixed(value < 100 ? 1 : 0)} ${unit.name}`;
+/** A size with its unit. */
+export function bytes(count: number): string {
+  return withUnit(count, SIZES);
 }
 
-const UNITS = [
-  { name: 's', nanoseconds: 1e9, least: 1e9 },
-  { name: 'ms', nanoseconds: 1e6, least: 1e6 },
-  { name: 'µs', nanoseconds: 1e3, least: 1e3 },
-  { name: 'ns', nanoseconds: 1, least: 0 },
-] as const;
+interface Unit {
+  readonly name: string;
+  readonly size: number;
+  /** The least that is given in this unit. */
+  readonly least: number;
+}
+
+const TIMES: readonly Unit[] = [
+  { name: 's', size: 1e9, least: 1e9 },
+  { name: 'ms', size: 1e6, least: 1e6 },
+  { name: 'µs', size: 1e3, least: 1e3 },
+  { name: 'ns', size: 1, least: 0 },
+];
+
+const SIZES: readonly Unit[] = [
+  { name: 'MB', size: 1e6, least: 1e6 },
+  { name: 'KiB', size: 1024, least: 0 },
+];
+
+function withUnit(amount: number, units: readonly Unit[]): string {
+  const unit = units.find(({ least }) => Math.abs(amount) >= least) as Unit;
+  const value = amount / unit.size;
+  return `${value.toFixed(Math.abs(value) < 100 ? 1 : 0)} ${unit.name}`;
+}
 
 /** Bytes in a nanosecond are gigabytes in a second. */
-function speed(nanoseconds: number, bytes: number): string {
-  return `${(bytes / nanoseconds).toFixed(2)} GB/s`;
-}
-
-function kilobytes(bytes: number): string {
-  return `${(bytes / 1024).toFixed(1)} KB`;
+function speed(nanoseconds: number, count: number): string {
+  return `${(count / nanoseconds).toFixed(2)} GB/s`;
 }
 
 /** Pads the columns: the first to the right, numbers to the left. */

@@ -1,0 +1,1 @@
+process.send(require('node:os').availableParallelism(), () => process.disconnect());
