@@ -51,6 +51,7 @@ const ends: readonly (readonly [how: string, source: string, rounds: number])[] 
   ['asynchronously', RUNS, 20_000],
   ['with memories of their own that were looked at', HAS_OWN, 30_000],
   ['with memories of their own that were looked at, in the turns of the event loop', HAS_OWN, 30_000],
+  ['with memories of their own, the last of which is held, in the turns of the event loop', HAS_OWN, 30_000],
   ['not made', FAILS, 30_000],
   ['not made asynchronously', FAILS, 20_000],
 ];
