@@ -1,6 +1,7 @@
 // A memory that lives on while very many instances of it come and go gets a fresh store again and again, which must not show. That memory stays flat is in
 // rounds.spec.ts.
 import assert from 'node:assert/strict';
+import { ReadableStream } from 'node:stream/web';
 import { describe, it } from 'node:test';
 import {
   Instantiate,
@@ -92,6 +93,17 @@ class Guest {
   tearDown(): void {
     this.#living.components.instanceTeardown(this.index);
   }
+}
+
+/** The bytes of a buffer that a byte stream has taken over: it cannot be told when they go. */
+async function taken(buffer: ArrayBuffer): Promise<Uint8Array> {
+  const stream = new ReadableStream({
+    type: 'bytes',
+    start: (controller) => controller.enqueue(new Uint8Array(buffer)),
+  });
+  const { value } = await stream.getReader().read();
+  assert.equal(buffer.byteLength, 0);
+  return value as Uint8Array;
 }
 
 describe('A memory that lives on', () => {
@@ -233,6 +245,36 @@ describe('A memory that lives on', () => {
       assert.equal(memory.read(0, 1)[0], 3);
       assert.equal(living.instance().call('load', 0) as number & 255, 3);
     });
+
+    for (const isHeld of [false, true]) {
+      const held = isHeld ? 'holds the memory' : 'holds nothing else';
+      it(`leaves the bytes of a memory of a guest that is gone with whoever has taken its buffer, and ${held}`, async () => {
+        const living = new Living(backend);
+        const { memory } = living;
+        memory.writeFrom(0, Uint8Array.of(3));
+        const take = async () => {
+          const guest = living.instance(OWN);
+          const own = guest.instance.getMemory('own') as Memory;
+          own.writeFrom(0, Uint8Array.of(7, 8));
+          const bytes = await taken(own.buffer);
+          guest.tearDown();
+          return { bytes, own: isHeld ? own : undefined };
+        };
+        const { bytes, own } = await take();
+        for (let round = 0; round < 3; round++) {
+          await collectGarbage();
+          living.rounds(MANY, OWN);
+          assert.deepEqual([...bytes.subarray(0, 3)], [7, 8, round]);
+          bytes[2] = round + 1;
+          assert.equal(own?.read(2, 1)[0], own && round + 1);
+          // What the bytes would be by now if they had gone with their store.
+          const other = living.instance(OWN);
+          assert.deepEqual(other.instance.getMemory('own')?.read(0, 3), new Uint8Array(3));
+          other.tearDown();
+        }
+        assert.equal(memory.read(0, 1)[0], 3);
+      });
+    }
 
     it('stays where it is while asynchronous calls of its guests wait, and afterwards too', async () => {
       const components = new SandboxComponents<unknown>(backend);

@@ -49,7 +49,9 @@ const ends: readonly (readonly [how: string, source: string, rounds: number])[] 
   ['collected', RUNS, 100_000],
   ['in the turns of the event loop', RUNS, 30_000],
   ['asynchronously', RUNS, 20_000],
+  ['with memories of their own that were looked at', HAS_OWN, 30_000],
   ['with memories of their own that were looked at, in the turns of the event loop', HAS_OWN, 30_000],
+  ['with memories of their own, the last of which is held, in the turns of the event loop', HAS_OWN, 30_000],
   ['not made', FAILS, 30_000],
   ['not made asynchronously', FAILS, 20_000],
 ];
@@ -57,8 +59,6 @@ const ends: readonly (readonly [how: string, source: string, rounds: number])[] 
 describe('Very many instances of one memory, which lives on', () => {
   forEachBackend((backend) => {
     for (const [how, source, rounds] of ends) {
-      // Not flat yet on wasmi: see the known limits in ARCHITECTURE.md.
-      if (source === HAS_OWN && backend === 'wasmi') continue;
       it(`leave memory flat, and the memory as it is: ${how}`, async () => {
         const child = await runFile(join(__dirname, 'scripts', 'memory_rounds.ts'), {
           args: [backend, Buffer.from(wat(source)).toString('base64'), how, String(rounds)],

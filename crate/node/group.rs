@@ -37,7 +37,7 @@ pub struct Group {
     running: Cell<u32>,
     views: RefCell<Vec<View>>,
     /// Of views that somebody else has detached, as byte streams and `ArrayBuffer.prototype.transfer` do: another buffer may have these.
-    strays: RefCell<Vec<Rc<Bytes>>>,
+    strays: RefCell<Vec<Stray>>,
     /// What V8 was told.
     reported: Cell<i64>,
     /// Bytes of instances' own memories and records, as far as they can be told at instantiation.
@@ -115,6 +115,18 @@ struct View {
     buffer: Reference,
     /// Its bytes, which go with the last buffer that has them.
     bytes: Rc<Bytes>,
+}
+
+/// The bytes of a memory that may be in the hands of somebody who cannot be told when they go.
+struct Stray {
+    memory: u32,
+    bytes: Rc<Bytes>,
+}
+
+impl Stray {
+    fn is_out(&self) -> bool {
+        self.bytes.are_out()
+    }
 }
 
 /// What a buffer and one that took its bytes over hold on to.
@@ -245,38 +257,41 @@ impl Group {
     /// Moves the memories `kept`, which the host has made, into a fresh store, if no instance is left. Returns the group where memory `kept[n]` is memory
     /// `n` now: this one, or a new one if this one has to stay because somebody can reach others of its memories. Bytes stay where they are,
     /// and so do buffers, but those of memories that move when they grow.
+    /// Bytes of its other memories that somebody may have stay too, until nobody has them.
     pub fn renew(self: &Rc<Self>, scope: Scope, kept: &[u32], has_others: bool) -> Option<Rc<Self>> {
         let Instances { newest, worth_from, .. } = &self.instances;
         if self.has_instances() {
             return None;
         }
         newest.set(None);
-        let has_strays = self.has_strays(scope);
+        let has_kept_strays =
+            self.has_strays(scope) && self.strays.borrow().iter().any(|stray| kept.contains(&stray.memory));
         let renewed = match &*self.realm.borrow() {
-            // It is not known in which memory strays lie.
-            _ if has_others && has_strays => None,
-            AnyRealm::Wasmi(realm) => realm.renew(kept, !has_strays).map(AnyRealm::Wasmi),
-            AnyRealm::Wasmer(realm) => realm.renew(kept, !has_strays).map(AnyRealm::Wasmer),
+            AnyRealm::Wasmi(realm) => realm.renew(kept, !has_kept_strays).map(AnyRealm::Wasmi),
+            AnyRealm::Wasmer(realm) => realm.renew(kept, !has_kept_strays).map(AnyRealm::Wasmer),
         };
         let Some(renewed) = renewed else {
             worth_from.set(worth_from.get().saturating_mul(2));
             self.instances.gone_bytes.set(0);
             return None;
         };
-        let mut views = self.views.borrow_mut();
-        let moved: Vec<View> = views
-            .extract_if(.., |view| kept.contains(&view.memory))
-            .map(|view| View { memory: kept.partition_point(|memory| *memory < view.memory) as u32, ..view })
-            .collect();
+        let place = |memory: u32| kept.partition_point(|kept| *kept < memory) as u32;
+        let is_kept = |memory: u32| kept.binary_search(&memory).is_ok();
+        let views = self.views.borrow_mut().extract_if(.., |view| is_kept(view.memory)).collect::<Vec<_>>();
+        let strays = self.strays.borrow_mut().extract_if(.., |stray| is_kept(stray.memory)).collect::<Vec<_>>();
         let home = if has_others {
             with_realm!(&*self.realm.borrow(), realm => realm.empty_memories(kept));
             Rc::new(Self::new(renewed))
         } else {
-            self.realm.replace(renewed);
+            self.detach_all(scope);
+            // The bytes of memories that go with their store may be in somebody's hands.
+            let left = Rc::new(Self::new(self.realm.replace(renewed)));
+            left.strays.replace(self.strays.take());
+            left.outlive_strays();
             self.clone()
         };
-        drop(views);
-        home.views.borrow_mut().extend(moved);
+        home.views.borrow_mut().extend(views.into_iter().map(|view| View { memory: place(view.memory), ..view }));
+        home.strays.borrow_mut().extend(strays.into_iter().map(|stray| Stray { memory: place(stray.memory), ..stray }));
         home.detach_stale(scope);
         home.begin_store(scope);
         if has_others {
@@ -456,7 +471,7 @@ impl Group {
         let is_ours = view.buffer.get(scope).is_some_and(|buffer| scope.detach_buffer(buffer));
         view.buffer.delete(scope);
         if !is_ours && view.bytes.are_out() {
-            self.strays.borrow_mut().push(view.bytes);
+            self.strays.borrow_mut().push(Stray { memory: view.memory, bytes: view.bytes });
         }
     }
 
@@ -467,7 +482,7 @@ impl Group {
         for view in taken {
             self.detach(scope, view);
         }
-        self.strays.borrow_mut().retain(Bytes::are_out);
+        self.strays.borrow_mut().retain(Stray::is_out);
         !self.strays.borrow().is_empty()
     }
 
@@ -479,8 +494,8 @@ impl Group {
 
     /// Keeps a group that is about to go until nobody has bytes of its memories any more.
     pub fn outlive_strays(self: Rc<Self>) {
-        for bytes in self.strays.take().into_iter().filter(Bytes::are_out) {
-            bytes.group.replace(Some(self.clone()));
+        for stray in self.strays.take().into_iter().filter(Stray::is_out) {
+            stray.bytes.group.replace(Some(self.clone()));
         }
     }
 

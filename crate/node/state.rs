@@ -318,10 +318,7 @@ impl State {
             return self.renew(scope, group);
         }
         if group.is_worth_collecting() {
-            // V8 marks what it sees while it marks, so in a busy loop some instances always outlive a collection of its own choice.
-            scope.collect_garbage();
-            self.sweep(scope);
-            return group.put_collection_off();
+            return self.collect_instances(scope, group);
         }
         // The newest one is the last to be collected.
         if group.newest_instance().is_some_and(|newest| self.instances.wrapper(scope, newest).is_some()) {
@@ -332,6 +329,20 @@ impl State {
         self.renew_if_worth(scope, group);
         // If that was not enough, the next sweep must be worth its time.
         group.put_renewal_off(self.entries());
+    }
+
+    /// Has V8 find out which instances of a group can still be reached. If none can, the store is given back.
+    fn collect_instances(&self, scope: Scope, group: &Rc<Group>) {
+        // V8 keeps what was alive when it began to mark, and what is made while it marks. So in a busy loop some instances always outlive a
+        // collection of its own choice, and also the first one here if V8 is marking already, which it is often: it is told of all these bytes.
+        for _ in 0..2 {
+            scope.collect_garbage();
+            self.sweep(scope);
+            if !group.has_instances() {
+                return self.renew_if_worth(scope, group);
+            }
+        }
+        group.put_collection_off();
     }
 
     /// Gives back what is in nobody's hands any more, if the total has no room for so many bytes.
