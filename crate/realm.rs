@@ -9,6 +9,7 @@
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
+    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::NonNull,
     rc::Rc,
@@ -146,11 +147,22 @@ pub struct Answer<'a> {
     pub results: &'a [u64],
 }
 
+/// The module of an instance. Calls count it with the instance, so that they need no atomic operation.
+struct HeldModule<E: Engine>(Arc<Module<E>>);
+
+impl<E: Engine> Deref for HeldModule<E> {
+    type Target = Arc<Module<E>>;
+
+    fn deref(&self) -> &Arc<Module<E>> {
+        &self.0
+    }
+}
+
 /// A function and what is needed to enter it.
 struct Callee<E: Engine> {
     entry: Entry,
     func: E::Func,
-    module: Rc<Arc<Module<E>>>,
+    module: Rc<HeldModule<E>>,
     flag: Option<Flag>,
     meters: E::Meters,
 }
@@ -195,8 +207,7 @@ struct Instance<E: Engine> {
     version: Version,
     /// The gas global, if there is one and it is a mutable i64.
     gas: Option<E::Global>,
-    /// Counted once more so that a call keeps it without an atomic operation; a realm is only used by one thread at a time.
-    module: Rc<Arc<Module<E>>>,
+    module: Rc<HeldModule<E>>,
     /// For each imported function: whether its type is numeric throughout.
     unsupported: Box<[Option<ValueType>]>,
     /// The realm's index of each imported memory, in order.
@@ -550,7 +561,7 @@ impl<E: Engine> Realm<E> {
             _attached: attached,
             version,
             gas,
-            module: Rc::new(module.clone()),
+            module: Rc::new(HeldModule(module.clone())),
             unsupported,
             imported,
             memories: Vec::new(),
