@@ -35,7 +35,7 @@ async function buildNative(flags) {
     env: cargoEnvironment(),
   });
   if (status !== 0) throw new StepError('Building the addon failed: see above.', status);
-  // Empty, as there are no #[napi] items: lib/native.ts has the types.
+  // Empty, as there are no #[napi] items: lib/binding/native.ts has the types.
   rmSync(join(NATIVE, 'index.d.ts'), { force: true });
 }
 

@@ -1,0 +1,23 @@
+import { native, watchCollections } from '../binding/native';
+
+/** How many of the options, from the first, what is compiled depends on; the others limit the memories and tables of the guests. */
+const COMPILER_OPTIONS = 8;
+
+/** An engine, with the limits of the stores that are made with it. Native code shares the engine itself among all that have equal options. */
+export class Engine {
+  /** What native code knows it by, for as long as this object lives. */
+  readonly number: number;
+  readonly #compiler: string;
+
+  /** @param options - see `crate/node/functions.rs` */
+  constructor(options: readonly number[]) {
+    this.number = native.engine(this, new Uint8Array(new Float64Array(options).buffer));
+    this.#compiler = options.slice(0, COMPILER_OPTIONS).join();
+    watchCollections();
+  }
+
+  /** Whether the modules of one run on the other. */
+  isLike(other: Engine): boolean {
+    return this.#compiler === other.#compiler;
+  }
+}

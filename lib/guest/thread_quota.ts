@@ -1,0 +1,20 @@
+import { native, watchCollections } from '../binding/native';
+
+/** How many native threads the asynchronous calls of some components may hold at once. Costs nothing before the first of them. */
+export class ThreadBudget {
+  readonly #threads: number;
+  #number: number | undefined;
+
+  constructor(threads: number) {
+    this.#threads = threads;
+  }
+
+  /** What native code knows it by, for as long as this object lives. */
+  get number(): number {
+    if (this.#number === undefined) {
+      this.#number = native.newBudget(this, this.#threads);
+      watchCollections();
+    }
+    return this.#number;
+  }
+}
