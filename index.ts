@@ -23,29 +23,32 @@ export {
   type WasmFrame,
 } from './lib/base/errors';
 export { Value, type ValueOf, type ValueType } from './lib/base/values';
-export { SandboxComponents, UnregisteredInstance } from './lib/gear/components';
-export { GuestEnvironment } from './lib/gear/environment';
+export { GuestEnvironment, SandboxComponents, UnregisteredInstance } from './lib/gear/components';
+export type { InstantiateEvent, InvokeEvent, SupervisorEvent } from './lib/gear/diagnostics';
 export { EnvironmentDefinitionBuilder } from './lib/gear/environment_builder';
 export type { SupervisorAllocator } from './lib/gear/host/allocator';
 export type { DispatchThunk } from './lib/gear/host/dispatch_thunk';
 export type { HostFunctions } from './lib/gear/host/host_functions';
 export { SandboxHost, type SandboxHostOptions } from './lib/gear/host/sandbox_host';
 export type { SupervisorMemoryObject, SupervisorTableObject } from './lib/gear/host/v8';
-export { type Argument, SandboxInstance } from './lib/gear/instance';
+export { SandboxInstance } from './lib/gear/instance';
+export { Instantiate, MEM_UNLIMITED } from './lib/gear/instantiate';
 export { JsSupervisor } from './lib/gear/js_supervisor';
 export { Memory } from './lib/gear/memory';
+export type { SupervisorResult } from './lib/gear/results';
 export * as codec from './lib/gear/scale/index';
 export type {
   AsyncSupervisorContext,
   SupervisorContext,
   SupervisorFuncIndex,
 } from './lib/gear/supervisor';
-export { Instantiate, MEM_UNLIMITED, SandboxBackend } from './lib/guest/backend';
-export type { SupervisorCall, SupervisorFunction, SupervisorResult } from './lib/guest/call';
+export type { SupervisorCall, SupervisorFunction } from './lib/gear/supervisor_function';
+export { SandboxBackend } from './lib/guest/backend';
+export type { Argument } from './lib/guest/call_arguments';
+export type { InvokeDefaults, InvokeOptions } from './lib/guest/call_options';
 export { CompiledModule, type CompileOptions } from './lib/guest/compiled_module';
-export type { InstantiateEvent, InvokeEvent, SupervisorEvent } from './lib/guest/diagnostics';
 export type { SandboxFeatures } from './lib/guest/features';
 export type { SandboxLimits } from './lib/guest/limits';
 export type { ExportDescription, ImportDescription } from './lib/guest/module';
 export { ModuleCache, type ModuleCacheOptions } from './lib/guest/module_cache';
-export type { InvokeDefaults, InvokeOptions, SandboxOptions } from './lib/guest/options';
+export type { SandboxOptions } from './lib/guest/options';

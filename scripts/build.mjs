@@ -66,8 +66,6 @@ async function bundle() {
     input: join(BUILD, 'index.js'),
     external: /^node:/,
     onwarn(warning, warn) {
-      // They are of functions that use each other when they run.
-      if (warning.code === 'CIRCULAR_DEPENDENCY') return;
       warn(warning);
       throw new StepError('The bundler warns: see above.');
     },

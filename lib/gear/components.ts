@@ -1,77 +1,37 @@
 /**
- * The store of everything in the sandbox, by index. Mirrors `gear_sandbox_host::sandbox::SandboxComponents`.
+ * The handles of everything in the sandbox. Mirrors `SandboxComponents`, `GuestEnvironment` and `UnregisteredInstance` of
+ * `gear_sandbox_host::sandbox`, which are in one file because their methods name one another.
  *
- * Difference: there is no single engine store behind it that only grows. A memory and the instances that import it share
- * one, which goes when the last handle to any of them is gone.
+ * Difference: there is no single engine store behind components that only grows. A memory and the instances that import it share one, which
+ * goes when the last handle to any of them is gone.
  */
 
-import {
-  argumentError,
-  type BufferSource,
-  copyOf,
-  isShared,
-  lengthOf,
-  oneOf,
-  uint32,
-} from '../base/arguments';
-import { debug } from '../base/debug';
-import { ArgumentError, InstantiationError, type MissingImport, SandboxError } from '../base/errors';
+import { argumentError, type BufferSource, bytes, oneOf } from '../base/arguments';
+import { SandboxError } from '../base/errors';
 import { defineHandle } from '../base/handle';
-import { MADE_HERE, refuseUsers } from '../base/internal';
-import { kindOf, native, translate } from '../binding/native';
-import { refuseInsideTurnOfMemories } from '../guest/async_call';
-import { BACKENDS, type Instantiate, MEM_UNLIMITED, type SandboxBackend, VERSIONS } from '../guest/backend';
-import { type CompiledModule, compileAsync, compiledModuleInternals } from '../guest/compiled_module';
-import { instantiations, isTraced } from '../guest/diagnostics';
-import { messageOf } from '../guest/host_trap';
-import { refuseBeyond, refuseModule } from '../guest/limits';
-import { moduleBytes } from '../guest/looks_like';
-import type { GuestModule, ImportDescription } from '../guest/module';
-import {
-  type CheckedOptions,
-  checkInvokeOptions,
-  checkSandboxOptions,
-  type InvokeOptions,
-  type Limits,
-  type SandboxOptions,
-  withDefaults,
-} from '../guest/options';
-import { isStop, throwIfAborted, throwTimeout, timeoutError } from '../guest/stop';
-import { environmentInternals, type GuestEnvironment } from './environment';
-import { directOf, type InstanceParts, instanceInternals, type SandboxInstance } from './instance';
-import { type Memory, memoryInternals } from './memory';
-import { A_FUNCTION, A_MEMORY, describeMemory, missing, missingImports } from './missing_imports';
-import type { ProtocolPeer } from './protocol/peer';
-import {
-  type AsyncSupervisorContext,
-  refuseForeign,
-  type SupervisorContext,
-  type SupervisorFuncIndex,
-} from './supervisor';
+import { assertInternal, INTERNAL } from '../base/internal';
+import { BACKENDS, type SandboxBackend } from '../guest/backend';
+import type { InvokeOptions } from '../guest/call_options';
+import type { CompiledModule } from '../guest/compiled_module';
+import { checkSandboxOptions, type SandboxOptions } from '../guest/options';
+import { checkContext } from './answerers';
+import { Environment } from './environment';
+import type { GearInstance, SandboxInstance } from './instance';
+import { type Instantiate, MEM_UNLIMITED, VERSIONS } from './instantiate';
+import type { GearMemory, Memory } from './memory';
+import { Store } from './store';
+import type { AsyncSupervisorContext, SupervisorContext } from './supervisor';
+import { traced, tracedAsync } from './traced';
 
 /**
- * Opens {@link SandboxComponents} to the other files of `lib`. What these functions give is not handed out to a user, so that its
- * teardown drops it at once. They throw an `ArgumentError` for what are no components.
+ * What components stand for; throws an `ArgumentError` for what are none.
+ *
+ * @internal
  */
-export interface ComponentsInternals {
-  check(components: unknown): void;
-  memory(components: unknown, index: number): Memory;
-  instance(components: unknown, index: number): SandboxInstance;
-  /** Puts an instance into the table and gives its index. */
-  register(components: unknown, owner: object, instance: SandboxInstance, dispatchThunk: unknown): number;
-  /** {@link SandboxComponents.instantiate} for a supervisor that is no `SupervisorContext`; gives the index. */
-  instantiateBy<DT>(
-    components: SandboxComponents<DT>,
-    version: Instantiate,
-    wasm: Uint8Array,
-    env: GuestEnvironment,
-    peer: ProtocolPeer,
-    dispatchThunk: DT,
-  ): number;
-}
+export let storeOf: (components: unknown) => Store;
 
-/** @internal */
-export let componentsInternals: ComponentsInternals;
+/** What an environment of these components stands for; throws an `ArgumentError` for what is none. */
+let environmentOf: (env: unknown, store: Store) => Environment;
 
 /**
  * Memories and instances of guests on one backend. `DT` is what the supervisor keeps with each instance, its dispatch
@@ -96,11 +56,7 @@ export let componentsInternals: ComponentsInternals;
 export class SandboxComponents<DT = undefined> extends Object {
   /** Which engine runs the guests. */
   readonly backend: SandboxBackend;
-  readonly #options: CheckedOptions;
-  #memories: (Memory | null)[] = [];
-  #memoriesAlive = 0;
-  #instances: ({ readonly instance: SandboxInstance; readonly dispatchThunk: DT } | null)[] = [];
-  #instancesAlive = 0;
+  readonly #store: Store;
 
   /**
    * Makes an empty store. Mirrors `SandboxComponents::new`.
@@ -116,43 +72,25 @@ export class SandboxComponents<DT = undefined> extends Object {
   constructor(backend: SandboxBackend, options?: SandboxOptions) {
     super();
     this.backend = oneOf(backend, 'backend', BACKENDS);
-    this.#options = checkSandboxOptions(this.backend, options);
+    this.#store = new Store(this.backend, checkSandboxOptions(this.backend, options));
   }
 
   static {
     defineHandle(
       SandboxComponents,
       'SandboxComponents',
-      (value) => #options in value,
+      (value) => #store in value,
       (components) => ({
         backend: components.backend,
-        memories: components.#memoriesAlive,
-        instances: components.#instancesAlive,
+        memories: components.#store.memories.alive,
+        instances: components.#store.instances.alive,
       }),
     );
-    const check = (components: unknown): SandboxComponents<unknown> => {
-      if (typeof components !== 'object' || components === null || !(#options in components)) {
+    storeOf = (components) => {
+      if (typeof components !== 'object' || components === null || !(#store in components)) {
         throw argumentError('components', 'SandboxComponents', components);
       }
-      return components as SandboxComponents<unknown>;
-    };
-    componentsInternals = {
-      check,
-      memory: (components, index) => check(components).#memory(index),
-      instance: (components, index) => check(components).#entry(index).instance,
-      instantiateBy(components, version, wasm, env, peer, dispatchThunk) {
-        const start = (instance: SandboxInstance): void => instanceInternals.startBy(instance, peer);
-        const source = components.#source(wasm);
-        components.#refuseInstance();
-        return components.#add(components.#instantiate(version, source, env, start), dispatchThunk);
-      },
-      register(components, owner, instance, dispatchThunk) {
-        const checked = check(components);
-        if (checked !== owner) {
-          throw argumentError('components', 'the SandboxComponents that made the instance', components);
-        }
-        return checked.#add(instance, dispatchThunk);
-      },
+      return components.#store;
     };
   }
 
@@ -168,16 +106,7 @@ export class SandboxComponents<DT = undefined> extends Object {
    * ```
    */
   clear(): void {
-    debug('clear; instances cnt = %d', this.#instances.length);
-    debug('clear; memories cnt = %d', this.#memories.length);
-    const instances = this.#instances;
-    const memories = this.#memories;
-    this.#instances = [];
-    this.#memories = [];
-    this.#instancesAlive = 0;
-    this.#memoriesAlive = 0;
-    for (const entry of instances) if (entry !== null) instanceInternals.dropUnlessHeld(entry.instance);
-    for (const memory of memories) if (memory !== null) memoryInternals.tearDown(memory);
+    this.#store.clear();
   }
 
   /**
@@ -211,20 +140,7 @@ export class SandboxComponents<DT = undefined> extends Object {
    * ```
    */
   newMemory(initial: number, maximum: number = MEM_UNLIMITED): number {
-    const pages = uint32(initial, 'initial');
-    const most = uint32(maximum, 'maximum');
-    const { engine, limits } = this.#options;
-    refuseBeyond(this.#memoriesAlive, limits.memories, 'memories');
-    const make = (wrapper: object): number => native.newMemory(wrapper, engine.number, pages, most);
-    try {
-      const memory = memoryInternals.make(this.backend, make);
-      memoryInternals.setMaximum(memory, most === MEM_UNLIMITED ? undefined : most);
-      const index = this.#memories.push(memory) - 1;
-      this.#memoriesAlive += 1;
-      return index;
-    } catch (error) {
-      throw translate(error, pages > MOST_PAGES || pages > most ? 'initial' : 'maximum');
-    }
+    return this.#store.newMemory(initial, maximum);
   }
 
   /**
@@ -241,7 +157,7 @@ export class SandboxComponents<DT = undefined> extends Object {
    * ```
    */
   instance(instanceIdx: number): SandboxInstance {
-    return instanceInternals.handOut(this.#entry(instanceIdx).instance);
+    return this.#store.instances.at(instanceIdx).instance.handOut();
   }
 
   /**
@@ -260,17 +176,7 @@ export class SandboxComponents<DT = undefined> extends Object {
    * ```
    */
   dispatchThunk(instanceIdx: number): DT {
-    return this.#entry(instanceIdx).dispatchThunk;
-  }
-
-  #entry(instanceIdx: number): { readonly instance: SandboxInstance; readonly dispatchThunk: DT } {
-    const entry = this.#instances[uint32(instanceIdx, 'instanceIdx')];
-    if (entry) return entry;
-    throw new SandboxError(
-      entry === undefined
-        ? 'Trying to access a non-existent instance'
-        : 'Trying to access a torndown instance',
-    );
+    return this.#store.instances.at(instanceIdx).dispatchThunk as DT;
   }
 
   /**
@@ -287,17 +193,7 @@ export class SandboxComponents<DT = undefined> extends Object {
    * ```
    */
   memory(memoryIdx: number): Memory {
-    return memoryInternals.handOut(this.#memory(memoryIdx));
-  }
-
-  #memory(memoryIdx: number): Memory {
-    const memory = this.#memories[uint32(memoryIdx, 'memoryIdx')];
-    if (memory) return memory;
-    throw new SandboxError(
-      memory === undefined
-        ? 'Trying to access a non-existent sandboxed memory'
-        : 'Trying to access a torndown sandboxed memory',
-    );
+    return this.#store.memories.at(memoryIdx).handOut();
   }
 
   /**
@@ -314,13 +210,7 @@ export class SandboxComponents<DT = undefined> extends Object {
    * ```
    */
   memoryTeardown(memoryIdx: number): void {
-    const index = uint32(memoryIdx, 'memoryIdx');
-    const memory = this.#memories[index];
-    if (memory === undefined) throw new SandboxError('Trying to teardown a non-existent sandboxed memory');
-    if (memory === null) throw new SandboxError('Double teardown of a sandboxed memory');
-    this.#memories[index] = null;
-    this.#memoriesAlive -= 1;
-    memoryInternals.tearDown(memory);
+    this.#store.memories.remove(memoryIdx).tearDown();
   }
 
   /**
@@ -337,13 +227,7 @@ export class SandboxComponents<DT = undefined> extends Object {
    * ```
    */
   instanceTeardown(instanceIdx: number): void {
-    const index = uint32(instanceIdx, 'instanceIdx');
-    const entry = this.#instances[index];
-    if (entry === undefined) throw new SandboxError('Trying to teardown a non-existent instance');
-    if (entry === null) throw new SandboxError('Double teardown of an instance');
-    this.#instances[index] = null;
-    this.#instancesAlive -= 1;
-    instanceInternals.dropUnlessHeld(entry.instance);
+    this.#store.instances.remove(instanceIdx).instance.tearDown();
   }
 
   /**
@@ -380,69 +264,16 @@ export class SandboxComponents<DT = undefined> extends Object {
     options?: InvokeOptions,
   ): UnregisteredInstance {
     oneOf(version, 'version', VERSIONS);
-    environmentInternals.check(env, this);
-    if (directOf(ctx) === undefined) refuseForeign(ctx);
-    const { isMetered, defaults } = this.#options;
-    const limits = limitsOfStart(checkInvokeOptions(options, isMetered), defaults);
+    const store = this.#store;
+    const environment = environmentOf(env, store);
+    checkContext(ctx);
+    const conditions = store.conditionsOfStart(options);
     // After the getters of the other arguments, which may do anything to a buffer.
-    const source = this.#source(wasm);
-    this.#refuseInstance();
-    const start = (instance: SandboxInstance): void => instanceInternals.start(instance, ctx, limits());
-    return new UnregisteredInstance(MADE_HERE, this, this.#instantiate(version, source, env, start));
-  }
-
-  /** A binary that is not too long, or a compiled module. */
-  #source(wasm: unknown): Uint8Array | GuestModule {
-    const { engine, limits } = this.#options;
-    const compiled = compiledModuleInternals.moduleOf(wasm);
-    if (compiled === undefined) {
-      const binary = moduleBytes(wasm, 'wasm');
-      refuseModule(lengthOf(binary), limits);
-      return binary;
-    }
-    if (!compiled.engine.isLike(engine)) {
-      throw new ArgumentError(
-        'wasm must be a module that was compiled with the options of these components',
-        {
-          argument: 'wasm',
-        },
-      );
-    }
-    refuseModule(compiled.byteLength, limits);
-    return compiled.module;
-  }
-
-  #instantiate(
-    version: Instantiate,
-    source: Uint8Array | GuestModule,
-    env: GuestEnvironment,
-    start: (instance: SandboxInstance) => void,
-  ): SandboxInstance {
-    if (!isTraced(instantiations)) return this.#made(version, source, env, start);
-    return instantiations.traceSync(
-      // Subscribers may keep it.
-      () => instanceInternals.handOut(this.#made(version, source, env, start)),
-      { components: this, version, isAsync: false },
-    );
-  }
-
-  #made(
-    version: Instantiate,
-    source: Uint8Array | GuestModule,
-    env: GuestEnvironment,
-    start: (instance: SandboxInstance) => void,
-  ): SandboxInstance {
-    const { engine, modules } = this.#options;
-    const module = source instanceof Uint8Array ? modules.compile(engine, unshared(source)) : source;
-    const instance = this.#link(version, module, env);
-    try {
-      start(instance);
-    } catch (cause) {
-      instanceInternals.dropUnlessHeld(instance);
-      if (isStop(cause)) throw cause;
-      throw startTrapped(cause);
-    }
-    return instance;
+    const source = store.source(wasm);
+    store.refuseInstance();
+    const make = (): GearInstance =>
+      store.instantiate(version, source, environment, (instance) => instance.startWith(ctx, conditions()));
+    return new UnregisteredInstance(INTERNAL, store, traced(this, version, make));
   }
 
   /**
@@ -471,168 +302,84 @@ export class SandboxComponents<DT = undefined> extends Object {
     ctx: SupervisorContext | AsyncSupervisorContext,
     options?: InvokeOptions,
   ): Promise<UnregisteredInstance> {
-    const make = (): Promise<SandboxInstance> => this.#madeAsync(version, wasm, env, ctx, options);
-    if (!isTraced(instantiations)) return new UnregisteredInstance(MADE_HERE, this, await make());
-    const event = { components: this, version, isAsync: true };
-    // Subscribers may keep it.
-    const traced = async (): Promise<SandboxInstance> => instanceInternals.handOut(await make());
-    return new UnregisteredInstance(MADE_HERE, this, await instantiations.tracePromise(traced, event));
-  }
-
-  async #madeAsync(
-    version: Instantiate,
-    wasm: BufferSource | CompiledModule,
-    env: GuestEnvironment,
-    ctx: SupervisorContext | AsyncSupervisorContext,
-    options: InvokeOptions | undefined,
-  ): Promise<SandboxInstance> {
-    oneOf(version, 'version', VERSIONS);
-    this.#refuseInstance();
-    const given = this.#source(wasm);
-    // A copy, because the caller may write to it meanwhile.
-    const source = given instanceof Uint8Array ? copyOf(given) : given;
-    environmentInternals.check(env, this);
-    if (directOf(ctx as SupervisorContext) === undefined) refuseForeign(ctx);
-    const { engine, isMetered, defaults, budget } = this.#options;
-    const limits = checkInvokeOptions(options, isMetered);
-    const left = limitsOfStart(limits, defaults);
-    const module = source instanceof Uint8Array ? await compileAsync(source, this.#options, limits) : source;
-    const { parts, memories } = this.#parts(version, module, env);
-    refuseInsideTurnOfMemories(
-      [...new Uint32Array(memories.buffer)].filter((_, index) => module.imports[index].kind === 'memory'),
-    );
-    const makeCall = (): number =>
-      native.instantiateAsync(module.id, engine.number, version, memories, budget.number);
-    const translations = { refused: linkError, trapped: startTrapped };
-    // Awaited, so that the caller's frames are in the stack of an error.
-    return await instanceInternals.makeAsync(parts, ctx, left(), makeCall, translations);
-  }
-
-  #add(instance: SandboxInstance, dispatchThunk: DT): number {
-    // Others may have come while it was being made.
-    this.#refuseInstance();
-    this.#instancesAlive += 1;
-    const index = this.#instances.push({ instance, dispatchThunk }) - 1;
-    instanceInternals.registered(instance, index);
-    return index;
-  }
-
-  #refuseInstance(): void {
-    refuseBeyond(this.#instancesAlive, this.#options.limits.instances, 'instances');
-  }
-
-  #link(version: Instantiate, module: GuestModule, env: GuestEnvironment): SandboxInstance {
-    const { parts } = this.#parts(version, module, env);
-    try {
-      return instanceInternals.make(parts);
-    } catch (error) {
-      throw linkError(error);
-    }
-  }
-
-  /** Resolves the imports of a module. */
-  #parts(
-    version: Instantiate,
-    module: GuestModule,
-    env: GuestEnvironment,
-  ): { parts: InstanceParts; memories: Uint8Array } {
-    const { imports } = module;
-    const memories: (Memory | undefined)[] = [];
-    const functions: SupervisorFuncIndex[] = [];
-    const lacking: MissingImport[] = [];
-    for (const wanted of imports) {
-      const memory = environmentInternals.memoryByName(env, wanted.module, wanted.name);
-      const index = environmentInternals.functionByName(env, wanted.module, wanted.name);
-      memories.push(wanted.kind === 'memory' ? memory : undefined);
-      if (wanted.kind === 'memory' && memory !== undefined) {
-        const given = unlike(wanted, memory);
-        if (given !== undefined) lacking.push(missing(wanted, given));
-      } else if (wanted.kind === 'function' && index !== undefined) {
-        functions.push(index);
-      } else {
-        lacking.push(
-          missing(wanted, memory !== undefined ? A_MEMORY : index !== undefined ? A_FUNCTION : undefined),
-        );
-      }
-    }
-    if (lacking.length > 0) throw missingImports(lacking);
-    const numbers = new Uint32Array(memories.length);
-    for (const [index, memory] of memories.entries()) {
-      if (memory !== undefined) numbers[index] = memoryInternals.id(memory, 'env');
-    }
-    const bytesOfNumbers = new Uint8Array(numbers.buffer);
-    const { engine, isMetered, defaults, budget } = this.#options;
-    const make = (wrapper: object): number =>
-      native.instantiate(wrapper, module.id, engine.number, version, bytesOfNumbers);
-    const importedMemories = memories.filter((memory) => memory !== undefined);
-    const { backend } = this;
-    const parts = {
-      backend,
-      module,
-      version,
-      functions,
-      importedMemories,
-      budget,
-      isMetered,
-      defaults,
-      make,
+    const store = this.#store;
+    const make = (): Promise<GearInstance> => {
+      oneOf(version, 'version', VERSIONS);
+      const check = (): Environment => {
+        const environment = environmentOf(env, store);
+        checkContext(ctx);
+        return environment;
+      };
+      return store.instantiateAsync(version, wasm, check, ctx, options);
     };
-    return { parts, memories: bytesOfNumbers };
+    return new UnregisteredInstance(INTERNAL, store, await tracedAsync(this, version, make));
   }
 }
 
 /**
- * What is left of the limits when the start function runs, if there is one: compiling and linking take their part of a timeout that was
- * given, not of the default one.
+ * A decoded environment definition. It can be used for any number of instances, also after the memories in it have been
+ * torn down. Mirrors `gear_sandbox_host::sandbox::GuestEnvironment` (crate `gear-sandbox-host` 1.10.0); unlike there, instantiating does
+ * not use it up.
+ *
+ * @example
+ * ```ts
+ * const log = supervisor.define((args) => console.log(args));
+ * const definition = new EnvironmentDefinitionBuilder().addHostFunc('env', 'log', log).encode();
+ * const env = GuestEnvironment.decode(components, definition);
+ * ```
  */
-function limitsOfStart(limits: Limits | undefined, defaults: Limits | undefined): () => Limits | undefined {
-  if (limits === undefined) return () => defaults;
-  const { timeout, fuel, signal } = limits;
-  throwIfAborted(signal);
-  const begun = performance.now();
-  return () => {
-    const left = timeout - (performance.now() - begun);
-    const bounds = { at: 0, limits, around: undefined };
-    if (timeout > 0 && left <= 0)
-      throwTimeout(
-        timeoutError({ exportName: undefined, doing: 'instantiating', limits, bounds }, undefined),
-      );
-    const given = timeout > 0 ? { timeout: left, wholeTimeout: timeout, fuel, signal } : limits;
-    return withDefaults(given, defaults);
-  };
-}
+export class GuestEnvironment extends Object {
+  readonly #store: Store;
+  readonly #environment: Environment;
 
-/** A copy of shared memory, which another thread could change between the engine's check and its use. */
-function unshared(binary: Uint8Array): Uint8Array {
-  return isShared(binary) ? copyOf(binary) : binary;
-}
+  private constructor(key: typeof INTERNAL, store: Store, environment: Environment) {
+    super();
+    assertInternal(key, 'GuestEnvironment.decode');
+    this.#store = store;
+    this.#environment = environment;
+  }
 
-const MOST_PAGES = 65_536;
+  static {
+    defineHandle(
+      GuestEnvironment,
+      'GuestEnvironment',
+      (value) => #store in value,
+      (env) => env.#environment.described(),
+    );
+    environmentOf = (env, store) => {
+      if (typeof env !== 'object' || env === null || !(#store in env)) {
+        throw argumentError('env', 'a GuestEnvironment', env);
+      }
+      if (env.#store === store) return env.#environment;
+      throw argumentError('env', 'a GuestEnvironment decoded for these components', env);
+    };
+  }
 
-/** What a memory is, if it does not match the type of an import (WebAssembly specification, "Import Matching"). */
-function unlike({ type }: ImportDescription, memory: Memory): string | undefined {
-  const limits = memoryInternals.limits(memory);
-  // Then native code finds out, once it is its turn.
-  if (limits === undefined) return undefined;
-  const { pages, maximum } = limits;
-  const { minimum, maximum: most } = type as { minimum: number; maximum?: number };
-  const fits = pages >= minimum && (most === undefined || (maximum !== undefined && maximum <= most));
-  return fits ? undefined : describeMemory(pages, maximum);
-}
-
-function startTrapped(cause: unknown): InstantiationError {
-  const reason = messageOf(cause);
-  debug('failed to run the start function: %s', reason);
-  return new InstantiationError(`the start function trapped: ${reason}`, { kind: 'StartTrapped', cause });
-}
-
-function linkError(error: unknown): unknown {
-  const kind = kindOf(error);
-  const message = messageOf(error);
-  debug('failed to instantiate: %s', message);
-  if (kind === 'link') return new InstantiationError(message, { kind: 'Instantiation', cause: error });
-  if (kind === 'cpu-feature') return new InstantiationError(message, { kind: 'CpuFeature', cause: error });
-  return translate(error, 'wasm');
+  /**
+   * Decodes an environment definition and looks its memories up. Mirrors `GuestEnvironment::decode`.
+   *
+   * @param components - whose memories it names
+   * @param rawEnvDef - the SCALE bytes, as {@link EnvironmentDefinitionBuilder.encode} makes them
+   * @returns the environment, for these components only
+   * @throws an {@link InstantiationError} (`ERR_SANDBOX_INSTANTIATION`) of the kind `EnvironmentDefinitionCorrupted` if the bytes cannot be
+   *   decoded or name a memory that does not exist or is torn down; its `cause` says which
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) for what are no components or no bytes
+   * @example
+   * ```ts
+   * const definition = new EnvironmentDefinitionBuilder().addMemory('env', 'memory', components.newMemory(1)).encode();
+   * const env = GuestEnvironment.decode(components, definition);
+   * ```
+   */
+  static decode<DT>(components: SandboxComponents<DT>, rawEnvDef: BufferSource): GuestEnvironment {
+    const store = storeOf(components);
+    const memoryAt = (index: number): GearMemory => {
+      const memory = store.memories.at(index);
+      // From now on the environment leads to it, however long.
+      memory.isHeld = true;
+      return memory;
+    };
+    return new GuestEnvironment(INTERNAL, store, new Environment(bytes(rawEnvDef, 'rawEnvDef'), memoryAt));
+  }
 }
 
 /**
@@ -645,23 +392,23 @@ function linkError(error: unknown): unknown {
  * ```
  */
 export class UnregisteredInstance extends Object {
-  readonly #components: object;
-  #instance: SandboxInstance | undefined;
+  readonly #store: Store;
+  #instance: GearInstance | undefined;
 
   static {
     defineHandle(
       UnregisteredInstance,
       'UnregisteredInstance',
-      (value) => #components in value,
-      (made) => (made.#instance === undefined ? { isRegistered: true } : { instance: made.#instance }),
+      (value) => #store in value,
+      (made) => (made.#instance === undefined ? { isRegistered: true } : { instance: made.#instance.handle }),
     );
   }
 
   /** @internal */
-  constructor(key: typeof MADE_HERE, components: object, instance: SandboxInstance) {
+  constructor(key: typeof INTERNAL, store: Store, instance: GearInstance) {
     super();
-    refuseUsers(key, 'SandboxComponents.instantiate');
-    this.#components = components;
+    assertInternal(key, 'SandboxComponents.instantiate');
+    this.#store = store;
     this.#instance = instance;
   }
 
@@ -684,7 +431,10 @@ export class UnregisteredInstance extends Object {
   register<DT>(components: SandboxComponents<DT>, dispatchThunk: DT): number {
     const instance = this.#instance;
     if (instance === undefined) throw new SandboxError('the instance is registered already');
-    const index = componentsInternals.register(components, this.#components, instance, dispatchThunk);
+    if (storeOf(components) !== this.#store) {
+      throw argumentError('components', 'the SandboxComponents that made the instance', components);
+    }
+    const index = this.#store.add(instance, dispatchThunk);
     this.#instance = undefined;
     return index;
   }

@@ -1,114 +1,45 @@
-/** The imports that a guest is linked with, decoded and resolved. Mirrors `gear_sandbox_host::sandbox::GuestEnvironment`. */
+/** Environment definitions, decoded and resolved. */
 
-import { argumentError, type BufferSource, bytes } from '../base/arguments';
 import { InstantiationError } from '../base/errors';
-import { defineHandle, someNames } from '../base/handle';
-import { MADE_HERE, refuseUsers } from '../base/internal';
-import { messageOf } from '../guest/host_trap';
-import { componentsInternals, type SandboxComponents } from './components';
-import { type Memory, memoryInternals } from './memory';
+import { someNames } from '../base/handle';
+import { messageOf } from '../base/message';
+import type { GearMemory } from './memory';
 import { decodeEnvironmentDefinition } from './scale/index';
 import type { SupervisorFuncIndex } from './supervisor';
 
-/** Opens a {@link GuestEnvironment} to the other files of `lib`. */
-export interface EnvironmentInternals {
-  /** {@link GuestEnvironment.decode} for an environment that is used before any of its memories can be torn down. */
-  decodeForOneUse(components: object, rawEnvDef: Uint8Array): GuestEnvironment;
-  /** Throws an `ArgumentError` for what is no environment of these components. */
-  check(env: unknown, components: object): asserts env is GuestEnvironment;
-  functionByName(env: GuestEnvironment, module: string, name: string): SupervisorFuncIndex | undefined;
-  memoryByName(env: GuestEnvironment, module: string, name: string): Memory | undefined;
-}
-
-/** @internal */
-export let environmentInternals: EnvironmentInternals;
-
-/**
- * A decoded environment definition. It can be used for any number of instances, also after the memories in it have been
- * torn down. Mirrors `gear_sandbox_host::sandbox::GuestEnvironment` (crate `gear-sandbox-host` 1.10.0); unlike there, instantiating does
- * not use it up.
- *
- * @example
- * ```ts
- * const log = supervisor.define((args) => console.log(args));
- * const definition = new EnvironmentDefinitionBuilder().addHostFunc('env', 'log', log).encode();
- * const env = GuestEnvironment.decode(components, definition);
- * ```
- */
-export class GuestEnvironment extends Object {
-  readonly #components: object;
+/** The functions and memories that guests may import, by the names that they import them by. */
+export class Environment {
   readonly #functions = new Map<string, SupervisorFuncIndex>();
-  readonly #memories = new Map<string, Memory>();
-
-  private constructor(key: typeof MADE_HERE, components: object) {
-    super();
-    refuseUsers(key, 'GuestEnvironment.decode');
-    this.#components = components;
-  }
-
-  static {
-    defineHandle(
-      GuestEnvironment,
-      'GuestEnvironment',
-      (value) => #components in value,
-      (env) => ({
-        functions: someNames([...env.#functions.keys()], nameOf),
-        memories: someNames([...env.#memories.keys()], nameOf),
-      }),
-    );
-    environmentInternals = {
-      decodeForOneUse: (components, rawEnvDef) =>
-        GuestEnvironment.#decode(components, rawEnvDef, (index) =>
-          componentsInternals.memory(components, index),
-        ),
-      check(env, components): asserts env is GuestEnvironment {
-        if (typeof env !== 'object' || env === null || !(#components in env)) {
-          throw argumentError('env', 'a GuestEnvironment', env);
-        }
-        if ((env as GuestEnvironment).#components !== components) {
-          throw argumentError('env', 'a GuestEnvironment decoded for these components', env);
-        }
-      },
-      functionByName: (env, module, name) => env.#functions.get(keyOf(module, name)),
-      memoryByName: (env, module, name) => env.#memories.get(keyOf(module, name)),
-    };
-  }
+  readonly #memories = new Map<string, GearMemory>();
 
   /**
-   * Decodes an environment definition and looks its memories up. Mirrors `GuestEnvironment::decode`.
+   * Decodes a definition, and looks its memories up by `memoryAt`.
    *
-   * @param components - whose memories it names
-   * @param rawEnvDef - the SCALE bytes, as {@link EnvironmentDefinitionBuilder.encode} makes them
-   * @returns the environment, for these components only
-   * @throws an {@link InstantiationError} (`ERR_SANDBOX_INSTANTIATION`) of the kind `EnvironmentDefinitionCorrupted` if the bytes cannot be
-   *   decoded or name a memory that does not exist or is torn down; its `cause` says which
-   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) for what are no components or no bytes
-   * @example
-   * ```ts
-   * const definition = new EnvironmentDefinitionBuilder().addMemory('env', 'memory', components.newMemory(1)).encode();
-   * const env = GuestEnvironment.decode(components, definition);
-   * ```
+   * @throws an `InstantiationError` of the kind `EnvironmentDefinitionCorrupted` if the bytes cannot be decoded, or `memoryAt` throws
    */
-  static decode<DT>(components: SandboxComponents<DT>, rawEnvDef: BufferSource): GuestEnvironment {
-    componentsInternals.check(components);
-    return GuestEnvironment.#decode(components, bytes(rawEnvDef, 'rawEnvDef'), (index) =>
-      memoryInternals.handOut(componentsInternals.memory(components, index)),
-    );
-  }
-
-  static #decode(
-    components: object,
-    rawEnvDef: Uint8Array,
-    memoryAt: (index: number) => Memory,
-  ): GuestEnvironment {
-    const env = new GuestEnvironment(MADE_HERE, components);
+  constructor(rawEnvDef: Uint8Array, memoryAt: (index: number) => GearMemory) {
     const { entries } = decodeDefinition(rawEnvDef);
     for (const { moduleName, fieldName, entity } of entries) {
       const key = keyOf(moduleName, fieldName);
-      if (entity.kind === 'function') env.#functions.set(key, entity.index as SupervisorFuncIndex);
-      else env.#memories.set(key, resolveMemory(memoryAt, entity.index));
+      if (entity.kind === 'function') this.#functions.set(key, entity.index as SupervisorFuncIndex);
+      else this.#memories.set(key, resolveMemory(memoryAt, entity.index));
     }
-    return env;
+  }
+
+  functionNamed(module: string, name: string): SupervisorFuncIndex | undefined {
+    return this.#functions.get(keyOf(module, name));
+  }
+
+  memoryNamed(module: string, name: string): GearMemory | undefined {
+    return this.#memories.get(keyOf(module, name));
+  }
+
+  /** What it is, for people. */
+  described(): object {
+    return {
+      functions: someNames([...this.#functions.keys()], nameOf),
+      memories: someNames([...this.#memories.keys()], nameOf),
+    };
   }
 }
 
@@ -132,7 +63,7 @@ function decodeDefinition(rawEnvDef: Uint8Array): ReturnType<typeof decodeEnviro
   }
 }
 
-function resolveMemory(memoryAt: (index: number) => Memory, index: number): Memory {
+function resolveMemory(memoryAt: (index: number) => GearMemory, index: number): GearMemory {
   try {
     return memoryAt(index);
   } catch (cause) {

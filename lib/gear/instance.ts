@@ -1,108 +1,285 @@
 /** A guest: an instance of a module in the sandbox. Mirrors `gear_sandbox_host::sandbox::SandboxInstance`. */
 
-import { argumentError, array, describe, string } from '../base/arguments';
-import { ArgumentError, NoExportError } from '../base/errors';
+import { argumentError, string } from '../base/arguments';
 import { defineHandle, someNames } from '../base/handle';
-import { MADE_HERE, refuseUsers } from '../base/internal';
-import { shortName } from '../base/short_text';
-import { toValue, Value } from '../base/values';
-import { layout, native, scratchViews, translate, watchCollections } from '../binding/native';
-import { callAsync, refuseInsideTurnOf, type Translations } from '../guest/async_call';
-import type { Instantiate, SandboxBackend } from '../guest/backend';
-import {
-  asyncCallOf,
-  currentBounds,
-  enterGuest as enterGuestOf,
-  failure,
-  isUnbounded as isUnboundedOf,
-  type Running,
-  type RunningGuest,
-  runBounded,
-} from '../guest/call';
-import { invocations, isTraced } from '../guest/diagnostics';
-import {
-  payloadFor as payloadForOf,
-  readSlot as readSlotOf,
-  readSlots,
-  Slot,
-  TYPE_OF,
-  writeSlot as writeSlotOf,
-} from '../guest/import_signature';
-import type { ExportDescription, ExportedFunction, GuestModule } from '../guest/module';
-import { checkInvokeOptions, type InvokeOptions, type Limits, withDefaults } from '../guest/options';
-import type { ThreadBudget } from '../guest/thread_quota';
-import { directFunctions } from './js_supervisor';
-import { type Memory, memoryInternals } from './memory';
-import { ContextPeer, type ProtocolPeer } from './protocol/peer';
+import { assertInternal, INTERNAL } from '../base/internal';
+import type { Value } from '../base/values';
+import type { Answerer } from '../guest/answerer';
+import type { SandboxBackend } from '../guest/backend';
+import { type Argument, checkArguments } from '../guest/call_arguments';
+import { asyncCallOf } from '../guest/call_context';
+import type { InvokeOptions, StopConditions } from '../guest/call_options';
+import { isTraced } from '../guest/diagnostics';
+import { GuestInstance, type InstanceParts } from '../guest/instance';
+import type { ExportDescription } from '../guest/module';
+import { answererFor, isToBeChecked } from './answerers';
+import { CallingGuest, type Handles } from './calling_guest';
+import { invocations } from './channels';
+import type { Instantiate } from './instantiate';
+import { GearMemory, type Memory } from './memory';
+import { ProtocolAnswerer } from './protocol/answerer';
+import type { ProtocolPeer } from './protocol/peer';
 import {
   type AsyncSupervisorContext,
   checkSupervisor,
-  refuseForeign,
   type SupervisorContext,
   type SupervisorFuncIndex,
 } from './supervisor';
 
-const { words, longs } = scratchViews;
-const { WORD_INSTANCE, WORD_FUNC, WORD_COUNT, FUEL } = layout;
-const { invoke: nativeInvoke } = native;
-const enterGuest = enterGuestOf;
-const isUnbounded = isUnboundedOf;
-const readSlot = readSlotOf;
-const payloadFor = payloadForOf;
-const writeSlot = writeSlotOf;
-
-/** An argument of a call: a value, or a plain number or bigint that is converted by the parameter's type. */
-export type Argument = Value | number | bigint;
+/** Frozen, because subscribers are told of it. */
+const NO_ARGUMENTS: readonly Argument[] = Object.freeze([]);
 
 /** What an instance is made of. */
-export interface InstanceParts {
+export interface GearInstanceParts extends InstanceParts {
   readonly backend: SandboxBackend;
-  readonly module: GuestModule;
   readonly version: Instantiate;
   readonly functions: readonly SupervisorFuncIndex[];
   /** In order; memory 0 is the first of them, if there are any. */
-  readonly importedMemories: readonly Memory[];
-  readonly budget: ThreadBudget;
-  readonly isMetered: boolean;
-  /** What stops a call that does not say. */
-  readonly defaults: Limits | undefined;
-  readonly make: (wrapper: object) => number;
+  readonly importedMemories: readonly GearMemory[];
 }
 
-/** Opens a {@link SandboxInstance} to `components.ts`. */
-export interface InstanceInternals {
-  make(parts: InstanceParts): SandboxInstance;
-  /** Makes one on a native thread, by a native call, and runs its start function there. `limits` have the defaults in them. */
-  makeAsync(
-    parts: InstanceParts,
-    ctx: SupervisorContext | AsyncSupervisorContext,
-    limits: Limits | undefined,
-    makeCall: () => number,
-    translations: Translations,
-  ): Promise<SandboxInstance>;
-  /** Runs the start function, if there is one. `limits` have the defaults in them. */
-  start(instance: SandboxInstance, ctx: SupervisorContext, limits: Limits | undefined): void;
-  /** The same for a supervisor that is no `SupervisorContext`. */
-  startBy(instance: SandboxInstance, peer: ProtocolPeer): void;
-  /** {@link SandboxInstance.invoke} for a supervisor that is no `SupervisorContext`. */
-  invokeBy(
-    instance: SandboxInstance,
-    exportName: string,
-    args: readonly Value[],
-    peer: ProtocolPeer,
-  ): Value | Value[] | undefined;
-  /** An address in this process that no other instance has. */
-  address(instance: SandboxInstance): bigint;
+/** An instance with what a {@link SandboxInstance} needs of it. */
+export class GearInstance extends GuestInstance implements Handles {
+  readonly #backend: SandboxBackend;
+  readonly #guest: CallingGuest;
+  readonly #importedMemory0: GearMemory | undefined;
+  readonly #memories = new Map<string, GearMemory>();
+  /** Memory 0 if it is neither imported nor exported; null if there is none. */
+  #memory0: GearMemory | null | undefined;
+  /** The supervisor that it was instantiated with; undefined if that was no `SupervisorContext`. */
+  #ownCtx: SupervisorContext | AsyncSupervisorContext | undefined;
+  /** The supervisor of the last synchronous call, and what answers by it. */
+  #lastCtx: object | undefined;
+  #lastAnswerer: Answerer | undefined;
+  /** Whether that supervisor must be checked before each call, because its methods are the user's to change. */
+  #isChecked = false;
+  #handle: SandboxInstance | undefined;
+  #isHeld = false;
+  #index: number | undefined;
+  #isTornDown = false;
+
+  constructor(parts: GearInstanceParts) {
+    super(parts);
+    this.#backend = parts.backend;
+    this.#importedMemory0 = parts.importedMemories.at(0);
+    this.#guest = new CallingGuest(parts.version, parts.module.functionImports, parts.functions, this);
+  }
+
+  /** The handle, the same each time. */
+  get handle(): SandboxInstance {
+    this.#handle ??= makeHandle(this);
+    return this.#handle;
+  }
+
+  /** The handle for a user, who may hold it from now on. */
+  handOut(): SandboxInstance {
+    this.#isHeld = true;
+    return this.handle;
+  }
+
   /** Takes note of the index that it has got, for people to see. */
-  registered(instance: SandboxInstance, index: number): void;
-  /** Drops the native instance at once unless a user may still hold this wrapper. */
-  dropUnlessHeld(instance: SandboxInstance): void;
-  /** From now on a user may hold this wrapper. */
-  handOut(instance: SandboxInstance): SandboxInstance;
+  registered(index: number): void {
+    this.#index = index;
+  }
+
+  /** Drops the native instance at once unless a user may still hold the handle. */
+  tearDown(): void {
+    this.#isTornDown = true;
+    if (!this.#isHeld) this.drop();
+  }
+
+  /** What it is, for people. */
+  described(): object {
+    const exports = someNames(this.module.exports, ({ name }) => name);
+    return {
+      ...(this.#index === undefined ? {} : { index: this.#index }),
+      backend: this.#backend,
+      exports,
+      ...(this.fuel === undefined ? {} : { fuel: this.fuel }),
+      ...(this.#isTornDown ? { isTornDown: true } : {}),
+    };
+  }
+
+  invoke(
+    exportName: string,
+    args: readonly Argument[],
+    ctx: SupervisorContext | undefined,
+    options: InvokeOptions | undefined,
+  ): Value | Value[] | undefined {
+    if (isTraced(invocations)) return this.#invokeTraced(exportName, args, ctx, undefined, options);
+    const fn = this.functionNamed(exportName);
+    const payloads = checkArguments(fn, args);
+    const answerer = this.#answererFor(ctx);
+    const conditions = options === undefined ? this.defaults : this.conditionsOf(options);
+    return this.call(exportName, fn, payloads, answerer, conditions);
+  }
+
+  /** The same for a supervisor that is no `SupervisorContext`. */
+  invokeBy(exportName: string, args: readonly Value[], peer: ProtocolPeer): Value | Value[] | undefined {
+    const answerer = this.#answererBy(peer);
+    if (isTraced(invocations)) return this.#invokeTraced(exportName, args, undefined, answerer, undefined);
+    const fn = this.functionNamed(exportName);
+    return this.call(exportName, fn, checkArguments(fn, args), answerer, this.defaults);
+  }
+
+  /** To check `ctx` may run anything, so it is a part of what subscribers are told of; `known` answers without a check. */
+  #invokeTraced(
+    exportName: string,
+    args: readonly Argument[],
+    ctx: SupervisorContext | undefined,
+    known: Answerer | undefined,
+    options: InvokeOptions | undefined,
+  ): Value | Value[] | undefined {
+    const invoke = (): Value | Value[] | undefined => {
+      const fn = this.functionNamed(exportName);
+      const payloads = checkArguments(fn, args);
+      const answerer = known ?? this.#answererFor(ctx);
+      return this.callBounded(exportName, fn, payloads, answerer, this.conditionsOf(options));
+    };
+    return invocations.traceSync(invoke, { instance: this.handOut(), exportName, args, isAsync: false });
+  }
+
+  invokeAsync(
+    exportName: string,
+    args: readonly Argument[],
+    ctx: SupervisorContext | AsyncSupervisorContext | undefined,
+    options: InvokeOptions | undefined,
+  ): Promise<Value | Value[] | undefined> {
+    try {
+      if (!isTraced(invocations)) return this.#invokeAsync(exportName, args, ctx, options);
+      const event = { instance: this.handOut(), exportName, args, isAsync: true };
+      // An asynchronous function, because Node tells of what is thrown otherwise as of a call that has not begun.
+      const invoke = async (): Promise<Value | Value[] | undefined> =>
+        await this.#invokeAsync(exportName, args, ctx, options);
+      return invocations.tracePromise(invoke, event);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  #invokeAsync(
+    exportName: string,
+    args: readonly Argument[],
+    ctx: SupervisorContext | AsyncSupervisorContext | undefined,
+    options: InvokeOptions | undefined,
+  ): Promise<Value | Value[] | undefined> {
+    const fn = this.functionNamed(exportName);
+    const payloads = checkArguments(fn, args);
+    const conditions = this.conditionsOf(options);
+    const answerer = answererFor(this.#guest, ctx === undefined ? this.#ownCtxFor(ctx) : ctx);
+    return this.callAsync(exportName, fn, payloads, answerer, conditions);
+  }
+
+  /** Runs the start function, if there is one. `conditions` have the defaults in them. */
+  startWith(ctx: SupervisorContext, conditions: StopConditions | undefined): void {
+    this.#ownCtx = ctx;
+    this.start(this.#answererFor(ctx), conditions);
+  }
+
+  /** The same for a supervisor that is no `SupervisorContext`. */
+  startBy(peer: ProtocolPeer): void {
+    this.start(this.#answererBy(peer), this.defaults);
+  }
+
+  /** Makes the native instance on a native thread by a native call, and runs its start function there. `conditions` have the defaults in them. */
+  async startWithAsync(
+    ctx: SupervisorContext | AsyncSupervisorContext,
+    conditions: StopConditions | undefined,
+    make: () => number,
+    translations: { refused(error: unknown): unknown; trapped(error: unknown): unknown },
+  ): Promise<void> {
+    this.#ownCtx = ctx;
+    await this.startAsync(answererFor(this.#guest, ctx), conditions, make, translations);
+  }
+
+  /** What answers this guest's calls by `ctx`: the same as the last time if it is the same supervisor. */
+  #answererFor(ctx: SupervisorContext | undefined): Answerer {
+    const last = this.#lastAnswerer;
+    if (last !== undefined && this.#lastCtx === ctx && ctx !== undefined) {
+      if (this.#isChecked) checkSupervisor(ctx);
+      return last;
+    }
+    return ctx === undefined
+      ? this.#answererFor(this.#ownCtxFor(ctx) as SupervisorContext)
+      : this.#answererAnew(ctx);
+  }
+
+  #answererAnew(ctx: SupervisorContext): Answerer {
+    const answerer = answererFor(this.#guest, ctx);
+    this.#isChecked = isToBeChecked(answerer);
+    this.#lastCtx = ctx;
+    this.#lastAnswerer = answerer;
+    return answerer;
+  }
+
+  /** The same for a supervisor that is no `SupervisorContext`. */
+  #answererBy(peer: ProtocolPeer): Answerer {
+    if (this.#lastAnswerer !== undefined && this.#lastCtx === peer) return this.#lastAnswerer;
+    this.#isChecked = false;
+    this.#lastCtx = peer;
+    this.#lastAnswerer = new ProtocolAnswerer(this.#guest, peer);
+    return this.#lastAnswerer;
+  }
+
+  /** The supervisor of a call that is given none. */
+  #ownCtxFor(ctx: undefined): SupervisorContext | AsyncSupervisorContext {
+    if (this.#ownCtx === undefined) throw argumentError('ctx', 'a SupervisorContext', ctx);
+    return this.#ownCtx;
+  }
+
+  /** An exported memory by an unchecked name; undefined if there is none. */
+  exportedMemoryNamed(name: string): GearMemory | undefined {
+    const known = this.#memories.get(string(name, 'name'));
+    if (known !== undefined) return known;
+    const index = this.module.memories.get(name);
+    if (index === undefined) return undefined;
+    const memory = new GearMemory(this.#backend, (wrapper) => this.exportedMemory(wrapper, index));
+    this.#memories.set(name, memory);
+    return memory;
+  }
+
+  instanceNow(): SandboxInstance | undefined {
+    return this.isStarted ? this.handOut() : undefined;
+  }
+
+  memoryNow(): Memory | undefined {
+    return (this.#importedMemory0 ?? this.#ownMemory0())?.handOut();
+  }
+
+  /** Memory 0 if it is the guest's own, exported or not. */
+  #ownMemory0(): GearMemory | undefined {
+    const name = this.module.memory0;
+    const known = name === undefined ? this.#memory0 : this.#memories.get(name);
+    if (known !== undefined) return known ?? undefined;
+    if (!this.isAdopted) return this.#memory0InStart(name);
+    if (name !== undefined) return this.exportedMemoryNamed(name);
+    this.#memory0 = this.#findMemory0(undefined);
+    return this.#memory0 ?? undefined;
+  }
+
+  /** The same while an asynchronous start function runs. */
+  #memory0InStart(name: string | undefined): GearMemory | undefined {
+    const call = asyncCallOf(this.#guest);
+    if (call === undefined) return undefined;
+    const memory = this.#findMemory0(call);
+    if (memory === null) return undefined;
+    if (name === undefined) this.#memory0 = memory;
+    else this.#memories.set(name, memory);
+    return memory;
+  }
+
+  #findMemory0(startCall: number | undefined): GearMemory | null {
+    let hasNone = false;
+    const memory = new GearMemory(this.#backend, (wrapper) => {
+      const number = this.memory0(wrapper, startCall);
+      hasNone = number === undefined;
+      return number ?? -1;
+    });
+    return hasNone ? null : memory;
+  }
 }
 
-/** @internal */
-export let instanceInternals: InstanceInternals;
+let makeHandle: (instance: GearInstance) => SandboxInstance;
 
 /**
  * A guest. Get one by {@link SandboxComponents.instance}; it stays usable after its teardown for as long as you hold it. Mirrors
@@ -117,119 +294,22 @@ export let instanceInternals: InstanceInternals;
  * ```
  */
 export class SandboxInstance extends Object {
-  readonly #backend: SandboxBackend;
-  readonly #module: GuestModule;
-  readonly #guest: RunningGuest;
-  readonly #memories = new Map<string, Memory>();
-  readonly #importedMemories: readonly Memory[];
-  readonly #budget: ThreadBudget;
-  readonly #isMetered: boolean;
-  readonly #defaults: Limits | undefined;
-  #fuel: bigint | undefined;
-  #running: Running | undefined;
-  /** The supervisor that it was instantiated with; undefined if that was no `SupervisorContext`. */
-  #ownCtx: SupervisorContext | AsyncSupervisorContext | undefined;
-  /** Memory 0 if it is neither imported nor exported; null if there is none. */
-  #memory0: Memory | null | undefined;
-  #lastName = '';
-  #lastFunction: ExportedFunction | undefined;
-  #id = -1;
-  #isHeld = false;
-  #isStarted = false;
-  #index: number | undefined;
-  #isTornDown = false;
+  readonly #instance: GearInstance;
 
-  private constructor(key: typeof MADE_HERE, parts: InstanceParts) {
+  private constructor(key: typeof INTERNAL, instance: GearInstance) {
     super();
-    refuseUsers(key, 'SandboxComponents.instance');
-    const { backend, module, version, functions, importedMemories, budget, isMetered, defaults } = parts;
-    this.#backend = backend;
-    this.#budget = budget;
-    this.#isMetered = isMetered;
-    this.#defaults = defaults;
-    this.#module = module;
-    this.#guest = {
-      version,
-      sites: module.sites,
-      functions,
-      instance: () => (this.#isStarted ? instanceInternals.handOut(this) : undefined),
-      memory: () => {
-        const imported = importedMemories.at(0);
-        return imported === undefined ? this.#ownMemory0() : memoryInternals.handOut(imported);
-      },
-    };
-    this.#importedMemories = importedMemories;
-    // From here on, because an asynchronous call may link them much later.
-    for (const memory of importedMemories) memoryInternals.retain(memory);
+    assertInternal(key, 'SandboxComponents.instance');
+    this.#instance = instance;
   }
 
   static {
     defineHandle(
       SandboxInstance,
       'SandboxInstance',
-      (value) => #guest in value,
-      (instance) => instance.#described(),
+      (value) => #instance in value,
+      (handle) => handle.#instance.described(),
     );
-    instanceInternals = {
-      make(parts) {
-        const instance = new SandboxInstance(MADE_HERE, parts);
-        try {
-          instance.#adopt(parts.make);
-        } catch (error) {
-          for (const memory of parts.importedMemories) memoryInternals.release(memory);
-          throw error;
-        }
-        return instance;
-      },
-      makeAsync(parts, ctx, limits, makeCall, translations) {
-        const instance = new SandboxInstance(MADE_HERE, parts);
-        instance.#ownCtx = ctx;
-        const result = (call: number): SandboxInstance => {
-          instance.#adopt((wrapper) => native.adoptInstance(wrapper, call));
-          instance.#isStarted = true;
-          return instance;
-        };
-        const running = instance.#asyncRunningFor(ctx);
-        const ended = (): void => instance.#keepFuel();
-        return callAsync({
-          running,
-          limits,
-          argument: 'wasm',
-          exportName: undefined,
-          make: makeCall,
-          result,
-          ended,
-          ...translations,
-        });
-      },
-      start(instance, ctx, limits) {
-        instance.#ownCtx = ctx;
-        instance.#start(instance.#runningFor(ctx), limits);
-      },
-      startBy: (instance, peer) => instance.#start(instance.#runningBy(peer), instance.#defaults),
-      invokeBy(instance, exportName, args, peer) {
-        const call = instance.#runningBy(peer);
-        const ctx = peer as unknown as SupervisorContext;
-        if (isTraced(invocations)) return instance.#invokeTraced(exportName, args, ctx, call, undefined);
-        // The instance knows it now, so `invoke` does not check it: one function for both is quicker than two. No code of others runs in between.
-        return instance.invoke(exportName, args, ctx);
-      },
-      address: (instance) => native.instanceAddress(instance.#id),
-      registered(instance, index) {
-        instance.#index = index;
-      },
-      dropUnlessHeld(instance) {
-        instance.#isTornDown = true;
-        if (instance.#isHeld) return;
-        native.dropInstance(instance.#id);
-        instance.#id = -1;
-        for (const memory of instance.#importedMemories) memoryInternals.release(memory);
-      },
-      handOut(instance) {
-        instance.#isHeld = true;
-        return instance;
-      },
-    };
+    makeHandle = (instance) => new SandboxInstance(INTERNAL, instance);
   }
 
   /**
@@ -242,7 +322,7 @@ export class SandboxInstance extends Object {
    * ```
    */
   get exports(): readonly ExportDescription[] {
-    return this.#module.exports;
+    return this.#instance.module.exports;
   }
 
   /**
@@ -279,78 +359,7 @@ export class SandboxInstance extends Object {
     ctx?: SupervisorContext,
     options?: InvokeOptions,
   ): Value | Value[] | undefined {
-    if (isTraced(invocations)) return this.#invokeTraced(exportName, args, ctx, undefined, options);
-    const last = exportName === this.#lastName ? this.#lastFunction : undefined;
-    const fn = last ?? this.#function(exportName);
-    const payloads = checkArguments(fn, args);
-    const call = this.#runningFor(ctx);
-    const limits = options === undefined ? this.#defaults : this.#limits(options);
-    if (limits !== undefined || !isUnbounded())
-      return this.#invokeBounded(exportName, fn, payloads, call, limits);
-    // The same as there, but without objects. From here until the results are read nothing of others may run but the guest.
-    words[WORD_INSTANCE] = this.#id;
-    words[WORD_FUNC] = fn.index;
-    words[WORD_COUNT] = fn.slots;
-    for (let index = 0; index < payloads.length; index += 1)
-      writeSlot(fn.parameters[index], index, payloads[index]);
-    const isDone = enterGuest(call, nativeInvoke, 'exportName', 0, undefined);
-    if (this.#isMetered) this.#fuel = longs[FUEL];
-    if (!isDone) throw failure({ exportName, limits, bounds: currentBounds() })();
-    const results = fn.results;
-    if (results.length === 0) return undefined;
-    if (results.length === 1) return readSlot(results[0], 0);
-    return readSlots(results);
-  }
-
-  #invokeBounded(
-    exportName: string,
-    fn: ExportedFunction,
-    payloads: readonly (number | bigint)[],
-    call: Running,
-    limits: Limits | undefined,
-  ): Value | Value[] | undefined {
-    return runBounded({
-      call,
-      enter: nativeInvoke,
-      argument: 'exportName',
-      exportName,
-      limits,
-      write: () => this.#writeCall(fn, payloads),
-      ended: () => this.#keepFuel(),
-      read: () => resultsOf(fn),
-    });
-  }
-
-  /** What stops a call with these options. */
-  #limits(options: InvokeOptions | undefined): Limits | undefined {
-    return withDefaults(checkInvokeOptions(options, this.#isMetered), this.#defaults);
-  }
-
-  /** Writes a call to the scratch buffer. */
-  #writeCall(fn: ExportedFunction, payloads: readonly (number | bigint)[]): void {
-    words[WORD_INSTANCE] = this.#id;
-    words[WORD_FUNC] = fn.index;
-    words[WORD_COUNT] = fn.slots;
-    for (let index = 0; index < payloads.length; index += 1)
-      writeSlot(fn.parameters[index], index, payloads[index]);
-  }
-
-  /** What `ctx` is checked by may run anything, so it is a part of what subscribers are told of; `known` answers without a check. */
-  #invokeTraced(
-    exportName: string,
-    args: readonly Argument[],
-    ctx: SupervisorContext | undefined,
-    known: Running | undefined,
-    options: InvokeOptions | undefined,
-  ): Value | Value[] | undefined {
-    const invoke = (): Value | Value[] | undefined => {
-      const fn = this.#function(exportName);
-      const payloads = checkArguments(fn, args);
-      const call = known ?? this.#runningFor(ctx);
-      const limits = this.#limits(options);
-      return this.#invokeBounded(exportName, fn, payloads, call, limits);
-    };
-    return invocations.traceSync(invoke, { instance: this, exportName, args, isAsync: false });
+    return this.#instance.invoke(exportName, args, ctx, options);
   }
 
   /**
@@ -389,44 +398,7 @@ export class SandboxInstance extends Object {
     ctx?: SupervisorContext | AsyncSupervisorContext,
     options?: InvokeOptions,
   ): Promise<Value | Value[] | undefined> {
-    try {
-      if (!isTraced(invocations)) return this.#invokeAsync(exportName, args, ctx, options);
-      const event = { instance: this, exportName, args, isAsync: true };
-      // An asynchronous function, because Node tells of what is thrown otherwise as of a call that has not begun.
-      const invoke = async (): Promise<Value | Value[] | undefined> =>
-        await this.#invokeAsync(exportName, args, ctx, options);
-      return invocations.tracePromise(invoke, event);
-    } catch (error) {
-      return Promise.reject(error);
-    }
-  }
-
-  /** Throws what can be said at once. What comes later is thrown in `callAsync`, whose Promise must be the caller's for its frames' sake. */
-  #invokeAsync(
-    exportName: string,
-    args: readonly Argument[],
-    ctx: SupervisorContext | AsyncSupervisorContext | undefined,
-    options: InvokeOptions | undefined,
-  ): Promise<Value | Value[] | undefined> {
-    const fn = this.#function(exportName);
-    const payloads = checkArguments(fn, args);
-    const limits = this.#limits(options);
-    const running = this.#asyncRunningFor(ctx === undefined ? this.#ownCtxFor(ctx) : ctx);
-    refuseInsideTurnOf(this.#id);
-    const budget = this.#budget.number;
-    return callAsync({
-      running,
-      limits,
-      argument: 'exportName',
-      exportName,
-      make: () => {
-        this.#writeCall(fn, payloads);
-        return native.invokeAsync(budget);
-      },
-      result: () => resultsOf(fn),
-      refused: (error) => translate(error, 'exportName'),
-      ended: () => this.#keepFuel(),
-    });
+    return this.#instance.invokeAsync(exportName, args, ctx, options);
   }
 
   /**
@@ -441,12 +413,7 @@ export class SandboxInstance extends Object {
    * ```
    */
   get fuel(): bigint | undefined {
-    return this.#fuel;
-  }
-
-  /** Keeps what a call that has run has left. */
-  #keepFuel(): void {
-    if (this.#isMetered) this.#fuel = longs[FUEL];
+    return this.#instance.fuel;
   }
 
   /**
@@ -463,16 +430,7 @@ export class SandboxInstance extends Object {
    * ```
    */
   getGlobalVal(name: string): Value | undefined {
-    const global = this.#module.globals.get(string(name, 'name'));
-    if (global?.slot === undefined) return undefined;
-    words[WORD_INSTANCE] = this.#id;
-    words[WORD_FUNC] = global.index;
-    try {
-      native.globalGet();
-    } catch (error) {
-      throw translate(error, 'name');
-    }
-    return readSlot(global.slot, 0);
+    return this.#instance.getGlobal(name);
   }
 
   /**
@@ -491,27 +449,7 @@ export class SandboxInstance extends Object {
    * ```
    */
   setGlobalVal(name: string, value: Value): boolean {
-    const global = this.#module.globals.get(string(name, 'name'));
-    const checked = toValue(value, 'value');
-    if (global === undefined) return false;
-    if (global.slot === undefined || TYPE_OF[global.slot] !== checked.type) {
-      const type = global.slot === undefined ? 'a type that no Value has' : TYPE_OF[global.slot];
-      throw new ArgumentError(
-        `value must be of the type of the global ${shortName(name)}, ${type}, got ${checked.type}`,
-        {
-          argument: 'value',
-        },
-      );
-    }
-    words[WORD_INSTANCE] = this.#id;
-    words[WORD_FUNC] = global.index;
-    writeSlot(global.slot, 0, payloadOf(checked));
-    try {
-      native.globalSet();
-    } catch (error) {
-      throw translate(error, 'name');
-    }
-    return true;
+    return this.#instance.setGlobal(name, value);
   }
 
   /**
@@ -556,239 +494,6 @@ export class SandboxInstance extends Object {
    * ```
    */
   getMemory(name: string): Memory | undefined {
-    const known = this.#memories.get(string(name, 'name'));
-    if (known !== undefined) return known;
-    const index = this.#module.memories.get(name);
-    if (index === undefined) return undefined;
-    const memory = memoryInternals.make(this.#backend, (wrapper) => {
-      try {
-        return native.exportedMemory(wrapper, this.#id, index);
-      } catch (error) {
-        throw translate(error, 'name');
-      }
-    });
-    this.#memories.set(name, memoryInternals.handOut(memory));
-    return memory;
+    return this.#instance.exportedMemoryNamed(name)?.handOut();
   }
-
-  #described(): object {
-    const exports = someNames(this.#module.exports, ({ name }) => name);
-    return {
-      ...(this.#index === undefined ? {} : { index: this.#index }),
-      backend: this.#backend,
-      exports,
-      ...(this.#fuel === undefined ? {} : { fuel: this.#fuel }),
-      ...(this.#isTornDown ? { isTornDown: true } : {}),
-    };
-  }
-
-  /** What answers this guest's calls by `ctx`: the same as the last time if it is the same supervisor. */
-  #runningFor(ctx: SupervisorContext | undefined): Running {
-    const last = this.#running;
-    // The methods of a supervisor of the user's own may have changed since, so it is checked each time.
-    if (last !== undefined && last.ctx === ctx && !last.isChecked) return last;
-    return ctx === undefined
-      ? this.#runningFor(this.#ownCtxFor(ctx) as SupervisorContext)
-      : this.#checkedRunningFor(ctx, last);
-  }
-
-  /** The supervisor of a call that is given none. */
-  #ownCtxFor(ctx: undefined): SupervisorContext | AsyncSupervisorContext {
-    if (this.#ownCtx === undefined) throw argumentError('ctx', 'a SupervisorContext', ctx);
-    return this.#ownCtx;
-  }
-
-  #checkedRunningFor(ctx: SupervisorContext, last: Running | undefined): Running {
-    const functions = directOf(ctx);
-    if (last !== undefined && last.ctx === ctx) return last;
-    const isChecked = functions === undefined;
-    if (isChecked) refuseForeign(ctx);
-    const peer = isChecked ? new ContextPeer(ctx) : undefined;
-    this.#running = {
-      guest: this.#guest,
-      ctx,
-      isChecked,
-      peer,
-      functions: functions ?? [],
-      asyncContext: undefined,
-    };
-    return this.#running;
-  }
-
-  #asyncRunningFor(ctx: SupervisorContext | AsyncSupervisorContext): Running {
-    const functions = directOf(ctx as SupervisorContext);
-    if (functions === undefined) refuseForeign(ctx);
-    const asyncContext = functions === undefined ? (ctx as AsyncSupervisorContext) : undefined;
-    const guest = this.#guest;
-    return { guest, ctx, isChecked: false, peer: undefined, functions: functions ?? [], asyncContext };
-  }
-
-  /** The same for a supervisor that is no `SupervisorContext`. */
-  #runningBy(peer: ProtocolPeer): Running {
-    const last = this.#running;
-    if (last !== undefined && last.ctx === peer) return last;
-    const guest = this.#guest;
-    this.#running = { guest, ctx: peer, isChecked: false, peer, functions: [], asyncContext: undefined };
-    return this.#running;
-  }
-
-  #start(call: Running, limits: Limits | undefined): void {
-    if (this.#module.hasStart) {
-      runBounded({
-        call,
-        enter: native.start,
-        argument: 'wasm',
-        exportName: undefined,
-        limits,
-        write: () => {
-          words[WORD_INSTANCE] = this.#id;
-        },
-        ended: () => this.#keepFuel(),
-        read: () => undefined,
-      });
-    }
-    this.#isStarted = true;
-  }
-
-  #adopt(make: (wrapper: object) => number): void {
-    this.#id = make(this);
-    watchCollections();
-  }
-
-  /** Memory 0 if it is the guest's own, exported or not. */
-  #ownMemory0(): Memory | undefined {
-    const name = this.#module.memory0;
-    const known = name === undefined ? this.#memory0 : this.#memories.get(name);
-    if (known !== undefined) return known === null ? undefined : memoryInternals.handOut(known);
-    if (this.#id === -1) return this.#memory0InStart(name);
-    if (name !== undefined) return this.getMemory(name);
-    this.#memory0 = this.#makeMemory0((wrapper) => native.memory0(wrapper, this.#id));
-    return this.#memory0 === null ? undefined : memoryInternals.handOut(this.#memory0);
-  }
-
-  /** The same while an asynchronous start function runs, when there is no native number yet. */
-  #memory0InStart(name: string | undefined): Memory | undefined {
-    const call = asyncCallOf(this.#guest);
-    if (call === undefined) return undefined;
-    const memory = this.#makeMemory0((wrapper) => native.memory0OfCall(wrapper, call));
-    if (memory === null) return undefined;
-    if (name === undefined) this.#memory0 = memory;
-    else this.#memories.set(name, memory);
-    return memoryInternals.handOut(memory);
-  }
-
-  #makeMemory0(find: (wrapper: object) => number | undefined): Memory | null {
-    let hasNone = false;
-    const memory = memoryInternals.make(this.#backend, (wrapper) => {
-      const number = find(wrapper);
-      hasNone = number === undefined;
-      return number ?? -1;
-    });
-    return hasNone ? null : memory;
-  }
-
-  /** Looks a function up, and remembers it: most instances are called by one name again and again. */
-  #function(exportName: string): ExportedFunction {
-    const fn = this.#module.functions.get(exportName) ?? this.#noFunction(exportName);
-    this.#lastName = exportName;
-    this.#lastFunction = fn;
-    return fn;
-  }
-
-  /** Says why a function cannot be called. */
-  #noFunction(exportName: unknown): never {
-    const name = string(exportName, 'exportName');
-    if (this.#module.functions.has(name)) {
-      throw new ArgumentError(
-        `exportName must name a function whose types are i32, i64, f32 and f64, ${shortName(name)} has others`,
-        {
-          argument: 'exportName',
-        },
-      );
-    }
-    const kind = this.#module.kindOf(name);
-    const message =
-      kind === undefined
-        ? `there is no export ${shortName(name)}`
-        : `the export ${shortName(name)} is a ${kind}, not a function`;
-    throw new NoExportError(message, { exportName: name });
-  }
-}
-
-/** Frozen, because subscribers are told of it. */
-const NO_ARGUMENTS: readonly Argument[] = Object.freeze([]);
-const NO_PAYLOADS: readonly (number | bigint)[] = [];
-
-/** The functions of a `JsSupervisor`; undefined for another supervisor, which is checked here. */
-export function directOf(ctx: SupervisorContext): ReturnType<typeof directFunctions> {
-  if (typeof ctx !== 'object' || ctx === null) throw argumentError('ctx', 'a SupervisorContext', ctx);
-  const direct = directFunctions(ctx);
-  if (direct === undefined) checkSupervisor(ctx);
-  return direct;
-}
-
-/** Reads the results of a function out of the scratch buffer. */
-function resultsOf({ results }: ExportedFunction): Value | Value[] | undefined {
-  if (results.length > 1) return readSlots(results);
-  return results.length === 1 ? readSlot(results[0], 0) : undefined;
-}
-
-/** The arguments' payloads, checked against the function's type. All of them are read before any is written to the scratch buffer. */
-function checkArguments(fn: ExportedFunction, args: readonly Argument[]): readonly (number | bigint)[] {
-  const parameters = fn.parameters;
-  const given = array(args, 'args');
-  if (given.length !== parameters.length) {
-    throw new ArgumentError(
-      `args must have ${parameters.length} ${parameters.length === 1 ? 'value' : 'values'}, as the function has parameters, got ${describe(given.length)}`,
-      {
-        argument: 'args',
-      },
-    );
-  }
-  if (parameters.length === 0) return NO_PAYLOADS;
-  const payloads: (number | bigint)[] = [];
-  for (let index = 0; index < parameters.length; index += 1) {
-    const value = given[index];
-    const slot = parameters[index];
-    payloads[index] = payloadFor(slot, value) ?? payloadOf(argumentFor(slot, value, index));
-  }
-  return payloads;
-}
-
-/**
- * Converts a plain number or bigint, as the WebAssembly JavaScript Interface does ("ToWebAssemblyValue"). Of anything else it says what is
- * wrong with it; gives it after all if only its getters were in a mood.
- */
-function argumentFor(slot: Slot, argument: unknown, index: number): Value {
-  if (typeof argument === 'number') return numberFor(slot, argument, index);
-  if (typeof argument === 'bigint') {
-    if (slot === Slot.I64) return { type: 'i64', value: BigInt.asIntN(64, argument) };
-    throw argumentError(`args[${index}]`, `a number or a Value, for an ${TYPE_OF[slot]}`, argument);
-  }
-  if (typeof argument !== 'object' || argument === null) {
-    const plain = slot === Slot.I64 ? 'bigint' : 'number';
-    throw argumentError(`args[${index}]`, `a Value or a ${plain}, for an ${TYPE_OF[slot]}`, argument);
-  }
-  const value = toValue(argument, 'args', index);
-  if (value.type === TYPE_OF[slot]) return value;
-  throw new ArgumentError(`args[${index}] must be of type ${TYPE_OF[slot]}, got ${value.type}`, {
-    argument: `args[${index}]`,
-  });
-}
-
-function numberFor(slot: Slot, argument: number, index: number): Value {
-  switch (slot) {
-    case Slot.I32:
-      return { type: 'i32', value: argument | 0 };
-    case Slot.F32:
-      return Value.f32(argument);
-    case Slot.F64:
-      return Value.f64(argument);
-    case Slot.I64:
-      throw argumentError(`args[${index}]`, 'a bigint or a Value, for an i64', argument);
-  }
-}
-
-function payloadOf(value: Value): number | bigint {
-  return value.type === 'i32' || value.type === 'i64' ? value.value : value.bits;
 }

@@ -4,30 +4,21 @@ import { argumentError, bytes, copyInto, fn as fnArgument, lengthOf, uint32 } fr
 import { SandboxError } from '../base/errors';
 import { defineHandle } from '../base/handle';
 import type { Value } from '../base/values';
-import { Instantiate } from '../guest/backend';
+import { canWait, innermost } from '../guest/call_context';
+import { CallingGuest, NO_GUEST } from './calling_guest';
+import { type DirectFunction, GuestCall, registerDirect } from './direct';
+import { Instantiate } from './instantiate';
 import {
-  canWait,
   checkedGas,
-  type GuestCall,
   isGasResult,
   isPromise,
   noFunction,
   refusePromise,
-  runningCall,
-  runningVersion,
-  type SupervisorFunction,
   type SupervisorResult,
-} from '../guest/call';
+} from './results';
 import { decodeValues, encodeDispatchResult, encodeDispatchResultV2 } from './scale/index';
 import type { SupervisorContext, SupervisorFuncIndex } from './supervisor';
-
-/**
- * The functions of a `JsSupervisor`, for calls without the protocol; undefined for every other supervisor, also for a
- * subclass, whose methods may be its own.
- *
- * @internal
- */
-export let directFunctions: (ctx: object) => readonly SupervisorFunction[] | undefined;
+import type { SupervisorFunction } from './supervisor_function';
 
 /**
  * A supervisor over plain functions. Native code calls them directly; the methods of {@link SupervisorContext} are there as well, with a
@@ -48,9 +39,7 @@ export let directFunctions: (ctx: object) => readonly SupervisorFunction[] | und
  * ```
  */
 export class JsSupervisor extends Object implements SupervisorContext {
-  readonly #functions: SupervisorFunction[] = [];
-  /** The functions, if they may be called directly. The prototype of such an object cannot be changed afterwards. */
-  readonly #direct: readonly SupervisorFunction[] | undefined;
+  readonly #functions: DirectFunction[] = [];
   readonly #allocations = new Map<number, Uint8Array>();
   #top = FIRST_ADDRESS;
 
@@ -65,20 +54,19 @@ export class JsSupervisor extends Object implements SupervisorContext {
    */
   constructor() {
     super();
-    // A function put in place of a method would not be called, so better refuse it.
-    const isPlain = new.target === JsSupervisor;
-    this.#direct = isPlain ? this.#functions : undefined;
-    if (isPlain) Object.preventExtensions(this);
+    if (new.target !== JsSupervisor) return;
+    registerDirect(this, this.#functions);
+    // Its prototype cannot be changed from now on. A function in place of a method would not be called, so it is refused.
+    Object.preventExtensions(this);
   }
 
   static {
     defineHandle(
       JsSupervisor,
       'JsSupervisor',
-      (value) => #direct in value,
+      (value) => #functions in value,
       (supervisor) => ({ functions: supervisor.#functions.length }),
     );
-    directFunctions = (ctx) => (#direct in ctx ? ctx.#direct : undefined);
   }
 
   /**
@@ -96,7 +84,7 @@ export class JsSupervisor extends Object implements SupervisorContext {
    * ```
    */
   define(fn: SupervisorFunction): SupervisorFuncIndex {
-    return (this.#functions.push(fnArgument(fn, 'fn') as SupervisorFunction) - 1) as SupervisorFuncIndex;
+    return (this.#functions.push(fnArgument(fn, 'fn') as DirectFunction) - 1) as SupervisorFuncIndex;
   }
 
   /**
@@ -119,9 +107,10 @@ export class JsSupervisor extends Object implements SupervisorContext {
     const address = uint32(invokeArgsPtr, 'invokeArgsPtr');
     const args = decodeValues(this.readMemory(address, uint32(invokeArgsLen, 'invokeArgsLen')));
     uint32(funcIdx, 'funcIdx');
-    const isV2 = runningVersion() === Instantiate.Version2;
+    const guest = callingGuest();
+    const isV2 = guest.version === Instantiate.Version2;
     const gas = isV2 ? gasOf(args.shift()) : undefined;
-    const call = runningCall(gas);
+    const call = new GuestCall(guest, gas);
     const answer = (result: SupervisorResult): bigint => {
       const encoded =
         gas === undefined
@@ -236,6 +225,12 @@ function allocated(length: number): Uint8Array {
 
 function noRoom(length: number, cause?: unknown): SandboxError {
   return new SandboxError(`no room for ${length} bytes`, cause === undefined ? {} : { cause });
+}
+
+/** The guest that is calling, if the supervisor is called through the protocol. */
+function callingGuest(): CallingGuest {
+  const guest = innermost()?.guest;
+  return guest instanceof CallingGuest ? guest : NO_GUEST;
 }
 
 async function later(

@@ -3,28 +3,18 @@
 import { argumentError, type BufferSource, copyOf, lengthOf, object, oneOf } from '../base/arguments';
 import { ArgumentError } from '../base/errors';
 import { defineHandle, someNames } from '../base/handle';
-import { MADE_HERE, refuseUsers } from '../base/internal';
-import { layout, native, scratchViews } from '../binding/native';
-import { callAsync } from './async_call';
+import { assertInternal, INTERNAL } from '../base/internal';
+import { native } from '../binding/native';
+import { layout, scratchViews } from '../binding/scratch';
 import { BACKENDS, type SandboxBackend } from './backend';
+import { checkInvokeOptions, type InvokeOptions, type StopConditions } from './call_options';
+import { compileAsync } from './compile';
 import type { Engine } from './engine';
 import { refuseModule } from './limits';
-import { looksLike, looksLikeInPlaceOfSerialized, moduleBytes } from './looks_like';
-import {
-  compileError,
-  type ExportDescription,
-  type GuestModule,
-  guestModule,
-  type ImportDescription,
-} from './module';
-import {
-  type CheckedOptions,
-  checkInvokeOptions,
-  checkSandboxOptions,
-  type InvokeOptions,
-  type Limits,
-  type SandboxOptions,
-} from './options';
+import { looksLikeInPlaceOfSerialized, moduleBytes } from './looks_like';
+import { type ExportDescription, type GuestModule, guestModule, type ImportDescription } from './module';
+import { compileError } from './modules';
+import { type CheckedOptions, checkSandboxOptions, type SandboxOptions } from './options';
 
 const { words } = scratchViews;
 const { WORD_COUNT } = layout;
@@ -46,14 +36,19 @@ export interface CompileOptions extends SandboxOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Opens a {@link CompiledModule} to `components.ts`. */
-export interface CompiledModuleInternals {
-  /** Its module, or undefined for anything else. */
-  moduleOf(value: unknown): { module: GuestModule; engine: Engine; byteLength: number } | undefined;
+/** What a {@link CompiledModule} stands for. */
+export interface CompiledParts {
+  readonly module: GuestModule;
+  readonly engine: Engine;
+  readonly byteLength: number;
 }
 
-/** @internal */
-export let compiledModuleInternals: CompiledModuleInternals;
+/**
+ * What a compiled module stands for; undefined for anything else.
+ *
+ * @internal
+ */
+export let moduleOf: (value: unknown) => CompiledParts | undefined;
 
 /**
  * A compiled module: give it to `instantiate` in place of the binary, as often as you like. The WebAssembly JavaScript Interface has
@@ -74,7 +69,7 @@ export class CompiledModule extends Object {
   readonly #serialize: () => ArrayBuffer;
 
   private constructor(
-    key: typeof MADE_HERE,
+    key: typeof INTERNAL,
     backend: SandboxBackend,
     engine: Engine,
     module: GuestModule,
@@ -82,7 +77,7 @@ export class CompiledModule extends Object {
     serialize: () => ArrayBuffer,
   ) {
     super();
-    refuseUsers(key, 'CompiledModule.compile');
+    assertInternal(key, 'CompiledModule.compile');
     this.backend = backend;
     this.#engine = engine;
     this.#module = module;
@@ -102,11 +97,9 @@ export class CompiledModule extends Object {
         exports: someNames(module.#module.exports, ({ name }) => name),
       }),
     );
-    compiledModuleInternals = {
-      moduleOf(value) {
-        if (typeof value !== 'object' || value === null || !(#module in value)) return undefined;
-        return { module: value.#module, engine: value.#engine, byteLength: value.#byteLength };
-      },
+    moduleOf = (value) => {
+      if (typeof value !== 'object' || value === null || !(#module in value)) return undefined;
+      return { module: value.#module, engine: value.#engine, byteLength: value.#byteLength };
     };
   }
 
@@ -141,7 +134,7 @@ export class CompiledModule extends Object {
     const binary = copyOf(given);
     const module = await compileAsync(binary, checked, waiting);
     const serialize = (): ArrayBuffer => native.serializeModule(engine.number, module.id, binary);
-    return new CompiledModule(MADE_HERE, backend, engine, module, binary.length, serialize);
+    return new CompiledModule(INTERNAL, backend, engine, module, binary.length, serialize);
   }
 
   /**
@@ -236,14 +229,14 @@ export class CompiledModule extends Object {
     }
     const length = words[WORD_COUNT];
     refuseModule(length, limits);
-    return new CompiledModule(MADE_HERE, backend, engine, module, length, () => copyOf(copy).buffer);
+    return new CompiledModule(INTERNAL, backend, engine, module, length, () => copyOf(copy).buffer);
   }
 }
 
 function checkCompileOptions(
   backend: SandboxBackend,
   options: CompileOptions | undefined,
-): { checked: CheckedOptions; waiting: Limits | undefined } {
+): { checked: CheckedOptions; waiting: StopConditions | undefined } {
   oneOf(backend, 'backend', BACKENDS);
   // A copy has only its own properties, as with the options of everything else.
   const given: CompileOptions = options === undefined ? {} : { ...object(options, 'options') };
@@ -251,22 +244,4 @@ function checkCompileOptions(
   const checked = checkSandboxOptions(backend, sandbox as SandboxOptions);
   const waiting = checkInvokeOptions({ timeout, signal } as InvokeOptions, false);
   return { checked, waiting };
-}
-
-/** Compiles a binary, which nobody writes to, on a native thread. */
-export function compileAsync(
-  binary: Uint8Array,
-  { engine, modules, budget }: CheckedOptions,
-  limits: Limits | undefined,
-): Promise<GuestModule> {
-  return callAsync({
-    running: undefined,
-    limits,
-    argument: 'wasm',
-    exportName: undefined,
-    doing: 'compiling the module',
-    make: () => native.compileAsync(engine.number, modules.number, binary, budget.number),
-    result: (call) => modules.keep(guestModule(native.compiledBy(call))),
-    refused: (error) => compileError(error, looksLike(binary)),
-  });
 }

@@ -1,90 +1,20 @@
 /**
- * What can be watched through `node:diagnostics_channel`: every instantiation, every call into a guest and every call out of one, each as
- * a tracing channel. Whoever looks at a channel first asks {@link isTraced}, which is all that it costs while nobody subscribes.
+ * Tracing channels of `node:diagnostics_channel`, of which one tells of every call that leaves a guest. Code that publishes first asks
+ * {@link isTraced}, which is all that a channel costs while nobody subscribes.
  *
- * The channels are `tracing:sandbox-host.instantiate:*`, `tracing:sandbox-host.invoke:*` and `tracing:sandbox-host.supervisor:*`, where
- * `*` is one of `start`, `end`, `asyncStart`, `asyncEnd` and `error`, as Node describes them for `TracingChannel`.
+ * The channel of a name is `tracing:sandbox-host.<name>:*`, where `*` is one of `start`, `end`, `asyncStart`, `asyncEnd` and `error`, as Node
+ * describes them for `TracingChannel`.
  */
 
 import { type Channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
-import type { Value } from '../base/values';
-import type { SandboxComponents } from '../gear/components';
-import type { SandboxInstance } from '../gear/instance';
-import type { SupervisorFuncIndex } from '../gear/supervisor';
-import type { Instantiate } from './backend';
 
-/**
- * What subscribers of the tracing channel `sandbox-host.instantiate` get. `result` is there at the end if it went well, `error` if not. The
- * order of the events is that of Node's `TracingChannel`.
- *
- * @example
- * ```ts
- * import { subscribe } from 'node:diagnostics_channel';
- *
- * subscribe('tracing:sandbox-host.instantiate:error', (event) => console.error((event as InstantiateEvent).error));
- * ```
- */
-export interface InstantiateEvent {
-  /** Whose instance it is to be. */
-  readonly components: SandboxComponents<unknown>;
-  /** The convention of its supervisor calls. */
-  readonly version: Instantiate;
-  /** Whether it is an `instantiateAsync`. */
-  readonly isAsync: boolean;
-  /** The instance, which may not have an index yet. */
-  result?: SandboxInstance;
-  /** What was thrown. */
-  error?: unknown;
-}
-
-/**
- * What subscribers of the tracing channel `sandbox-host.invoke` get. `result` is there at the end if it went well, `error` if not. The
- * order of the events is that of Node's `TracingChannel`.
- *
- * @example
- * ```ts
- * import { subscribe } from 'node:diagnostics_channel';
- *
- * subscribe('tracing:sandbox-host.invoke:start', (event) => console.log('into', (event as InvokeEvent).exportName));
- * subscribe('tracing:sandbox-host.invoke:end', (event) => console.log('out of', (event as InvokeEvent).exportName));
- * ```
- */
-export interface InvokeEvent {
-  /** The guest that is called. */
-  readonly instance: SandboxInstance;
-  /** The name of the function, as the caller gave it. */
-  readonly exportName: string;
-  /** Its arguments, as the caller gave them: they are not checked yet when the call starts. */
-  readonly args: readonly (Value | number | bigint)[];
-  /** Whether it is an `invokeAsync`. */
-  readonly isAsync: boolean;
-  /** What it returned: undefined for nothing, an array for several results. */
-  result?: Value | Value[] | undefined;
-  /** What was thrown. */
-  error?: unknown;
-}
-
-/**
- * What subscribers of the tracing channel `sandbox-host.supervisor` get: a guest calls its supervisor. The order of the events is that of
- * Node's `TracingChannel`.
- *
- * @example
- * ```ts
- * import { subscribe } from 'node:diagnostics_channel';
- *
- * subscribe('tracing:sandbox-host.supervisor:start', (event) => console.log((event as SupervisorEvent).importName));
- * ```
- */
-export interface SupervisorEvent {
-  /** The guest that calls; undefined while its start function runs. */
-  readonly instance: SandboxInstance | undefined;
+/** What subscribers are told of a call that leaves a guest. Those who run the guest add what names it. */
+export interface HostCallEvent {
   /** What the guest imports the function as: `module.name`. */
   readonly importName: string;
-  /** The supervisor's index of the function. */
-  readonly funcIdx: SupervisorFuncIndex;
-  /** Whether the call into the guest is asynchronous, so that the supervisor may answer with a Promise. */
+  /** Whether the call into the guest is asynchronous, so that the answer may take time. */
   readonly isAsync: boolean;
-  /** Whether the call into the guest was ended before the supervisor's Promise was settled. */
+  /** Whether the call into the guest was ended before the answer was there. */
   isStopped?: boolean;
   /** What was thrown, if the call failed. */
   error?: unknown;
@@ -93,7 +23,7 @@ export interface SupervisorEvent {
 const CAN_INHERIT = canInherit(tracingChannel('sandbox-host.probe'));
 
 /** A tracing channel of Node's, for those who tell of events. Those who subscribe use the channels behind it, by their names. */
-class Tracing<Event extends object> {
+export class Tracing<Event extends object> {
   readonly channels: TracingChannel<unknown, Event>;
   /** The same; they tell every subscriber. */
   readonly #telling: TracingChannel<unknown, Event>;
@@ -136,9 +66,8 @@ export function isTraced({ channels }: { readonly channels: Watched }): boolean 
   );
 }
 
-export const instantiations = new Tracing<InstantiateEvent>('instantiate');
-export const invocations = new Tracing<InvokeEvent>('invoke');
-export const supervisorCalls = new Tracing<SupervisorEvent>('supervisor');
+/** What guests call: their supervisor, or whatever else answers them. */
+export const hostCalls = new Tracing<HostCallEvent>('supervisor');
 
 /**
  * Whether channels can be inherited from. Not in newer Nodes, where they have private members; and there is no need to, because those tell every

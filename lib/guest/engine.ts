@@ -1,4 +1,5 @@
-import { native, watchCollections } from '../binding/native';
+import { watchCollections } from '../binding/collections';
+import { native } from '../binding/native';
 
 /** How many of the options, from the first, what is compiled depends on; the others limit the memories and tables of the guests. */
 const COMPILER_OPTIONS = 8;

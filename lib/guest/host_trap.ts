@@ -1,13 +1,10 @@
-/** Why a supervisor call failed, on its way through the guest to the `TrapError` that the caller gets. */
-
-import { types } from 'node:util';
 import { SandboxError } from '../base/errors';
 
 /**
- * Thrown in dispatch: its message becomes that of the `TrapError`, and what somebody threw, if somebody did, the cause.
- * Users see it only if they call the methods of a `JsSupervisor` themselves.
+ * Why a host call failed, on its way through the guest to the `TrapError` that the caller gets. Its message becomes that of the `TrapError`;
+ * what host code threw, if it threw, becomes the cause. Users see one only if they call the methods of a `JsSupervisor` themselves.
  */
-export class SupervisorTrap extends SandboxError {
+export class HostTrap extends SandboxError {
   /** Told by this, because `instanceof` runs code of a proxy. */
   readonly #isTrap = true;
   /** Wrapped, because undefined can be thrown too. */
@@ -19,18 +16,7 @@ export class SupervisorTrap extends SandboxError {
   }
 
   /** Whether something thrown is one. */
-  static is(thrown: unknown): thrown is SupervisorTrap {
+  static is(thrown: unknown): thrown is HostTrap {
     return typeof thrown === 'object' && thrown !== null && #isTrap in thrown;
-  }
-}
-
-/** The message of anything that can be thrown; never throws itself. */
-export function messageOf(thrown: unknown): string {
-  try {
-    // Native code and Node may throw errors of another realm, whose class is not ours.
-    if (types.isNativeError(thrown) || thrown instanceof Error) return String(thrown.message);
-    return String(thrown);
-  } catch {
-    return 'the supervisor threw something without a message';
   }
 }

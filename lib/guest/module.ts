@@ -1,19 +1,10 @@
 /** A compiled module as this environment knows it: what it imports and exports, prepared for linking and calling. */
 
-import { debug } from '../base/debug';
-import { InstantiationError } from '../base/errors';
-import {
-  DEFAULT_CACHE,
-  kindOf,
-  layout,
-  NO_CACHE,
-  native,
-  translate,
-  watchCollections,
-} from '../binding/native';
-import type { Engine } from './engine';
-import { ImportSite, type Signature, type Slot, signatureOf, slotsOf } from './import_signature';
-import { looksLike } from './looks_like';
+import { watchCollections } from '../binding/collections';
+import { native } from '../binding/native';
+import { layout } from '../binding/scratch';
+import { ImportSignature, type Signature, signatureOf } from './signature';
+import { type Slot, slotsOf } from './slots';
 
 /** An exported function, prepared for calls. */
 export interface ExportedFunction {
@@ -61,7 +52,7 @@ export class GuestModule {
   readonly id: number;
   readonly imports: readonly ImportDescription[];
   /** The imported functions, in order. */
-  readonly sites: readonly ImportSite[];
+  readonly functionImports: readonly ImportSignature[];
   readonly exports: readonly ExportDescription[];
   readonly hasStart: boolean;
   /** Of each exported function by name; null if its type has no {@link Value}. */
@@ -87,9 +78,9 @@ export class GuestModule {
     this.hasStart = description.hasStart;
     this.memory0 = description.exports[description.exportedMemory0]?.name;
     const signatures = new Signatures();
-    this.sites = description.imports
+    this.functionImports = description.imports
       .filter(({ kind }) => kind === 'function')
-      .map(({ module, name, type }) => new ImportSite(`${module}.${name}`, signatures.of(type)));
+      .map(({ module, name, type }) => new ImportSignature(`${module}.${name}`, signatures.of(type)));
     this.exports = Object.freeze(
       Array.from(description.exports)
         .filter(({ kind }) => kind !== 'other')
@@ -141,66 +132,7 @@ function deepFreeze<T extends object>(value: T): T {
   return Object.freeze(value);
 }
 
-/** Where native code looks for compiled modules first. */
-export class Modules {
-  /** What native code knows the cache by, for as long as this object lives. */
-  readonly number: number;
-  /** The modules that were used last: to describe one again takes longer than to instantiate it. */
-  readonly #recent: (GuestModule | undefined)[];
-  #next = 0;
-
-  /**
-   * @param make - makes the cache for this wrapper, by a native function
-   * @param size - how many modules are kept from being collected
-   */
-  constructor(make: (wrapper: object) => number, size: number) {
-    this.number = make(this);
-    this.#recent = new Array(size).fill(undefined);
-  }
-
-  /** Compiles a module, or finds it in the cache. */
-  compile(engine: Engine, wasm: Uint8Array): GuestModule {
-    let found: object | undefined;
-    try {
-      found = native.compile(engine.number, this.number, wasm);
-    } catch (error) {
-      throw compileError(error, looksLike(wasm));
-    }
-    return this.keep(guestModule(found));
-  }
-
-  /** Takes note that a module was used. */
-  keep(module: GuestModule): GuestModule {
-    const recent = this.#recent;
-    if (recent.length > 0 && !recent.includes(module)) {
-      recent[this.#next] = module;
-      this.#next = (this.#next + 1) % recent.length;
-    }
-    return module;
-  }
-}
-
-/** The most modules that a cache keeps from being collected. */
-export const MOST_RECENT = 32;
-
-/** The cache of the process. */
-export const SHARED_MODULES = new Modules(() => DEFAULT_CACHE, MOST_RECENT);
-/** No cache: a module that nobody holds goes. */
-export const UNCACHED_MODULES = new Modules(() => NO_CACHE, 0);
-
 /** The module that native code has found the wrapper of, or has just compiled. */
 export function guestModule(found: object | undefined): GuestModule {
   return found === undefined ? new GuestModule() : (found as GuestModule);
-}
-
-/**
- * What a failed compilation becomes.
- *
- * @param looks - what the bytes look like, if that is why; the engine's own words are the `cause` then
- */
-export function compileError(error: unknown, looks: string | undefined): unknown {
-  if (kindOf(error) !== 'module') return translate(error, 'wasm');
-  const message = looks ?? (error as Error).message;
-  debug('failed to create module: %s', message);
-  return new InstantiationError(message, { kind: 'ModuleDecoding', cause: error });
 }

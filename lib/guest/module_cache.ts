@@ -2,8 +2,10 @@ import { argumentError, uint32, wellFormedString } from '../base/arguments';
 import { ArgumentError } from '../base/errors';
 import { defineHandle } from '../base/handle';
 import { knownOptions } from '../base/known_options';
-import { kindOf, native, translate, watchCollections } from '../binding/native';
-import { MOST_RECENT, Modules } from './module';
+import { watchCollections } from '../binding/collections';
+import { kindOf, translate } from '../binding/failures';
+import { native } from '../binding/native';
+import { MOST_RECENT, Modules } from './modules';
 
 /** Opens a {@link ModuleCache} to `options.ts`. */
 export let modulesOf: (cache: unknown) => Modules;

@@ -2,7 +2,7 @@
 
 import { describe } from '../../base/arguments';
 import { SandboxError } from '../../base/errors';
-import { messageOf } from '../../guest/host_trap';
+import { messageOf } from '../../base/message';
 import { type SupervisorMemoryObject, type SupervisorTableObject, v8 } from './v8';
 
 /**

@@ -8,18 +8,18 @@
 import { types } from 'node:util';
 import { debug } from '../../base/debug';
 import { ArgumentError, BusyError, InstantiationError, SandboxError } from '../../base/errors';
+import { messageOf } from '../../base/message';
 import { shortName } from '../../base/short_text';
 import type { Value } from '../../base/values';
-import { Instantiate } from '../../guest/backend';
-import { messageOf } from '../../guest/host_trap';
-import { componentsInternals, type SandboxComponents } from '../components';
-import { environmentInternals } from '../environment';
-import { instanceInternals } from '../instance';
-import { memoryInternals } from '../memory';
+import { type SandboxComponents, storeOf } from '../components';
+import { Environment } from '../environment';
+import type { GearInstance } from '../instance';
+import { Instantiate } from '../instantiate';
 import { packed } from '../protocol/packed';
 import { decodeValues, encodeReturnValue } from '../scale/index';
 import { Reader } from '../scale/reader';
 import { readValue } from '../scale/value';
+import { traced } from '../traced';
 import { allocate, type SupervisorAllocator } from './allocator';
 import { type DispatchThunk, thunkAt } from './dispatch_thunk';
 import { Names } from './names';
@@ -211,7 +211,8 @@ const NO_VALUES: readonly Value[] = [];
 
 /** Makes the host functions. */
 export function hostFunctions({ components, memory, table, allocator, failed }: Host): HostFunctions {
-  const { copyOut, copyIn } = memoryInternals;
+  const store = storeOf(components);
+  const { memories, instances } = store;
   const names = new Names();
   let lastSupervisor: WasmSupervisor | undefined;
 
@@ -284,9 +285,14 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
     const binary = bytesOf(wasm, 'wasm');
     const definition = bytesOf(envDef, 'env_def');
     try {
-      const env = environmentInternals.decodeForOneUse(components, definition);
+      // It is used before any of its memories can be torn down.
+      const env = new Environment(definition, (index) => memories.at(index));
       const supervisor = supervisorFor(thunk, state);
-      return componentsInternals.instantiateBy(components, version, binary, env, supervisor, thunk);
+      const source = store.source(binary);
+      store.refuseInstance();
+      const make = (): GearInstance =>
+        store.instantiate(version, source, env, (instance) => instance.startBy(supervisor));
+      return store.add(traced(components, version, make), thunk);
     } catch (error) {
       return fail('instantiate', error, isOfStart(error) ? code.EXECUTION : code.MODULE);
     }
@@ -301,9 +307,9 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
       const size = bufLen >>> 0;
       // Before the guest's memory is looked up: to give the supervisor's may have run anything.
       const dest = memory.find(address, size);
-      const guest = componentsInternals.memory(components, memoryIdx >>> 0);
+      const guest = memories.at(memoryIdx >>> 0);
       if (dest === undefined) return code.OUT_OF_BOUNDS;
-      return copyOut(guest, offset >>> 0, dest, address, size) ? code.OK : code.OUT_OF_BOUNDS;
+      return guest.copyOut(offset >>> 0, dest, address, size) ? code.OK : code.OUT_OF_BOUNDS;
     },
 
     ext_sandbox_memory_set_version_1(memoryIdx, offset, valPtr, valLen) {
@@ -311,15 +317,13 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
       const size = valLen >>> 0;
       const src = memory.find(address, size);
       if (src === undefined) return code.OUT_OF_BOUNDS;
-      const guest = componentsInternals.memory(components, memoryIdx >>> 0);
-      return copyIn(guest, offset >>> 0, src, address, size) ? code.OK : code.OUT_OF_BOUNDS;
+      const guest = memories.at(memoryIdx >>> 0);
+      return guest.copyIn(offset >>> 0, src, address, size) ? code.OK : code.OUT_OF_BOUNDS;
     },
 
-    ext_sandbox_memory_grow_version_1: (memoryIdx, pages) =>
-      componentsInternals.memory(components, memoryIdx >>> 0).memoryGrow(pages >>> 0),
+    ext_sandbox_memory_grow_version_1: (memoryIdx, pages) => memories.at(memoryIdx >>> 0).grow(pages >>> 0),
 
-    ext_sandbox_memory_size_version_1: (memoryIdx) =>
-      componentsInternals.memory(components, memoryIdx >>> 0).memorySize(),
+    ext_sandbox_memory_size_version_1: (memoryIdx) => memories.at(memoryIdx >>> 0).pages,
 
     ext_sandbox_memory_teardown_version_1: (memoryIdx) => components.memoryTeardown(memoryIdx >>> 0),
 
@@ -333,11 +337,11 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
       const exportName = nameOf(name);
       const values = valuesOf(args);
       const index = instanceIdx >>> 0;
-      const instance = componentsInternals.instance(components, index);
+      const instance = instances.at(index).instance;
       const supervisor = supervisorFor(components.dispatchThunk(index), state);
       let result: ReturnType<typeof instance.invoke>;
       try {
-        result = instanceInternals.invokeBy(instance, exportName, values, supervisor);
+        result = instance.invokeBy(exportName, values, supervisor);
         if (Array.isArray(result)) {
           // A `ReturnValue` has room for one.
           throw new SandboxError(`${shortName(exportName)} returned ${result.length} values`);
@@ -361,7 +365,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
 
     ext_sandbox_get_global_val_version_1(instanceIdx, name) {
       const globalName = nameOf(name);
-      const value = componentsInternals.instance(components, instanceIdx >>> 0).getGlobalVal(globalName);
+      const value = instances.at(instanceIdx >>> 0).instance.getGlobal(globalName);
       // The bytes of an `Option<Value>` are those of a `ReturnValue`.
       const bytes = encodeReturnValue(value);
       const address = allocateFor('get_global_val', bytes.length);
@@ -374,9 +378,9 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
     ext_sandbox_set_global_val_version_1(instanceIdx, name, value) {
       const globalName = nameOf(name);
       const decoded = readValue(new Reader(bytesOf(value, 'value')));
-      const instance = componentsInternals.instance(components, instanceIdx >>> 0);
+      const instance = instances.at(instanceIdx >>> 0).instance;
       try {
-        return instance.setGlobalVal(globalName, decoded) ? code.GLOBALS_OK : code.GLOBALS_NOT_FOUND;
+        return instance.setGlobal(globalName, decoded) ? code.GLOBALS_OK : code.GLOBALS_NOT_FOUND;
       } catch (error) {
         // Immutable, or of another type.
         if (!(error instanceof SandboxError) || error.code !== 'ERR_SANDBOX_ARGUMENT') throw error;
@@ -384,11 +388,9 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
       }
     },
 
-    ext_sandbox_get_buff_version_1: (memoryIdx) =>
-      memoryInternals.address(componentsInternals.memory(components, memoryIdx >>> 0)),
+    ext_sandbox_get_buff_version_1: (memoryIdx) => memories.at(memoryIdx >>> 0).address,
 
-    ext_sandbox_get_instance_ptr_version_1: (instanceIdx) =>
-      instanceInternals.address(componentsInternals.instance(components, instanceIdx >>> 0)),
+    ext_sandbox_get_instance_ptr_version_1: (instanceIdx) => instances.at(instanceIdx >>> 0).instance.address,
   };
 
   function allocateFor(what: string, size: number): number {

@@ -3,7 +3,7 @@
 import { types } from 'node:util';
 import { describe } from '../../base/arguments';
 import { SandboxError } from '../../base/errors';
-import { messageOf } from '../../guest/host_trap';
+import { messageOf } from '../../base/message';
 import type { SupervisorMemoryObject } from './v8';
 
 /**

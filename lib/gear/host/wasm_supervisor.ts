@@ -1,7 +1,7 @@
 /** A WebAssembly supervisor as the other side of the six steps: without copies, and without objects made for a call. */
 
-import type { ImportSite } from '../../guest/import_signature';
-import { frames as framesOf, keepAnswer } from '../protocol/frames';
+import { keepAnswer } from '../protocol/frames';
+import type { ImportEncoding } from '../protocol/import_encoding';
 import { packed } from '../protocol/packed';
 import type { ProtocolPeer } from '../protocol/peer';
 import type { SupervisorFuncIndex } from '../supervisor';
@@ -9,7 +9,6 @@ import { allocate as allocateIn, type SupervisorAllocator } from './allocator';
 import { callerOf, type DispatchThunk, type ThunkCaller } from './dispatch_thunk';
 import type { SupervisorMemory } from './supervisor_memory';
 
-const frames = framesOf;
 const allocate = allocateIn;
 const packedWords = packed.words;
 
@@ -31,16 +30,16 @@ export class WasmSupervisor implements ProtocolPeer<number> {
     this.state = state;
   }
 
-  take(site: ImportSite): number {
-    return site.pushFrame();
+  take(encoding: ImportEncoding): number {
+    return encoding.pushFrame();
   }
 
   allocate(size: number): number {
     return allocate(this.#allocator, size);
   }
 
-  send(address: number, size: number, frame: number, site: ImportSite, hasGas: boolean): void {
-    site.encodeFrame(frame, hasGas, this.#memory.at(address, size), address);
+  send(address: number, size: number, frame: number, encoding: ImportEncoding, hasGas: boolean): void {
+    encoding.encodeFrame(frame, hasGas, this.#memory.at(address, size), address);
   }
 
   call(address: number, size: number, funcIdx: SupervisorFuncIndex): void {
@@ -59,10 +58,6 @@ export class WasmSupervisor implements ProtocolPeer<number> {
 
   deallocate(address: number): void {
     this.#allocator.deallocate(address);
-  }
-
-  drop(frame: number): void {
-    frames.top = frame;
   }
 
   #firstCall(): ThunkCaller {

@@ -1,21 +1,19 @@
 /**
- * An `AsyncSupervisorContext` as the other side of the six steps, which stand once, in `dispatch.ts`, and know no Promises. When a step
+ * An `AsyncSupervisorContext` as the other side of the six steps, which stand once, in `steps.ts`, and know no Promises. When a step
  * gives one, the steps are left by throwing `PENDING`; once it is settled they run again from the first, and what has been done already
  * gives what it came to then.
  */
 
 import { types } from 'node:util';
-import { PENDING } from '../../guest/call';
-import { SupervisorTrap } from '../../guest/host_trap';
+import type { Settled } from '../../guest/answerer';
+import { HostTrap } from '../../guest/host_trap';
 import type { AsyncSupervisorContext, SupervisorContext } from '../supervisor';
-import { answerOf, ContextPeer } from './peer';
-
-/** What a step came to. */
-export type Done = { readonly value: unknown } | { readonly thrown: unknown };
+import { answerOf, ContextPeer } from './context_peer';
+import { PENDING } from './peer';
 
 /** The supervisor for one call of a guest. */
 export class AsyncContextPeer extends ContextPeer {
-  readonly #done: Done[] = [];
+  readonly #done: Settled[] = [];
   #next = 0;
   readonly #taken: Uint8Array;
   #isAbandoned = false;
@@ -60,7 +58,7 @@ export class AsyncContextPeer extends ContextPeer {
   }
 
   /** What the last run waited for is settled. */
-  settle(done: Done): void {
+  settle(done: Settled): void {
     this.#done.push(done);
   }
 
@@ -78,7 +76,7 @@ export class AsyncContextPeer extends ContextPeer {
     const known = this.#done[this.#next];
     this.#next += 1;
     if (known === undefined) {
-      if (this.#isAbandoned && !isNeeded) throw new SupervisorTrap('the call was ended');
+      if (this.#isAbandoned && !isNeeded) throw new HostTrap('the call was ended');
       return this.#firstTime(run);
     }
     if ('thrown' in known) throw known.thrown;

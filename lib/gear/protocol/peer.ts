@@ -1,18 +1,9 @@
 /**
- * The other side of the six steps, as `dispatch.ts` needs it: what each step does, not in which order or what becomes of
- * its failures. {@link ContextPeer} is any `SupervisorContext`; the WebAssembly supervisor of `lib/host` is another, which can
- * do more cheaply because its memory is within reach.
+ * The other side of the six steps: what each step does, not in which order or what becomes of its failures.
  */
 
-import { types } from 'node:util';
-import { describe, lengthOf } from '../../base/arguments';
-import { SupervisorTrap } from '../../guest/host_trap';
-import type { ImportSite } from '../../guest/import_signature';
-import type { SupervisorContext, SupervisorFuncIndex } from '../supervisor';
-import { ANSWER_BYTES } from './frames';
-import { packed } from './packed';
-
-const packedLong = packed.long;
+import type { SupervisorFuncIndex } from '../supervisor';
+import type { ImportEncoding } from './import_encoding';
 
 /**
  * Whoever answers a guest's calls by the protocol. A step that fails throws. `Taken` is what a call keeps while code of the
@@ -20,11 +11,11 @@ const packedLong = packed.long;
  */
 export interface ProtocolPeer<Taken = unknown> {
   /** Takes the arguments, and the gas if there is one, out of the scratch buffer. */
-  take(site: ImportSite, hasGas: boolean): Taken;
+  take(encoding: ImportEncoding, hasGas: boolean): Taken;
   /** Makes room for `size` bytes in the supervisor's memory and gives the address. */
   allocate(size: number): number;
   /** Writes the encoded arguments, `size` bytes, to `address`. */
-  send(address: number, size: number, taken: Taken, site: ImportSite, hasGas: boolean): void;
+  send(address: number, size: number, taken: Taken, encoding: ImportEncoding, hasGas: boolean): void;
   /** Runs the function with that index, and leaves its packed answer in `packed`. */
   call(address: number, size: number, funcIdx: SupervisorFuncIndex): void;
   /** Gives bytes that hold a copy of the answer, from {@link ProtocolPeer.answerAt} on, as much of it as can mean something. */
@@ -32,89 +23,10 @@ export interface ProtocolPeer<Taken = unknown> {
   answerAt(taken: Taken): number;
   /** Gives the room at `address` back. */
   deallocate(address: number): void;
-  /** The call is over, and has not failed: the guest whose call fails is over itself. */
-  drop(taken: Taken): void;
-}
-
-/** A `SupervisorContext` of the user's. What it is given, and what it gives, it may keep. */
-export class ContextPeer implements ProtocolPeer<Uint8Array> {
-  readonly #ctx: SupervisorContext;
-
-  constructor(ctx: SupervisorContext) {
-    this.#ctx = ctx;
-  }
-
-  take(site: ImportSite, hasGas: boolean): Uint8Array {
-    return site.encodeArguments(hasGas);
-  }
-
-  allocate(size: number): number {
-    const ptr = this.#ctx.allocateMemory(size);
-    return typeof ptr === 'number' && ptr >>> 0 === ptr ? ptr : noAddress(ptr);
-  }
-
-  send(address: number, _size: number, taken: Uint8Array): void {
-    this.#ctx.writeMemory(address, taken);
-  }
-
-  call(address: number, size: number, funcIdx: SupervisorFuncIndex): void {
-    const result = this.#ctx.invoke(address, size, funcIdx);
-    packedLong[0] = typeof result === 'bigint' ? result : noAnswer(result);
-  }
-
-  receive(address: number, size: number): Uint8Array {
-    return size > ANSWER_BYTES ? receiveLong(this.#ctx, address, size) : read(this.#ctx, address, size);
-  }
-
-  answerAt(): number {
-    return 0;
-  }
-
-  deallocate(address: number): void {
-    this.#ctx.deallocateMemory(address);
-  }
-
-  drop(): void {}
-}
-
-// Functions of their own, so that V8 has room to inline what runs each time.
-
-function read(ctx: SupervisorContext, address: number, size: number): Uint8Array {
-  if (ctx.readMemory !== undefined) return readBy(ctx, address, size);
-  const dest = new Uint8Array(size);
-  ctx.readMemoryInto(address, dest);
-  return dest;
-}
-
-function readBy(ctx: SupervisorContext, address: number, size: number): Uint8Array {
-  const bytes: unknown = ctx.readMemory?.(address, size);
-  if (types.isUint8Array(bytes)) return answerOf(bytes);
-  throw new TypeError(`ctx.readMemory must return a Uint8Array, got ${describe(bytes)}`);
 }
 
 /**
- * Reads an answer that claims to be longer than any can be: its last byte, because an answer that does not all lie in the supervisor's
- * memory cannot be read, and then what can mean something. A supervisor may claim 4 GiB, so no room is made for what it claims.
+ * Thrown by a step that waits for a Promise: no failure. Once that is settled the steps run again, those that are done by what they
+ * came to then, see `async_peer.ts`.
  */
-function receiveLong(ctx: SupervisorContext, address: number, size: number): Uint8Array {
-  const last = address + size - 1;
-  if (last > 0xffff_ffff) throw new RangeError(`${size} bytes at ${address} reach beyond 2^32`);
-  read(ctx, last, 1);
-  return read(ctx, address, ANSWER_BYTES);
-}
-
-/** A copy of as much of what was read as can mean something: it may be a view of memory that is about to be freed, of any length. */
-export function answerOf(bytes: Uint8Array): Uint8Array {
-  const count = Math.min(lengthOf(bytes), ANSWER_BYTES);
-  const copy = new Uint8Array(count);
-  for (let index = 0; index < count; index += 1) copy[index] = bytes[index];
-  return copy;
-}
-
-function noAddress(ptr: unknown): never {
-  throw new TypeError(`ctx.allocateMemory must return an integer from 0 to 4294967295, got ${describe(ptr)}`);
-}
-
-function noAnswer(result: unknown): never {
-  throw new SupervisorTrap(`ctx.invoke must return a bigint, got ${describe(result)}`);
-}
+export const PENDING = Symbol('pending');
