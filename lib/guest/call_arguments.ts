@@ -25,14 +25,7 @@ export function checkArguments(
 ): readonly (number | bigint)[] {
   const parameters = fn.parameters;
   const given = array(args, 'args');
-  if (given.length !== parameters.length) {
-    throw new ArgumentError(
-      `args must have ${parameters.length} ${parameters.length === 1 ? 'value' : 'values'}, as the function has parameters, got ${describe(given.length)}`,
-      {
-        argument: 'args',
-      },
-    );
-  }
+  if (given.length !== parameters.length) throw wrongCount(parameters.length, given.length);
   if (parameters.length === 0) return NO_PAYLOADS;
   const payloads: (number | bigint)[] = [];
   for (let index = 0; index < parameters.length; index += 1) {
@@ -41,6 +34,14 @@ export function checkArguments(
     payloads[index] = payloadFor(slot, value) ?? payloadOf(argumentFor(slot, value, index));
   }
   return payloads;
+}
+
+function wrongCount(wanted: number, given: unknown): ArgumentError {
+  const values = wanted === 1 ? 'value' : 'values';
+  return new ArgumentError(
+    `args must have ${wanted} ${values}, as the function has parameters, got ${describe(given)}`,
+    { argument: 'args' },
+  );
 }
 
 /**
