@@ -33,7 +33,7 @@ export interface NativeFailure {
 
 /**
  * The functions of the addon. Objects are numbers here. Each number belongs to one wrapper object, which is passed where the number
- * is made, and is given to another object only when that wrapper has been collected, or by a `drop` function: so whoever uses a number
+ * is made, and is given to another object only when that wrapper has been collected, or by a `drop` function: so the user of a number
  * must hold the wrapper, also across an `await`.
  */
 export interface Native {

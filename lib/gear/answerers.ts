@@ -1,4 +1,4 @@
-/** Which answerer a supervisor needs. */
+/** Chooses the answerer for a supervisor. */
 
 import { argumentError } from '../base/arguments';
 import type { Answerer } from '../guest/answerer';

@@ -5,7 +5,7 @@ import { Instantiate } from './instantiate';
 import type { Memory } from './memory';
 import type { SupervisorFuncIndex } from './supervisor';
 
-/** Gives what a supervisor function may use of a guest. */
+/** Gives the handles that a supervisor function may use. */
 export interface Handles {
   /** The instance; undefined while its start function runs. */
   instanceNow(): object | undefined;

@@ -1,4 +1,4 @@
-/** A supervisor made of plain JavaScript functions, for those who have no linear memory of their own to be one. */
+/** A supervisor made of plain JavaScript functions, which needs no linear memory. */
 
 import { argumentError, bytes, copyInto, fn as fnArgument, lengthOf, uint32 } from '../base/arguments';
 import { SandboxError } from '../base/errors';

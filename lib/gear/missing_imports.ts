@@ -83,7 +83,7 @@ function signature(kind: string, type: Readonly<Record<string, unknown>>): strin
   }
 }
 
-/** @param minimum - pages, or what it has of them. @param maximum - pages */
+/** A memory as people read it; both numbers are pages. */
 export function describeMemory(minimum: number, maximum: number | undefined): string {
   return `a memory${sizes('page', minimum, maximum)}`;
 }

@@ -1,6 +1,6 @@
 /**
- * The supervisor as the dispatch protocol sees it: somebody with a memory, an allocator and functions that have indices.
- * The protocol itself is in `dispatch.ts`, a supervisor made of plain functions in `js_supervisor.ts`.
+ * A supervisor as the protocol sees it: a memory, an allocator, and functions with indices. The protocol itself is in `protocol/steps.ts`, a
+ * supervisor made of plain functions in `js_supervisor.ts`.
  */
 
 import { argumentError, describe } from '../base/arguments';

@@ -9,12 +9,12 @@ import type { Instantiate } from './instantiate';
 export function traced(components: object, version: Instantiate, make: () => GearInstance): GearInstance {
   if (!isTraced(instantiations)) return make();
   const event: InstantiationEvent = { components, version, isAsync: false };
-  let made: GearInstance | undefined;
+  let made!: GearInstance;
   instantiations.traceSync(() => {
     made = make();
     return made.handOut();
   }, event);
-  return made as unknown as GearInstance;
+  return made;
 }
 
 /** The same where making it takes time. */
@@ -25,11 +25,11 @@ export async function tracedAsync(
 ): Promise<GearInstance> {
   if (!isTraced(instantiations)) return await make();
   const event: InstantiationEvent = { components, version, isAsync: true };
-  let made: GearInstance | undefined;
+  let made!: GearInstance;
   const run = async (): Promise<SandboxInstance> => {
     made = await make();
     return made.handOut();
   };
   await instantiations.tracePromise(run, event);
-  return made as unknown as GearInstance;
+  return made;
 }

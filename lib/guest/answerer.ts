@@ -1,6 +1,5 @@
 /**
- * What the running of guests needs to know of those who make guests and answer their calls: Gear's supervisors, for example. They
- * implement these interfaces.
+ * What the layers above implement to have their guests' calls answered. This layer runs guests and knows no supervisor.
  */
 
 import type { HostCallEvent } from './diagnostics';

@@ -45,8 +45,8 @@ function wrongCount(wanted: number, given: unknown): ArgumentError {
 }
 
 /**
- * Converts a plain number or bigint, as the WebAssembly JavaScript Interface does ("ToWebAssemblyValue"). Of anything else it says what is
- * wrong with it; gives it after all if only its getters were in a mood.
+ * Converts a plain number or bigint, as the WebAssembly JavaScript Interface does ("ToWebAssemblyValue"). For anything else it throws
+ * what is wrong, unless a second look at its getters finds nothing wrong.
  */
 function argumentFor(slot: Slot, argument: unknown, index: number): Value {
   if (typeof argument === 'number') return numberFor(slot, argument, index);

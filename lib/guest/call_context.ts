@@ -38,7 +38,7 @@ class CallContext {
   bounds: Bounds | undefined = undefined;
   /** What a host function has thrown, until the call that it ends is back. */
   parked: { readonly thrown: unknown } | undefined = undefined;
-  /** The host call that the running code is part of. Absent until there is an asynchronous call, because to ask it costs something. */
+  /** The host call that the running code is part of. Absent until there is an asynchronous call, because asking it costs time. */
   hostCalls: AsyncLocalStorage<OpenHostCall> | undefined = undefined;
 }
 
@@ -61,7 +61,7 @@ export function openHostCall(): OpenHostCall | undefined {
   return hostCall?.isOpen === true ? hostCall : undefined;
 }
 
-/** Whether the running code is part of a host call that is answered for some guest, open or not, for which `matches` holds. */
+/** The innermost open host call around the running code that `matches` accepts. */
 export function findHostCall(matches: (hostCall: OpenHostCall) => boolean): OpenHostCall | undefined {
   let hostCall = context.hostCalls?.getStore();
   while (hostCall !== undefined && !(hostCall.isOpen && matches(hostCall))) hostCall = hostCall.call.around;

@@ -8,7 +8,7 @@
 
 import { type Channel, type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
 
-/** What subscribers are told of a call that leaves a guest. Those who run the guest add what names it. */
+/** What subscribers are told of a call that leaves a guest. The code that runs the guest adds the guest. */
 export interface HostCallEvent {
   /** What the guest imports the function as: `module.name`. */
   readonly importName: string;
@@ -22,10 +22,10 @@ export interface HostCallEvent {
 
 const CAN_INHERIT = canInherit(tracingChannel('sandbox-host.probe'));
 
-/** A tracing channel of Node's, for those who tell of events. Those who subscribe use the channels behind it, by their names. */
+/** A tracing channel of Node, for publishing. Subscribers use the channels behind it, by their names. */
 export class Tracing<Event extends object> {
   readonly channels: TracingChannel<unknown, Event>;
-  /** The same; they tell every subscriber. */
+  /** The same channels, made to reach every subscriber. */
   readonly #telling: TracingChannel<unknown, Event>;
 
   constructor(name: string) {
@@ -103,7 +103,7 @@ function tellingEach(channel: Channel): Channel {
       try {
         subscriber(message, channel.name);
       } catch (error) {
-        // As Node does, so that who publishes is not disturbed.
+        // As Node does, so that the publisher is not disturbed.
         process.nextTick(() => {
           throw error;
         });

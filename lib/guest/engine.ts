@@ -1,10 +1,10 @@
 import { watchCollections } from '../binding/collections';
 import { native } from '../binding/native';
 
-/** How many of the options, from the first, what is compiled depends on; the others limit the memories and tables of the guests. */
+/** The first options decide what is compiled; the others limit the memories and tables of the guests. */
 const COMPILER_OPTIONS = 8;
 
-/** An engine, with the limits of the stores that are made with it. Native code shares the engine itself among all that have equal options. */
+/** An engine, with the limits of the stores that are made with it. Native code shares one engine among all objects with equal options. */
 export class Engine {
   /** What native code knows it by, for as long as this object lives. */
   readonly number: number;

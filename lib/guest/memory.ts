@@ -127,7 +127,7 @@ export class GuestMemory {
   write(address: number, source: Uint8Array): void {
     const view = this.#viewForCopy(address + lengthOf(source));
     if (view !== undefined) {
-      // `set` minds an overlap.
+      // `set` copies right if the two overlap.
       view.set(source, address);
       return;
     }

@@ -1,4 +1,4 @@
-/** Tells the addon, once, who answers the calls of guests. Every file that makes native calls into guests imports this one. */
+/** Sets the addon up, once: tells it which functions answer guests. Every file that runs guests imports this one. */
 
 import { native } from '../binding/native';
 import { takeEvents } from './events';

@@ -5,7 +5,7 @@ import { SandboxError, type TrapError } from '../base/errors';
 import type { StopConditions } from './call_options';
 import { isAborted, reasonOf, type Signal } from './signal';
 
-/** What the last call that was stopped has thrown; in a box, because a signal's reason can be anything. */
+/** What the last stopped call has thrown, wrapped, because a signal's reason can be anything. */
 let lastStop: { readonly thrown: unknown } | undefined;
 
 /** Ends a call for its signal. */
@@ -26,7 +26,7 @@ export function throwTimeout(thrown: SandboxError): never {
   throw thrown;
 }
 
-/** A deadline or a budget of a running call, for messages: native code is who minds them. */
+/** The deadline and the fuel of a running call, for messages only: native code enforces them. */
 export interface Bounds {
   /** When the call must end, by `performance.now`; Infinity if it need not. */
   readonly at: number;

@@ -1,7 +1,7 @@
 import { watchCollections } from '../binding/collections';
 import { native } from '../binding/native';
 
-/** How many native threads the asynchronous calls of some components may hold at once. Costs nothing before the first of them. */
+/** How many native threads the asynchronous calls of some components may hold at once. It costs nothing before the first of them. */
 export class ThreadQuota {
   readonly #threads: number;
   #number: number | undefined;

@@ -1,4 +1,4 @@
-/** Any `SupervisorContext` as the other side of the six steps. */
+/** Any `SupervisorContext` as the supervisor's side of the six steps. */
 
 import { types } from 'node:util';
 import { describe, lengthOf } from '../../base/arguments';
@@ -11,7 +11,7 @@ import type { ProtocolPeer } from './peer';
 
 const packedLong = packed.long;
 
-/** A `SupervisorContext` of the user's. What it is given, and what it gives, it may keep. */
+/** A `SupervisorContext` of the user. It may keep every array that it is given or that it returns. */
 export class ContextPeer implements ProtocolPeer<Uint8Array> {
   readonly #ctx: SupervisorContext;
 

@@ -1,7 +1,7 @@
 /**
- * What calls by the protocol must keep while code of the supervisor runs: the guest's arguments, which stand in the scratch
- * buffer only until then, and the supervisor's answer, which stands in its memory only until that is freed. One frame for
- * each such call, on a stack in one buffer, because calls nest: so a call makes no objects.
+ * What calls by the protocol must keep while code of the supervisor runs: the guest's arguments, which that code may overwrite in the scratch
+ * buffer, and the supervisor's answer, which is gone once its memory is freed. Each such call has a frame on a stack in one buffer, because
+ * calls nest. So a call makes no objects.
  */
 
 /** The most bytes of an answer that mean something: those of an `Ok(WasmReturnValue)` with a value of 64 bits. */

@@ -1,13 +1,11 @@
-/**
- * The other side of the six steps: what each step does, not in which order or what becomes of its failures.
- */
+/** The supervisor's side of the six steps: what each step does. `steps.ts` has their order, and what becomes of a failure. */
 
 import type { SupervisorFuncIndex } from '../supervisor';
 import type { ImportEncoding } from './import_encoding';
 
 /**
- * Whoever answers a guest's calls by the protocol. A step that fails throws. `Taken` is what a call keeps while code of the
- * supervisor runs: the scratch buffer does not last, and nor does what the supervisor has freed.
+ * Answers a guest's calls by the protocol. A step that fails throws. `Taken` is what a call keeps while code of the
+ * supervisor runs: neither the scratch buffer nor what the supervisor has freed can be read afterwards.
  */
 export interface ProtocolPeer<Taken = unknown> {
   /** Takes the arguments, and the gas if there is one, out of the scratch buffer. */
