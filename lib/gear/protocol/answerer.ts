@@ -17,18 +17,19 @@ const callByProtocol = callByProtocolOf;
 export class ProtocolAnswerer implements Answerer {
   readonly guest: CallingGuest;
   readonly #peer: ProtocolPeer;
-  readonly #encodings: readonly ImportEncoding[];
+  /** Looked up once: anybody can patch `WeakMap.prototype.get`, and no code of others may run before a call is read out of the scratch buffer. */
+  protected readonly encodings: readonly ImportEncoding[];
 
   constructor(guest: CallingGuest, peer: ProtocolPeer) {
     this.guest = guest;
     this.#peer = peer;
-    this.#encodings = encodingsOf(guest.functionImports);
+    this.encodings = encodingsOf(guest.functionImports);
   }
 
   answer(index: number, hasCarried: boolean): void {
     const { top } = frames;
     try {
-      callByProtocol(this.#peer, this.#encodings[index], this.guest.functions[index], hasCarried);
+      callByProtocol(this.#peer, this.encodings[index], this.guest.functions[index], hasCarried);
     } finally {
       frames.top = top;
     }
@@ -46,8 +47,7 @@ export class ContextAnswerer extends ProtocolAnswerer {
   }
 
   receive(index: number, hasCarried: boolean): HostRequest {
-    const encoding = encodingsOf(this.guest.functionImports)[index];
-    return new ProtocolRequest(this.guest, this.#ctx, encoding, index, hasCarried);
+    return new ProtocolRequest(this.guest, this.#ctx, this.encodings[index], index, hasCarried);
   }
 }
 
