@@ -139,22 +139,19 @@ export class GearInstance extends GuestInstance implements Handles {
     return invocations.traceSync(invoke, { instance: this.handOut(), exportName, args, isAsync: false });
   }
 
+  /** Throws what can be said at once; the Promise rejects with what comes later. */
   invokeAsync(
     exportName: string,
     args: readonly Argument[],
     ctx: SupervisorContext | AsyncSupervisorContext | undefined,
     options: InvokeOptions | undefined,
   ): Promise<Value | Value[] | undefined> {
-    try {
-      if (!isTraced(invocations)) return this.#invokeAsync(exportName, args, ctx, options);
-      const event = { instance: this.handOut(), exportName, args, isAsync: true };
-      // An asynchronous function, because Node tells of what is thrown otherwise as of a call that has not begun.
-      const invoke = async (): Promise<Value | Value[] | undefined> =>
-        await this.#invokeAsync(exportName, args, ctx, options);
-      return invocations.tracePromise(invoke, event);
-    } catch (error) {
-      return Promise.reject(error);
-    }
+    if (!isTraced(invocations)) return this.#invokeAsync(exportName, args, ctx, options);
+    const event = { instance: this.handOut(), exportName, args, isAsync: true };
+    // An asynchronous function, because Node tells of what is thrown otherwise as of a call that has not begun.
+    const invoke = async (): Promise<Value | Value[] | undefined> =>
+      await this.#invokeAsync(exportName, args, ctx, options);
+    return invocations.tracePromise(invoke, event);
   }
 
   #invokeAsync(
@@ -398,7 +395,12 @@ export class SandboxInstance extends Object {
     ctx?: SupervisorContext | AsyncSupervisorContext,
     options?: InvokeOptions,
   ): Promise<Value | Value[] | undefined> {
-    return this.#instance.invokeAsync(exportName, args, ctx, options);
+    try {
+      // In here, because a receiver that is no instance must not throw either.
+      return this.#instance.invokeAsync(exportName, args, ctx, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /**
