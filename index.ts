@@ -5,7 +5,7 @@
  * @packageDocumentation
  */
 
-export type { BufferSource } from './lib/arguments';
+export type { BufferSource } from './lib/base/arguments';
 export {
   ArgumentError,
   BusyError,
@@ -21,31 +21,34 @@ export {
   TrapError,
   type TrapKind,
   type WasmFrame,
-} from './lib/errors';
-export type { SupervisorAllocator } from './lib/host/allocator';
-export type { DispatchThunk } from './lib/host/dispatch_thunk';
-export type { HostFunctions } from './lib/host/host_functions';
-export { SandboxHost, type SandboxHostOptions } from './lib/host/sandbox_host';
-export type { SupervisorMemoryObject, SupervisorTableObject } from './lib/host/v8';
-export { Instantiate, MEM_UNLIMITED, SandboxBackend } from './lib/sandbox/backend';
-export { CompiledModule, type CompileOptions } from './lib/sandbox/compiled_module';
-export { SandboxComponents, UnregisteredInstance } from './lib/sandbox/components';
-export type { InstantiateEvent, InvokeEvent, SupervisorEvent } from './lib/sandbox/diagnostics';
-export type { SupervisorCall, SupervisorFunction, SupervisorResult } from './lib/sandbox/dispatch';
-export { GuestEnvironment } from './lib/sandbox/environment';
-export { EnvironmentDefinitionBuilder } from './lib/sandbox/environment_builder';
-export type { SandboxFeatures } from './lib/sandbox/features';
-export type { ExportDescription, ImportDescription } from './lib/sandbox/guest_module';
-export { type Argument, SandboxInstance } from './lib/sandbox/instance';
-export { JsSupervisor } from './lib/sandbox/js_supervisor';
-export type { SandboxLimits } from './lib/sandbox/limits';
-export { Memory } from './lib/sandbox/memory';
-export { ModuleCache, type ModuleCacheOptions } from './lib/sandbox/module_cache';
-export type { InvokeDefaults, InvokeOptions, SandboxOptions } from './lib/sandbox/options';
+} from './lib/base/errors';
+export { Value, type ValueOf, type ValueType } from './lib/base/values';
+export { GuestEnvironment, SandboxComponents, UnregisteredInstance } from './lib/gear/components';
+export type { InstantiateEvent, InvokeEvent, SupervisorEvent } from './lib/gear/diagnostics';
+export { EnvironmentDefinitionBuilder } from './lib/gear/environment_builder';
+export type { SupervisorAllocator } from './lib/gear/host/allocator';
+export type { DispatchThunk } from './lib/gear/host/dispatch_thunk';
+export type { HostFunctions } from './lib/gear/host/host_functions';
+export { SandboxHost, type SandboxHostOptions } from './lib/gear/host/sandbox_host';
+export type { SupervisorMemoryObject, SupervisorTableObject } from './lib/gear/host/v8';
+export { SandboxInstance } from './lib/gear/instance';
+export { Instantiate, MEM_UNLIMITED } from './lib/gear/instantiate';
+export { JsSupervisor } from './lib/gear/js_supervisor';
+export { Memory } from './lib/gear/memory';
+export type { SupervisorResult } from './lib/gear/results';
+export * as codec from './lib/gear/scale/index';
 export type {
   AsyncSupervisorContext,
   SupervisorContext,
   SupervisorFuncIndex,
-} from './lib/sandbox/supervisor';
-export * as codec from './lib/scale/index';
-export { Value, type ValueOf, type ValueType } from './lib/values';
+} from './lib/gear/supervisor';
+export type { SupervisorCall, SupervisorFunction } from './lib/gear/supervisor_function';
+export { SandboxBackend } from './lib/guest/backend';
+export type { Argument } from './lib/guest/call_arguments';
+export type { InvokeDefaults, InvokeOptions } from './lib/guest/call_options';
+export { CompiledModule, type CompileOptions } from './lib/guest/compiled_module';
+export type { SandboxFeatures } from './lib/guest/features';
+export type { SandboxLimits } from './lib/guest/limits';
+export type { ExportDescription, ImportDescription } from './lib/guest/module';
+export { ModuleCache, type ModuleCacheOptions } from './lib/guest/module_cache';
+export type { SandboxOptions } from './lib/guest/options';

@@ -35,7 +35,7 @@ async function buildNative(flags) {
     env: cargoEnvironment(),
   });
   if (status !== 0) throw new StepError('Building the addon failed: see above.', status);
-  // Empty, as there are no #[napi] items: lib/native.ts has the types.
+  // Empty, as there are no #[napi] items: lib/binding/native.ts has the types.
   rmSync(join(NATIVE, 'index.d.ts'), { force: true });
 }
 
@@ -66,8 +66,6 @@ async function bundle() {
     input: join(BUILD, 'index.js'),
     external: /^node:/,
     onwarn(warning, warn) {
-      // They are of functions that use each other when they run.
-      if (warning.code === 'CIRCULAR_DEPENDENCY') return;
       warn(warning);
       throw new StepError('The bundler warns: see above.');
     },

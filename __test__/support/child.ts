@@ -29,14 +29,14 @@ export interface ChildResult {
   timedOut: boolean;
 }
 
-const snippetFolder = join(__dirname, '..', 'sandbox');
+const snippetFolder = join(__dirname, '..', 'guest');
 
 /** Runs a TypeScript file. */
 export function runFile(file: string, options: ChildOptions = {}): Promise<ChildResult> {
   return run([file, ...(options.args ?? [])], options);
 }
 
-/** Runs TypeScript source as if it were a file beside the sandbox specs; `process.argv[1]` is the first argument. */
+/** Runs TypeScript source as if it were a file beside the specs of guests; `process.argv[1]` is the first argument. */
 export function runSnippet(source: string, options: ChildOptions = {}): Promise<ChildResult> {
   const { outputText } = transpileModule(source, {
     compilerOptions: { module: ModuleKind.CommonJS, target: ScriptTarget.ES2022, esModuleInterop: true },

@@ -1,6 +1,6 @@
 /** The operations that others are compared with. */
 
-import { native } from '../../lib/native';
+import { native } from '../../lib/binding/native';
 import type { Operation } from './measure';
 
 /** How many calls a sample has, of operations that take less than a microsecond. */

@@ -1,0 +1,12 @@
+import { types } from 'node:util';
+
+/** The message of anything that can be thrown; never throws itself. */
+export function messageOf(thrown: unknown): string {
+  try {
+    // Native code and Node may throw errors of another realm, whose class is not ours.
+    if (types.isNativeError(thrown) || thrown instanceof Error) return String(thrown.message);
+    return String(thrown);
+  } catch {
+    return 'the supervisor threw something without a message';
+  }
+}
