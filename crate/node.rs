@@ -1,29 +1,26 @@
 //! The binding: the only tree that names napi. It converts, calls the core and converts back; comfort is in TypeScript.
 //!
-//! Every function is registered raw (`napi_create_function`), because a `#[napi]` function that takes arguments costs a
-//! hundred nanoseconds more and aborts the process when it panics. `lib/native.ts` types what is exported here. All state
-//! hangs on one [`state::State`] for each copy of the package's JavaScript, so each worker thread has its own, and each bundle.
+//! [`binding::Binding`] is a class by napi-rs, for all that is done once. What calls go through, and what makes and drops instances and memories,
+//! is registered without it (`hot.rs`), because a `#[napi]` function that takes arguments costs a hundred nanoseconds more. All state
+//! hangs on one [`environment::Environment`] for each copy of the package's JavaScript, so each worker thread has its own, and each bundle.
+//!
+//! Files refer to one another in one direction only; a test sees to that.
 
-mod async_functions;
 mod backend;
-mod budget;
+mod binding;
 mod calls;
-mod functions;
+mod deadline;
+mod describe;
+mod environment;
+mod error;
+mod fuel;
 mod group;
+mod hot;
+mod js_functions;
 mod linking;
 mod port;
 mod raw;
 mod scratch;
-mod state;
 mod supervisor;
 mod table;
-
-use napi::{Env, JsValue as _, bindgen_prelude::Object};
-use napi_derive::napi;
-
-/// Called by Node once for each JavaScript environment that loads the addon.
-#[napi(module_exports)]
-pub fn init(exports: Object, env: Env) -> napi::Result<()> {
-    functions::register(env.raw(), exports.raw());
-    Ok(())
-}
+mod tables;

@@ -3,7 +3,8 @@
 // class once. The types are one file too, made by API Extractor, without what is internal. It also reports what is public: `npm run api`, which
 // is `build js --accept`, accepts that as docs/sandbox-host.api.md.
 
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { Extractor, ExtractorConfig } from '@microsoft/api-extractor';
 import { rollup } from 'rollup';
@@ -12,6 +13,7 @@ import { fail, ROOT, run, StepError } from './ensure-built.mjs';
 
 const NATIVE = join(ROOT, 'native');
 const DIST = join(ROOT, 'dist');
+const BINDING = join(ROOT, 'lib', 'binding');
 /** What TypeScript makes, one file for each source. */
 const BUILD = join(ROOT, 'build');
 
@@ -28,15 +30,36 @@ try {
   fail(error);
 }
 
-/** @param {string[]} flags - of `napi build`, such as `--target TRIPLE` */
-async function buildNative(flags) {
-  const args = ['build', '--platform', '--release', '--no-js', '--output-dir', NATIVE, ...flags];
+/**
+ * Builds the addon, and beside it the types that napi-rs writes. With `--accept` what TypeScript has of both is brought up to date.
+ *
+ * @param {string[]} given - flags of `napi build`, such as `--target TRIPLE`, and `--accept`
+ */
+async function buildNative(given) {
+  const flags = given.filter((flag) => flag !== '--accept');
+  const args = [
+    'build',
+    '--platform',
+    '--release',
+    '--no-js',
+    '--no-const-enum',
+    '--output-dir',
+    NATIVE,
+    ...flags,
+  ];
   const status = await run(process.execPath, ['node_modules/@napi-rs/cli/dist/cli.js', ...args], {
     env: cargoEnvironment(),
   });
   if (status !== 0) throw new StepError('Building the addon failed: see above.', status);
-  // Empty, as there are no #[napi] items: lib/binding/native.ts has the types.
-  rmSync(join(NATIVE, 'index.d.ts'), { force: true });
+  if (given.includes('--accept')) acceptBinding();
+}
+
+/** Takes over what is generated from the addon. A test compares the two. */
+function acceptBinding() {
+  const addon = readdirSync(NATIVE).find((name) => name.endsWith('.node'));
+  const { scratchLayout } = createRequire(import.meta.url)(join(NATIVE, addon));
+  copyFileSync(join(NATIVE, 'index.d.ts'), join(BINDING, 'addon.d.ts'));
+  writeFileSync(join(BINDING, 'scratch_layout.ts'), scratchLayout());
 }
 
 /** @param {string[]} [flags] */
@@ -46,6 +69,8 @@ async function buildJs(flags = []) {
   const tsc = ['node_modules/typescript/bin/tsc', '--project', 'tsconfig.build.json'];
   const status = await run(process.execPath, tsc);
   if (status !== 0) throw new StepError('Compiling the TypeScript failed: see above.', status);
+  // The compiler leaves it out, as it is no source.
+  copyFileSync(join(BINDING, 'addon.d.ts'), join(BUILD, 'lib', 'binding', 'addon.d.ts'));
   const names = await bundle();
   rollUpTypes(flags.includes('--accept'));
   // Not index.cjs itself: before Node imports CommonJS it looks for the names that it exports, which in a large file takes longer than all else.

@@ -14,7 +14,8 @@ import {
   type SandboxInstance,
   Value,
 } from '../../index';
-import { type NativeKind, native } from '../../lib/binding/native';
+import type { ObjectCounts } from '../../lib/binding/addon';
+import { native } from '../../lib/binding/native';
 import { forEachBackend } from '../support/engines';
 import { environment } from '../support/environment';
 import { collectGarbage } from '../support/garbage';
@@ -41,6 +42,7 @@ const numbered = (n: number): Uint8Array => wat(`(module (func (export "f") (res
 const build = (backend: SandboxBackend): Guest =>
   guest({ backend, memory: { initial: 1, maximum: 16 }, imports: { 'env.ask': ([n]) => n }, wat: GUEST });
 
+type NativeKind = keyof Omit<ObjectCounts, 'enginesOfProcess'>;
 type Counts = Partial<Record<NativeKind, number>>;
 
 /** What there is once everything that nobody reaches is gone. */
@@ -189,7 +191,7 @@ describe('What nobody can reach is collected', () => {
     });
 
     it('all of it after asynchronous calls, which waited', async () => {
-      await goes({ budgets: 1, instances: 1 }, async (n) => {
+      await goes({ quotas: 1, instances: 1 }, async (n) => {
         const source =
           '(module (import "env" "f" (func $f (result i32))) (memory (export "m") 1) (func (export "run") (result i32) (call $f)))';
         const waiting = waitingGuest(backend, source);

@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use super::{
     backend::{AnyModule, AnyRealm, LimitedEngine, with_module, with_realm},
+    error::{ErrorKind, NativeError},
     group::Group,
-    raw::{Scope, Throw},
-    state::{Entry, State},
+    raw::Scope,
+    tables::{Entry, Tables},
 };
 use crate::{
     realm::{Import, Version, move_memory},
@@ -22,14 +23,16 @@ pub struct Linking {
 }
 
 impl Linking {
-    /// `memories` are 32-bit numbers, one for each import of the module: a memory, or anything for another kind.
-    pub fn new(module: AnyModule, version: Version, memories: &[u8]) -> Result<Self, Throw> {
+    /// The module of that number, by version 1 or 2. `memories` are 32-bit numbers, one for each import of the module: a memory, or anything for another kind.
+    pub fn new(tables: &Tables, module: u32, version: u32, memories: &[u8]) -> Result<Self, NativeError> {
+        let module = tables.modules.get(module)?;
+        let version = if version == 2 { Version::V2 } else { Version::V1 };
         let is_memory: Vec<bool> = with_module!(&module, module => {
             module.imports.iter().map(|import| matches!(import.ty, ExternType::Memory(_))).collect()
         });
         let numbers = memories.as_chunks().0;
         if numbers.len() != is_memory.len() {
-            return Err(Throw::internal("one number is needed for each import"));
+            return Err(NativeError::internal("one number is needed for each import"));
         }
         let number_of = |(number, is_memory): (&[u8; 4], bool)| is_memory.then(|| u32::from_ne_bytes(*number));
         let memories = numbers.iter().zip(is_memory).map(number_of).collect();
@@ -42,19 +45,19 @@ impl Linking {
     }
 
     /// For each import of the module, what it is linked with in its group's realm.
-    pub fn imports(&self, state: &State) -> Result<Vec<Import>, Throw> {
+    pub fn imports(&self, tables: &Tables) -> Result<Vec<Import>, NativeError> {
         let import = |number: &Option<u32>| match number {
-            Some(number) => Ok(Import::Memory(state.memories.get(*number)?.index)),
+            Some(number) => Ok(Import::Memory(tables.memories.get(*number)?.index)),
             None => Ok(Import::HostFunc),
         };
         self.memories.iter().map(import).collect()
     }
 
     /// The groups of the imported memories.
-    pub fn groups(&self, state: &State) -> Result<Vec<Rc<Group>>, Throw> {
+    pub fn groups(&self, tables: &Tables) -> Result<Vec<Rc<Group>>, NativeError> {
         let mut groups: Vec<Rc<Group>> = Vec::new();
         for memory in self.memories.iter().flatten() {
-            let Entry { group, .. } = state.memories.get(*memory)?;
+            let Entry { group, .. } = tables.memories.get(*memory)?;
             if !groups.iter().any(|known| Rc::ptr_eq(known, &group)) {
                 groups.push(group);
             }
@@ -64,30 +67,37 @@ impl Linking {
 
     /// The group that the instance belongs to: that of its memories, or a new one. Memories of several groups are brought
     /// into one as long as all groups but one have no instances.
-    pub fn common_group(&self, state: &State, scope: Scope, engine: &LimitedEngine) -> Result<Rc<Group>, Throw> {
-        let mut groups = self.groups(state)?;
+    pub fn common_group(
+        &self,
+        tables: &Tables,
+        scope: Scope,
+        engine: &LimitedEngine,
+    ) -> Result<Rc<Group>, NativeError> {
+        let mut groups = self.groups(tables)?;
         let mut used = with_used_stores(&groups)?;
         if used.len() > 1 {
             // Their instances may be gone.
             for group in used {
-                state.renew(scope, &group);
+                tables.renew(scope, &group);
             }
-            groups = self.groups(state)?;
+            groups = self.groups(tables)?;
             used = with_used_stores(&groups)?;
         }
         if used.len() > 1 {
             let message =
                 "the imported memories belong to instances that share no memory, so they cannot be linked together";
-            return Err(Throw::new("link", message));
+            return Err(NativeError::new(ErrorKind::Link, message));
         }
         let Some(target) = used.first().or(groups.first()).cloned() else {
             return Ok(Rc::new(Group::new(engine.new_realm())));
         };
         for group in groups.iter().filter(|group| !Rc::ptr_eq(group, &target)) {
-            state.move_memories(scope, group, &target, |from, index, to| match (from, to) {
-                (AnyRealm::Wasmi(from), AnyRealm::Wasmi(to)) => move_memory(from, index, to).map_err(Throw::from),
-                (AnyRealm::Wasmer(from), AnyRealm::Wasmer(to)) => move_memory(from, index, to).map_err(Throw::from),
-                _ => Err(Throw::internal("the memories are of different backends")),
+            tables.move_memories(scope, group, &target, |from, index, to| match (from, to) {
+                (AnyRealm::Wasmi(from), AnyRealm::Wasmi(to)) => move_memory(from, index, to).map_err(NativeError::from),
+                (AnyRealm::Wasmer(from), AnyRealm::Wasmer(to)) => {
+                    move_memory(from, index, to).map_err(NativeError::from)
+                }
+                _ => Err(NativeError::internal("the memories are of different backends")),
             })?;
         }
         Ok(target)
@@ -95,7 +105,7 @@ impl Linking {
 }
 
 /// The groups in whose stores instances have been made.
-fn with_used_stores(groups: &[Rc<Group>]) -> Result<Vec<Rc<Group>>, Throw> {
+fn with_used_stores(groups: &[Rc<Group>]) -> Result<Vec<Rc<Group>>, NativeError> {
     let mut used = Vec::new();
     for group in groups {
         if with_realm!(&*group.enter()?, realm => realm.has_instances()) {

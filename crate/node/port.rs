@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    rc::Rc,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -11,8 +12,9 @@ use std::{
 
 use super::{
     backend::AnyModule,
-    raw::{Scope, ThreadsafeFunction, Throw},
-    state::State,
+    error::NativeError,
+    js_functions::JsFunctions,
+    raw::{Scope, ThreadsafeFunction},
 };
 use crate::{
     error::CompileError,
@@ -22,11 +24,11 @@ use crate::{
 /// What the JavaScript thread is told.
 pub enum Event {
     /// The guest of that call has called its supervisor.
-    Asked(CallId),
+    HostCall(CallId),
     Done(CallId, Finished),
     Compiled(CallId, Result<AnyModule, CompileError>),
     /// The call could not begin when it was its turn.
-    Refused(CallId, Throw),
+    Refused(CallId, NativeError),
     /// The call's time is up.
     Interrupted(CallId),
 }
@@ -48,10 +50,10 @@ struct Queue {
 }
 
 impl JsPort {
-    /// `drain` is called on the JavaScript thread when there are events and nobody looks.
-    pub fn new(scope: Scope, state: &State) -> Result<Self, Throw> {
+    /// The one of `functions` that takes events is called on the JavaScript thread when there are events and nobody looks.
+    pub fn new(scope: Scope, functions: Rc<JsFunctions>) -> Result<Self, NativeError> {
         let queue = Queue { events: VecDeque::new(), is_looking: false, is_ending: false, is_closed: false };
-        let waker = ThreadsafeFunction::new(scope, state)?;
+        let waker = ThreadsafeFunction::new(scope, functions)?;
         Ok(Self { queue: Mutex::new(queue), length: AtomicUsize::new(0), waker: Mutex::new(Some(waker)) })
     }
 
@@ -83,7 +85,7 @@ impl JsPort {
     pub fn end_asking(&self) -> Vec<CallId> {
         let mut queue = self.lock();
         queue.is_ending = true;
-        let asked = |event: &Event| if let Event::Asked(id) = event { Some(*id) } else { None };
+        let asked = |event: &Event| if let Event::HostCall(id) = event { Some(*id) } else { None };
         queue.events.iter().filter_map(asked).collect()
     }
 
@@ -137,7 +139,7 @@ impl Port for JsPort {
         if queue.is_ending {
             return false;
         }
-        self.push(queue, Event::Asked(call));
+        self.push(queue, Event::HostCall(call));
         true
     }
 

@@ -7,7 +7,10 @@ use std::cell::RefCell;
 
 use slab::Slab;
 
-use super::raw::{Reference, Scope, Throw, Value};
+use super::{
+    error::{ErrorKind, NativeError},
+    raw::{JsValue, Reference, Scope},
+};
 
 pub struct Table<T> {
     entries: RefCell<Slab<Owned<T>>>,
@@ -27,7 +30,7 @@ impl<T> Default for Table<T> {
 
 impl<T> Table<T> {
     /// Puts an object into the table, and returns the number by which its wrapper knows it.
-    pub fn add(&self, scope: Scope, object: T, wrapper: Value) -> Result<u32, Throw> {
+    pub fn add(&self, scope: Scope, object: T, wrapper: JsValue) -> Result<u32, NativeError> {
         let wrapper = Reference::weak(scope, wrapper)?;
         let mut entries = self.entries.borrow_mut();
         let number = entries.vacant_key();
@@ -38,26 +41,26 @@ impl<T> Table<T> {
             }
             Err(_) => {
                 wrapper.delete(scope);
-                Err(Throw::new("limit", "there are too many objects"))
+                Err(NativeError::new(ErrorKind::Limit, "there are too many objects"))
             }
         }
     }
 
     /// Looks at an object. `look` must not use the table.
     #[inline]
-    pub fn with<R>(&self, number: u32, look: impl FnOnce(&T) -> R) -> Result<R, Throw> {
+    pub fn with<R>(&self, number: u32, look: impl FnOnce(&T) -> R) -> Result<R, NativeError> {
         let entries = self.entries.borrow();
         entries.get(number as usize).map(|entry| look(&entry.object)).ok_or_else(|| no_object(number))
     }
 
     /// An address that belongs to this object alone for as long as it is in the table.
-    pub fn identity(&self, number: u32) -> Result<usize, Throw> {
+    pub fn identity(&self, number: u32) -> Result<usize, NativeError> {
         let entries = self.entries.borrow();
         entries.get(number as usize).map(|entry| entry.wrapper.address()).ok_or_else(|| no_object(number))
     }
 
     /// The wrapper of an object, if it has not been collected.
-    pub fn wrapper(&self, scope: Scope, number: u32) -> Option<Value> {
+    pub fn wrapper(&self, scope: Scope, number: u32) -> Option<JsValue> {
         self.entries.borrow().get(number as usize)?.wrapper.get(scope)
     }
 
@@ -109,13 +112,13 @@ impl<T> Table<T> {
 }
 
 impl<T: Clone> Table<T> {
-    pub fn get(&self, number: u32) -> Result<T, Throw> {
+    pub fn get(&self, number: u32) -> Result<T, NativeError> {
         self.with(number, T::clone)
     }
 }
 
 /// TypeScript gives numbers of its own wrappers only, so this is a fault of this package.
 #[cold]
-fn no_object(number: u32) -> Throw {
-    Throw::internal(format!("no object has the number {number}"))
+fn no_object(number: u32) -> NativeError {
+    NativeError::internal(format!("no object has the number {number}"))
 }

@@ -1,6 +1,7 @@
 //! Which file may name what: the engines' crates and napi each have one door. ARCHITECTURE.md says why.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -115,4 +116,149 @@ fn sources() -> Vec<(PathBuf, String)> {
 /// Code without its line comments. Good enough for a guard: a string with two slashes loses its end, no more.
 fn without_comments(code: &str) -> String {
     code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn files_of_the_binding_do_not_use_one_another_in_a_circle() {
+    let sources = sources();
+    let files: BTreeMap<String, &str> = sources
+        .iter()
+        .filter_map(|(path, code)| Some((module_of(path).filter(|module| is_within(module, "node"))?, code.as_str())))
+        .collect();
+    assert!(files.len() > 20, "only {} files of the binding found", files.len());
+    let graph: Graph = files
+        .iter()
+        .map(|(module, code)| {
+            let used = used_modules(module, code).into_iter().filter_map(|path| nearest(&path, &files));
+            (module.clone(), used.filter(|other| other != module).collect())
+        })
+        .collect();
+    assert!(graph["node::hot"].contains("node::environment"), "the uses are not found: {graph:?}");
+    if let Some(circle) = circle_in(&graph) {
+        panic!("these files use one another in a circle: {}", circle.join(" -> "));
+    }
+}
+
+#[test]
+fn a_circle_of_uses_is_found() {
+    let file = |module: &str, code: &str| (module.to_owned(), used_modules(module, code).into_iter().collect());
+    let straight = [
+        file("node::a", "use super::{b::B, c};"),
+        file("node::b", "use crate::{error::E, node::c::{C, D as E}};"),
+        file("node::c", "mod d;\nuse self::d::X;"),
+    ];
+    let name_files = |graph: Graph| -> Graph {
+        let known = |path: &String| ["node::a", "node::b", "node::c"].into_iter().find(|file| is_within(path, file));
+        graph
+            .iter()
+            .map(|(module, used)| (module.clone(), used.iter().filter_map(known).map(str::to_owned).collect()))
+            .collect()
+    };
+    let mut graph = name_files(straight.into_iter().collect());
+    graph.get_mut("node::c").expect("it is there").remove("node::c");
+    assert_eq!(graph["node::a"], BTreeSet::from(["node::b".to_owned(), "node::c".to_owned()]));
+    assert_eq!(circle_in(&graph), None);
+    graph.insert("node::c".to_owned(), BTreeSet::from(["node::a".to_owned()]));
+    let circle = circle_in(&graph).expect("there is one");
+    assert_eq!((circle.first(), circle.len() > 2), (circle.last(), true), "{circle:?}");
+}
+
+/// Which modules each module uses.
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+/// The path of a file's module in the crate, `node::calls::work` for one.
+fn module_of(path: &Path) -> Option<String> {
+    let path = path.with_extension("");
+    let parts: Option<Vec<&str>> = path.iter().skip(1).map(|part| part.to_str()).collect();
+    Some(parts?.join("::"))
+}
+
+fn is_within(module: &str, outer: &str) -> bool {
+    module == outer || module.strip_prefix(outer).is_some_and(|rest| rest.starts_with("::"))
+}
+
+/// The innermost file that a path leads into.
+fn nearest(path: &str, files: &BTreeMap<String, &str>) -> Option<String> {
+    let mut path = path;
+    loop {
+        if files.contains_key(path) {
+            return Some(path.to_owned());
+        }
+        path = path.rsplit_once("::")?.0;
+    }
+}
+
+/// The full paths that a module's `use` declarations name, with what they take from there.
+fn used_modules(module: &str, code: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (at, _) in code.match_indices("use ") {
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let Some(end) = code[at..].find(';') else { continue };
+        let tree: String = code[at + "use ".len()..at + end].split_whitespace().collect::<Vec<_>>().join(" ");
+        flatten("", tree.trim(), &mut paths);
+    }
+    paths.into_iter().filter_map(|path| resolve(module, &path)).collect()
+}
+
+/// Writes a tree of imports out as single paths.
+fn flatten(before: &str, tree: &str, paths: &mut Vec<String>) {
+    let Some((prefix, group)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap_or_default();
+        return paths.push(format!("{before}{path}"));
+    };
+    let before = format!("{before}{prefix}");
+    let group = group.trim();
+    let group = group.strip_suffix('}').unwrap_or(group);
+    let (mut depth, mut begin) = (0, 0);
+    for (at, c) in group.char_indices().chain([(group.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth <= 0 => {
+                let item = group[begin..at].trim();
+                begin = (at + 1).min(group.len());
+                if !item.is_empty() {
+                    flatten(&before, item, paths);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The path from the root of the crate; `None` for one into another crate.
+fn resolve(module: &str, path: &str) -> Option<String> {
+    let (first, rest) = path.split_once("::")?;
+    match first {
+        "crate" => Some(rest.to_owned()),
+        "self" => Some(format!("{module}::{rest}")),
+        "super" => {
+            let outer = module.rsplit_once("::")?.0;
+            if rest.starts_with("super::") { resolve(outer, rest) } else { Some(format!("{outer}::{rest}")) }
+        }
+        _ => None,
+    }
+}
+
+/// A circle, written from one of its modules back to it.
+fn circle_in(graph: &Graph) -> Option<Vec<String>> {
+    fn visit(module: &str, graph: &Graph, path: &mut Vec<String>, done: &mut BTreeSet<String>) -> Option<Vec<String>> {
+        if let Some(begin) = path.iter().position(|before| before == module) {
+            let mut circle = path[begin..].to_vec();
+            circle.push(module.to_owned());
+            return Some(circle);
+        }
+        if done.contains(module) {
+            return None;
+        }
+        path.push(module.to_owned());
+        let found = graph.get(module).and_then(|used| used.iter().find_map(|other| visit(other, graph, path, done)));
+        path.pop();
+        done.insert(module.to_owned());
+        found
+    }
+    let mut done = BTreeSet::new();
+    graph.keys().find_map(|module| visit(module, graph, &mut Vec::new(), &mut done))
 }

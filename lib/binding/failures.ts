@@ -2,6 +2,7 @@
 
 import { types } from 'node:util';
 import { ArgumentError, BusyError, InternalError, LimitError, SandboxError } from '../base/errors';
+import type { ErrorKind } from './addon';
 
 /** The error class for each kind of failure that the addon reports. */
 export function translate(error: unknown, argument: string): unknown {
@@ -34,9 +35,36 @@ export function translate(error: unknown, argument: string): unknown {
   }
 }
 
-/** The addon marks its own errors with a property `kind`. They may be of another realm than this code, so their class does not tell. */
-export function kindOf(error: unknown): string | undefined {
+/** What each error of the addon has as its `code`. */
+const KINDS: Readonly<Record<`${ErrorKind}`, true>> = {
+  internal: true,
+  panic: true,
+  engine: true,
+  'cache-folder': true,
+  module: true,
+  limit: true,
+  'memory-size': true,
+  'memory-grow': true,
+  'out-of-bounds': true,
+  global: true,
+  link: true,
+  'cpu-feature': true,
+  busy: true,
+  poisoned: true,
+  'no-buffers': true,
+};
+
+/** The `code` that napi-rs gives to a panic. */
+const PANIC = 'GenericFailure';
+/** What it gives to a wrong argument, `NumberExpected` for one. */
+const WRONG_ARGUMENT = /^InvalidArg$|Expected$/;
+
+/** What an error of the addon is about; undefined for others. It may be of another realm than this code, so its class does not tell. */
+export function kindOf(error: unknown): `${ErrorKind}` | undefined {
   if (!types.isNativeError(error)) return undefined;
-  const kind = (error as { kind?: unknown }).kind;
-  return typeof kind === 'string' ? kind : undefined;
+  const { code } = error as { code?: unknown };
+  if (typeof code !== 'string') return undefined;
+  if (Object.hasOwn(KINDS, code)) return code as `${ErrorKind}`;
+  if (code === PANIC) return 'panic';
+  return WRONG_ARGUMENT.test(code) ? 'internal' : undefined;
 }

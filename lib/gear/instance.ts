@@ -269,7 +269,7 @@ export class GearInstance extends GuestInstance implements Handles {
     let hasNone = false;
     const memory = new GearMemory(this.#backend, (wrapper) => {
       const number = this.memory0(wrapper, startCall);
-      hasNone = number === undefined;
+      hasNone = number === null;
       return number ?? -1;
     });
     return hasNone ? null : memory;

@@ -5,7 +5,7 @@ import { debug } from '../base/debug';
 import { ArgumentError, InstantiationError } from '../base/errors';
 import { messageOf } from '../base/message';
 import { kindOf, translate } from '../binding/failures';
-import { native } from '../binding/native';
+import { hot, native } from '../binding/native';
 import { refuseInsideTurnOfMemories } from '../guest/async_call';
 import type { SandboxBackend } from '../guest/backend';
 import {
@@ -65,7 +65,7 @@ export class Store {
     const most = uint32(maximum, 'maximum');
     const { engine, limits } = this.#options;
     this.memories.refuseBeyond(limits.memories, 'memories');
-    const make = (wrapper: object): number => native.newMemory(wrapper, engine.number, pages, most);
+    const make = (wrapper: object): number => hot.newMemory(wrapper, engine.number, pages, most);
     try {
       const memory = new GearMemory(this.backend, make);
       memory.maximum = most === MEM_UNLIMITED ? undefined : most;
@@ -126,7 +126,7 @@ export class Store {
     const linked = link(module, env);
     const instance = this.#instance(version, module, linked);
     const make = (wrapper: object): number =>
-      native.instantiate(wrapper, module.id, engine.number, version, linked.memories);
+      hot.instantiate(wrapper, module.id, engine.number, version, linked.memories);
     try {
       instance.adopt(make);
     } catch (error) {

@@ -4,7 +4,7 @@ import './start';
 import { AsyncResource } from 'node:async_hooks';
 import { BusyError, type TrapError } from '../base/errors';
 import { translate } from '../binding/failures';
-import { native } from '../binding/native';
+import { hot, native } from '../binding/native';
 import { layout, scratchViews } from '../binding/scratch';
 import type { Answerer } from './answerer';
 import { context, expectAsyncCalls, findHostCall, openHostCall } from './call_context';
@@ -107,14 +107,14 @@ function begin<T>(parts: CallParts<T>, resolve: (outcome: Outcome<T>) => void): 
     for (let entry = signals; entry !== undefined; entry = entry.around) stopBy(entry.signal, call);
     if (abortedOf(signals) !== undefined) call.isStopped = true;
     expectAsyncCalls();
-    if (outside !== undefined) native.within(outside.call.id);
+    if (outside !== undefined) hot.within(outside.call.id);
     try {
       doubles[TIMEOUT] = conditions?.timeout ?? 0;
       words[WORD_HAS_FUEL] = conditions?.fuel === undefined ? 0 : 1;
       if (conditions?.fuel !== undefined) longs[FUEL] = conditions.fuel;
       call.id = parts.make();
     } finally {
-      if (outside !== undefined) native.within(0);
+      if (outside !== undefined) hot.within(0);
     }
   } catch (error) {
     for (let entry = signals; entry !== undefined; entry = entry.around) stopNoMoreBy(entry.signal, call);
@@ -135,7 +135,7 @@ function outcomeOf<T>(parts: CallParts<T>, call: AsyncCall, name: CallName, even
     }
     parts.ended?.();
     if (event !== EVENT_TRAPPED) return { value: parts.result(call.id) };
-    const failed = native.takeFailure();
+    const failed = hot.takeFailure();
     return {
       error: () =>
         failed.trap === 'interrupted'
@@ -193,10 +193,10 @@ function refuseInside(hasTurn: (call: number) => boolean): void {
 
 /** Refuses a call of that instance inside a host call of its group. */
 export function refuseInsideTurnOf(instance: number): void {
-  refuseInside((call) => native.hasTurnOfInstance(call, instance));
+  refuseInside((call) => native.occupiesInstance(call, instance));
 }
 
 /** Refuses a new instance with those memories inside a host call of the group of one of them. */
 export function refuseInsideTurnOfMemories(memories: readonly number[]): void {
-  refuseInside((call) => memories.some((memory) => native.hasTurnOfMemory(call, memory)));
+  refuseInside((call) => memories.some((memory) => native.occupiesMemory(call, memory)));
 }

@@ -3,7 +3,7 @@
 import './start';
 import type { TrapError } from '../base/errors';
 import { translate } from '../binding/failures';
-import { native } from '../binding/native';
+import { hot } from '../binding/native';
 import { layout, scratchViews } from '../binding/scratch';
 import type { Answerer } from './answerer';
 import { context as contextOf, runWithinOpenCall } from './call_context';
@@ -119,7 +119,7 @@ export function failure(exportName: string | undefined, conditions: StopConditio
   const call: CallName = { exportName, conditions, bounds: context.bounds };
   const thrown = context.parked;
   context.parked = undefined;
-  const failed = native.takeFailure();
+  const failed = hot.takeFailure();
   return () => {
     if (failed.trap !== 'interrupted') return trapError(failed, thrown ?? failed.parked, call);
     return throwTimeout(timeoutError(call, trapError(failed, undefined, call) as TrapError));

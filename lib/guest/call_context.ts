@@ -4,7 +4,7 @@
  */
 
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { native } from '../binding/native';
+import { hot } from '../binding/native';
 import type { Answerer, GuestView } from './answerer';
 import type { Signals } from './signal';
 import type { Bounds } from './stop';
@@ -93,7 +93,7 @@ export function runWithinOpenCall<T>(run: () => T): T {
 
 /** Runs code as a part of an asynchronous call, with its stop conditions. */
 export function runAsPartOf<T>(call: OpenCall, answerer: Answerer | undefined, run: () => T): T {
-  native.within(call.id);
+  hot.within(call.id);
   try {
     const { answerer: answererBefore, signals, bounds } = context;
     context.answerer = answerer;
@@ -107,6 +107,6 @@ export function runAsPartOf<T>(call: OpenCall, answerer: Answerer | undefined, r
       context.bounds = bounds;
     }
   } finally {
-    native.within(0);
+    hot.within(0);
   }
 }

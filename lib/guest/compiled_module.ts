@@ -4,8 +4,8 @@ import { argumentError, type BufferSource, copyOf, lengthOf, object, oneOf } fro
 import { ArgumentError } from '../base/errors';
 import { defineHandle, someNames } from '../base/handle';
 import { assertInternal, INTERNAL } from '../base/internal';
+import type { DeserializedModule } from '../binding/addon';
 import { native } from '../binding/native';
-import { layout, scratchViews } from '../binding/scratch';
 import { BACKENDS, type SandboxBackend } from './backend';
 import { checkInvokeOptions, type InvokeOptions, type StopConditions } from './call_options';
 import { compileAsync } from './compile';
@@ -15,9 +15,6 @@ import { looksLikeInPlaceOfSerialized, moduleBytes } from './looks_like';
 import { type ExportDescription, type GuestModule, guestModule, type ImportDescription } from './module';
 import { compileError } from './modules';
 import { type CheckedOptions, checkSandboxOptions, type SandboxOptions } from './options';
-
-const { words } = scratchViews;
-const { WORD_COUNT } = layout;
 
 /**
  * How a module is compiled: {@link SandboxOptions} as the components have them in which it is to run, and what ends the waiting. The
@@ -221,13 +218,14 @@ export class CompiledModule extends Object {
     const { engine, limits } = checkSandboxOptions(backend, options);
     // A copy, because what is checked must be what is run, and because it is asked for again.
     const copy = copyOf(moduleBytes(serialized, 'serialized', 'what CompiledModule.serialize gave'));
-    let module: GuestModule;
+    let deserialized: DeserializedModule;
     try {
-      module = guestModule(native.deserializeModule(engine.number, copy));
+      deserialized = native.deserializeModule(engine.number, copy);
     } catch (error) {
       throw compileError(error, looksLikeInPlaceOfSerialized(copy));
     }
-    const length = words[WORD_COUNT];
+    const module = guestModule(deserialized.wrapper);
+    const length = deserialized.binaryBytes;
     refuseModule(length, limits);
     return new CompiledModule(INTERNAL, backend, engine, module, length, () => copyOf(copy).buffer);
   }

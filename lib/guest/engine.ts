@@ -1,8 +1,6 @@
+import type { EngineOptions } from '../binding/addon';
 import { watchCollections } from '../binding/collections';
 import { native } from '../binding/native';
-
-/** The first options decide what is compiled; the others limit the memories and tables of the guests. */
-const COMPILER_OPTIONS = 8;
 
 /** An engine, with the limits of the stores that are made with it. Native code shares one engine among all objects with equal options. */
 export class Engine {
@@ -10,10 +8,11 @@ export class Engine {
   readonly number: number;
   readonly #compiler: string;
 
-  /** @param options - see `crate/node/functions.rs` */
-  constructor(options: readonly number[]) {
-    this.number = native.engine(this, new Uint8Array(new Float64Array(options).buffer));
-    this.#compiler = options.slice(0, COMPILER_OPTIONS).join();
+  constructor(options: EngineOptions) {
+    this.number = native.engine(this, options);
+    // The others limit the memories and tables of the guests.
+    const { memoryBytes, tableElements, totalBytes, ...compiler } = options;
+    this.#compiler = Object.values(compiler).join();
     watchCollections();
   }
 

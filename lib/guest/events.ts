@@ -3,15 +3,15 @@
  * side.
  */
 
-import { native } from '../binding/native';
+import { hot } from '../binding/native';
 import { layout, scratchViews } from '../binding/scratch';
 import { context, runAsPartOf } from './call_context';
 import { hostCalls, isTraced } from './diagnostics';
 import { type AsyncCall, PendingAnswer } from './pending_answer';
 
 const { words } = scratchViews;
-const { WORD_CALL, WORD_EVENT, WORD_IS_NEW_TURN, WORD_LOOKS } = layout;
-const { EVENT_TIME_OVER, EVENT_ASKED, EVENT_DONE, EVENT_TRAPPED, EVENT_REFUSED } = layout;
+const { WORD_CALL, WORD_EVENT, WORD_IS_NEW_TICK, WORD_LOOKS } = layout;
+const { EVENT_TIME_OVER, EVENT_HOST_CALL, EVENT_DONE, EVENT_TRAPPED, EVENT_REFUSED } = layout;
 
 /**
  * The calls that are not over, by number. No `Map`, whose methods anybody can patch: an event must be read out before code of others runs.
@@ -25,14 +25,14 @@ export function addCall(call: AsyncCall): void {
   callsAlive += 1;
 }
 
-/** Whether the event loop has had a turn since the last event was taken. */
-let isNewTurn = true;
+/** Whether a new tick of the event loop has begun since the last event was taken. */
+let isNewTick = true;
 let isDrainScheduled = false;
 let isTurnEnding = false;
 
 /** Called by native code when there are events and nobody takes them. */
 export function takeEvents(): void {
-  isNewTurn = true;
+  isNewTick = true;
   drainSafely();
 }
 
@@ -55,12 +55,12 @@ function drainSafely(): void {
 function drain(): void {
   let looks = true;
   while (true) {
-    words[WORD_IS_NEW_TURN] = isNewTurn ? 1 : 0;
+    words[WORD_IS_NEW_TICK] = isNewTick ? 1 : 0;
     words[WORD_LOOKS] = looks ? 1 : 0;
-    isNewTurn = false;
-    native.nextEvent();
+    isNewTick = false;
+    hot.nextEvent();
     const event = words[WORD_EVENT];
-    if (event === EVENT_ASKED) {
+    if (event === EVENT_HOST_CALL) {
       const call = calls[words[WORD_CALL]];
       // A Promise settles, and its call goes on, only after this.
       if (call !== undefined) looks = answerInScope(new PendingAnswer(call, takeEventsAfterAnswer));
@@ -81,7 +81,7 @@ function endTurnLater(): void {
   isTurnEnding = true;
   setImmediate(() => {
     isTurnEnding = false;
-    isNewTurn = true;
+    isNewTick = true;
   }).unref();
 }
 

@@ -4,7 +4,7 @@ import { shortName } from '../base/short_text';
 import { toValue, type Value } from '../base/values';
 import { watchCollections } from '../binding/collections';
 import { translate } from '../binding/failures';
-import { native } from '../binding/native';
+import { hot, native } from '../binding/native';
 import { layout, scratchViews } from '../binding/scratch';
 import type { Answerer } from './answerer';
 import { callAsync, refuseInsideTurnOf } from './async_call';
@@ -19,7 +19,7 @@ import type { ThreadQuota } from './thread_quota';
 
 const { words, longs } = scratchViews;
 const { WORD_INSTANCE, WORD_FUNC, WORD_COUNT, FUEL } = layout;
-const { invoke: nativeInvoke } = native;
+const { invoke: nativeInvoke } = hot;
 const enterGuest = enterGuestOf;
 const isUnbounded = isUnboundedOf;
 const readSlot = readSlotOf;
@@ -76,7 +76,7 @@ export class GuestInstance {
 
   /** Drops the native instance. */
   drop(): void {
-    native.dropInstance(this.#id);
+    hot.dropInstance(this.#id);
     this.#id = -1;
     this.abandon();
   }
@@ -189,7 +189,7 @@ export class GuestInstance {
       exportName,
       make: () => {
         this.#writeCall(fn, payloads);
-        return native.invokeAsync(quota);
+        return hot.invokeAsync(quota);
       },
       result: () => resultsOf(fn),
       refused: (error) => translate(error, 'exportName'),
@@ -202,7 +202,7 @@ export class GuestInstance {
     if (this.module.hasStart) {
       runBounded({
         answerer,
-        enter: native.start,
+        enter: hot.start,
         argument: 'wasm',
         exportName: undefined,
         conditions,
@@ -264,7 +264,7 @@ export class GuestInstance {
     words[WORD_INSTANCE] = this.#id;
     words[WORD_FUNC] = global.index;
     try {
-      native.globalGet();
+      hot.globalGet();
     } catch (error) {
       throw translate(error, 'name');
     }
@@ -287,7 +287,7 @@ export class GuestInstance {
     words[WORD_FUNC] = global.index;
     writeSlot(global.slot, 0, payloadOf(checked));
     try {
-      native.globalSet();
+      hot.globalSet();
     } catch (error) {
       throw translate(error, 'name');
     }
@@ -304,10 +304,10 @@ export class GuestInstance {
   }
 
   /**
-   * The native number of memory 0, for its wrapper; undefined if there is none. While an asynchronous start function runs, the instance has
+   * The native number of memory 0, for its wrapper; null if there is none. While an asynchronous start function runs, the instance has
    * no number yet, but the call has.
    */
-  memory0(wrapper: object, startCall: number | undefined): number | undefined {
+  memory0(wrapper: object, startCall: number | undefined): number | null {
     return startCall === undefined
       ? native.memory0(wrapper, this.#id)
       : native.memory0OfCall(wrapper, startCall);

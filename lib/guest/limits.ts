@@ -46,33 +46,32 @@ export interface SandboxLimits {
   readonly recursionDepth?: number;
 }
 
-/** The limits as numbers; infinite where there is none. */
+/** The limits, with null, or infinity for what is checked here, where there is none. */
 export interface CheckedLimits {
   readonly memories: number;
   readonly instances: number;
   readonly moduleBytes: number;
-  /** -1 where there is none. */
-  readonly memoryBytes: number;
-  readonly tableElements: number;
-  readonly totalBytes: number;
-  readonly stackBytes: number;
-  readonly recursionDepth: number;
+  readonly memoryBytes: number | null;
+  readonly tableElements: number | null;
+  readonly totalBytes: number | null;
+  readonly stackBytes: number | null;
+  readonly recursionDepth: number | null;
 }
 
-const KNOWN: Record<keyof SandboxLimits, readonly [least: number, most: number, ifNone: number]> = {
-  memoryBytes: [0, Number.MAX_SAFE_INTEGER, -1],
-  tableElements: [0, 0xffff_ffff, -1],
-  totalBytes: [0, Number.MAX_SAFE_INTEGER, -1],
+const KNOWN: Record<keyof SandboxLimits, readonly [least: number, most: number, ifNone: number | null]> = {
+  memoryBytes: [0, Number.MAX_SAFE_INTEGER, null],
+  tableElements: [0, 0xffff_ffff, null],
+  totalBytes: [0, Number.MAX_SAFE_INTEGER, null],
   memories: [0, 0xffff_ffff, Infinity],
   instances: [0, 0xffff_ffff, Infinity],
   moduleBytes: [0, Number.MAX_SAFE_INTEGER, Infinity],
-  stackBytes: [65_536, 67_108_864, -1],
-  recursionDepth: [1, 1_000_000, -1],
+  stackBytes: [65_536, 67_108_864, null],
+  recursionDepth: [1, 1_000_000, null],
 };
 
 export function checkLimits(limits: unknown): CheckedLimits {
   const given = knownOptions(limits, 'options.limits', Object.keys(KNOWN));
-  const checked: Record<string, number> = {};
+  const checked: Record<string, number | null> = {};
   for (const [name, [least, most, ifNone]] of Object.entries(KNOWN)) {
     const value = given[name];
     checked[name] = value === undefined ? ifNone : integer(value, `options.limits.${name}`, least, most);

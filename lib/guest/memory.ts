@@ -2,7 +2,7 @@ import { copyInto, lengthOf } from '../base/arguments';
 import { ArgumentError } from '../base/errors';
 import { watchCollections } from '../binding/collections';
 import { kindOf, translate } from '../binding/failures';
-import { native } from '../binding/native';
+import { hot, native } from '../binding/native';
 
 /** Reads of more bytes than this skip filling the result with zeros first, which costs as much as the copy. */
 const UNFILLED_FROM_BYTES = 4096;
@@ -117,7 +117,7 @@ export class GuestMemory {
       return;
     }
     try {
-      native.memoryRead(this.id, address, dest);
+      hot.memoryRead(this.id, address, dest);
     } catch (error) {
       throw translate(error, 'addr');
     }
@@ -132,7 +132,7 @@ export class GuestMemory {
       return;
     }
     try {
-      native.memoryWrite(this.id, address, source);
+      hot.memoryWrite(this.id, address, source);
     } catch (error) {
       throw translate(error, 'addr');
     }
@@ -145,7 +145,7 @@ export class GuestMemory {
   copyOut(address: number, dest: Uint8Array, at: number, size: number): boolean {
     const view = this.#viewForCopy(address + size);
     if (view === undefined) {
-      return isInBounds(() => native.memoryRead(this.id, address, dest.subarray(at, at + size)));
+      return isInBounds(() => hot.memoryRead(this.id, address, dest.subarray(at, at + size)));
     }
     copy(view, address, dest, at, size);
     return true;
@@ -155,7 +155,7 @@ export class GuestMemory {
   copyIn(address: number, source: Uint8Array, at: number, size: number): boolean {
     const view = this.#viewForCopy(address + size);
     if (view === undefined) {
-      return isInBounds(() => native.memoryWrite(this.id, address, source.subarray(at, at + size)));
+      return isInBounds(() => hot.memoryWrite(this.id, address, source.subarray(at, at + size)));
     }
     copy(source, at, view, address, size);
     return true;
@@ -180,7 +180,7 @@ export class GuestMemory {
 
   #dropIfUnreachable(): void {
     if (!this.#isTornDown || this.isHeld || this.#instances > 0) return;
-    native.dropMemory(this.id);
+    hot.dropMemory(this.id);
     this.id = -1;
   }
 
@@ -204,7 +204,7 @@ export class GuestMemory {
 
   #newView(): Uint8Array | undefined {
     try {
-      const buffer = native.memoryView(this.id);
+      const buffer = hot.memoryView(this.id);
       return buffer === undefined ? undefined : new Uint8Array(buffer);
     } catch (error) {
       throw translate(error, 'memory');

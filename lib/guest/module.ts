@@ -76,7 +76,7 @@ export class GuestModule {
       ),
     );
     this.hasStart = description.hasStart;
-    this.memory0 = description.exports[description.exportedMemory0]?.name;
+    this.memory0 = description.exports[description.exportedMemory0 ?? -1]?.name;
     const signatures = new Signatures();
     this.functionImports = description.imports
       .filter(({ kind }) => kind === 'function')
@@ -133,6 +133,6 @@ function deepFreeze<T extends object>(value: T): T {
 }
 
 /** The module that native code has found the wrapper of, or has just compiled. */
-export function guestModule(found: object | undefined): GuestModule {
-  return found === undefined ? new GuestModule() : (found as GuestModule);
+export function guestModule(found: object | null): GuestModule {
+  return found === null ? new GuestModule() : (found as GuestModule);
 }

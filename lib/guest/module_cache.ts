@@ -57,11 +57,10 @@ export class ModuleCache extends Object {
     if (count < 1 || count > MOST_ENTRIES) {
       throw argumentError('options.entries', `an integer from 1 to ${MOST_ENTRIES}`, entries);
     }
-    const folder = unsafeDirectory === undefined ? '' : folderName(unsafeDirectory);
-    this.#described = { entries: count, ...(folder === '' ? {} : { unsafeDirectory: folder }) };
+    const folder = unsafeDirectory === undefined ? null : folderName(unsafeDirectory);
+    this.#described = { entries: count, ...(folder === null ? {} : { unsafeDirectory: folder }) };
     try {
-      const make = (wrapper: object): number =>
-        native.newCache(wrapper, count, new TextEncoder().encode(folder));
+      const make = (wrapper: object): number => native.newCache(wrapper, count, folder);
       this.#modules = new Modules(make, Math.min(count, MOST_RECENT));
       watchCollections();
     } catch (error) {

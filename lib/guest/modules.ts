@@ -3,15 +3,15 @@
 import { debug } from '../base/debug';
 import { InstantiationError } from '../base/errors';
 import { kindOf, translate } from '../binding/failures';
-import { DEFAULT_CACHE, NO_CACHE, native } from '../binding/native';
+import { DEFAULT_CACHE, native } from '../binding/native';
 import type { Engine } from './engine';
 import { looksLike } from './looks_like';
 import { type GuestModule, guestModule } from './module';
 
 /** Where native code looks for compiled modules first. */
 export class Modules {
-  /** What native code knows the cache by, for as long as this object lives. */
-  readonly number: number;
+  /** What native code knows the cache by, for as long as this object lives; null for none. */
+  readonly number: number | null;
   /** The modules that were used last: to describe one again takes longer than to instantiate it. */
   readonly #recent: (GuestModule | undefined)[];
   #next = 0;
@@ -20,14 +20,14 @@ export class Modules {
    * @param make - makes the cache for this wrapper, by a native function
    * @param size - how many modules are kept from being collected
    */
-  constructor(make: (wrapper: object) => number, size: number) {
+  constructor(make: (wrapper: object) => number | null, size: number) {
     this.number = make(this);
     this.#recent = new Array(size).fill(undefined);
   }
 
   /** Compiles a module, or finds it in the cache. */
   compile(engine: Engine, wasm: Uint8Array): GuestModule {
-    let found: object | undefined;
+    let found: object | null;
     try {
       found = native.compile(engine.number, this.number, wasm);
     } catch (error) {
@@ -53,7 +53,7 @@ export const MOST_RECENT = 32;
 /** The cache of the process. */
 export const SHARED_MODULES = new Modules(() => DEFAULT_CACHE, MOST_RECENT);
 /** No cache: a module that nobody holds goes. */
-export const UNCACHED_MODULES = new Modules(() => NO_CACHE, 0);
+export const UNCACHED_MODULES = new Modules(() => null, 0);
 
 /**
  * What a failed compilation becomes.

@@ -3,7 +3,7 @@
 import { argumentError, boolean, oneOf, uint32 } from '../base/arguments';
 import { ArgumentError } from '../base/errors';
 import { knownOptions } from '../base/known_options';
-import { BACKENDS, type SandboxBackend } from './backend';
+import type { SandboxBackend } from './backend';
 import { checkDefaults, type InvokeDefaults, type StopConditions } from './call_options';
 import { Engine } from './engine';
 import { featureBits, type SandboxFeatures } from './features';
@@ -115,21 +115,20 @@ export function checkSandboxOptions(
   const isMetered = boolean(fuel, 'options.fuel');
   const isDeterministic = boolean(deterministic, 'options.deterministic');
   const limits = checkLimits(given.limits);
-  const orIfDeterministic = (limit: number, ifDeterministic: number): number =>
-    limit < 0 && isDeterministic ? ifDeterministic : limit;
-  const engine = new Engine([
-    BACKENDS.indexOf(backend),
-    oneOf(optLevel, 'options.optLevel', ['none', 'speed']) === 'none' ? 0 : 1,
-    boolean(interruptible, 'options.interruptible') ? 1 : 0,
-    isMetered ? 1 : 0,
-    isDeterministic ? 1 : 0,
-    featureBits(given.features, backend, isDeterministic),
-    orIfDeterministic(limits.recursionDepth, DETERMINISTIC_DEPTH),
-    orIfDeterministic(limits.stackBytes, DETERMINISTIC_STACK_BYTES),
-    limits.memoryBytes,
-    limits.tableElements,
-    limits.totalBytes,
-  ]);
+  const { memoryBytes, tableElements, totalBytes } = limits;
+  const engine = new Engine({
+    backend,
+    optLevel: oneOf(optLevel, 'options.optLevel', ['none', 'speed']),
+    interruptible: boolean(interruptible, 'options.interruptible'),
+    fuel: isMetered,
+    deterministic: isDeterministic,
+    features: featureBits(given.features, backend, isDeterministic),
+    recursionDepth: limits.recursionDepth ?? (isDeterministic ? DETERMINISTIC_DEPTH : null),
+    stackBytes: limits.stackBytes ?? (isDeterministic ? DETERMINISTIC_STACK_BYTES : null),
+    memoryBytes,
+    tableElements,
+    totalBytes,
+  });
   return {
     engine,
     isMetered,

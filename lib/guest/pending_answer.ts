@@ -1,5 +1,5 @@
 import type { AsyncResource } from 'node:async_hooks';
-import { native } from '../binding/native';
+import { hot } from '../binding/native';
 import { layout, scratchViews } from '../binding/scratch';
 import type { HostRequest, Reply, Settled } from './answerer';
 import { type OpenCall, type OpenHostCall, runAsPartOf } from './call_context';
@@ -64,7 +64,7 @@ export class PendingAnswer implements OpenHostCall, Reply {
     if (this.#isPutOff) return;
     this.#isPutOff = true;
     words[WORD_CALL] = this.call.id;
-    native.putOff();
+    hot.putOff();
   }
 
   succeed(): void {
@@ -111,7 +111,7 @@ export class PendingAnswer implements OpenHostCall, Reply {
     this.#close();
     words[WORD_CALL] = this.call.id;
     words[WORD_HAS_THROWN] = hasThrown;
-    native.answer();
+    hot.answer();
     this.#tellSettled();
   }
 

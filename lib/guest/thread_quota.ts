@@ -13,7 +13,7 @@ export class ThreadQuota {
   /** What native code knows it by, for as long as this object lives. */
   get number(): number {
     if (this.#number === undefined) {
-      this.#number = native.newBudget(this, this.#threads);
+      this.#number = native.newThreadQuota(this, this.#threads);
       watchCollections();
     }
     return this.#number;

@@ -2,7 +2,7 @@
 
 import { InternalError, LimitError, TrapError, type TrapKind, type WasmFrame } from '../base/errors';
 import { messageOf } from '../base/message';
-import type { NativeFailure } from '../binding/native';
+import type { NativeFailure } from '../binding/addon';
 import { HostTrap } from './host_trap';
 import { type CallName, trapMessage } from './stop';
 

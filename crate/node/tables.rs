@@ -3,9 +3,9 @@
 //! module beside CommonJS. Each of them opens the addon for itself and shares nothing with the others but engines and the default cache.
 //!
 //! Lifetimes: an entry of a table belongs to one JavaScript wrapper object, see [`Table`]. It is dropped when TypeScript says so (a teardown of
-//! something that was never handed out), or once the wrapper has been collected, which [`State::sweep`] finds out by a weak
+//! something that was never handed out), or once the wrapper has been collected, which [`Tables::sweep`] finds out by a weak
 //! reference. Unlike a finalizer, that works in a loop that never returns to the event loop. A realm goes when its last entry and last running
-//! call are gone. The state itself goes when its copy of the JavaScript has been collected, see [`super::raw::open`]: it refers to nothing of it but weakly,
+//! call are gone. They themselves go when its copy of the JavaScript has been collected, see `Environment`: it refers to nothing of it but weakly,
 //! except while asynchronous calls are pending.
 
 use std::{
@@ -15,14 +15,17 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+use napi_derive::napi;
+
 use super::{
     backend::{AnyModule, AnyRealm, Cache, LimitedEngine},
-    budget::Fuel,
-    calls::Calls,
-    group::Group,
-    raw::{Reference, RenewedScope, Scope, Throw, Value},
+    deadline::CurrentDeadline,
+    error::NativeError,
+    fuel::Fuel,
+    group::{Group, release_if_last},
+    js_functions::JsFunctions,
+    raw::{JsValue, Reference, RenewedScope, Scope},
     scratch::Scratch,
-    supervisor::Deadline,
     table::Table,
 };
 use crate::{
@@ -34,7 +37,7 @@ use crate::{
 };
 
 /// The cache that all copies of the process share unless they ask for another.
-static DEFAULT_CACHE: LazyLock<Arc<Cache>> =
+static SHARED_CACHE: LazyLock<Arc<Cache>> =
     LazyLock::new(|| Arc::new(Cache { modules: ModuleCache::new(DEFAULT_ENTRIES), disk: None }));
 
 /// A memory or an instance: which group, which index in its realm.
@@ -51,13 +54,12 @@ pub struct Failure {
     pub thrown: Option<Reference>,
 }
 
-pub struct State {
-    /// TypeScript's functions, weakly: they belong to the copy that opened this.
-    functions: RefCell<Option<Functions>>,
+pub struct Tables {
+    pub functions: Rc<JsFunctions>,
     scratch: Rc<Scratch>,
     pub engines: Table<LimitedEngine>,
     pub caches: Table<Arc<Cache>>,
-    pub budgets: Table<Arc<Budget>>,
+    pub quotas: Table<Arc<Budget>>,
     pub modules: Table<AnyModule>,
     /// The number of each module in `modules`, by its address.
     module_numbers: RefCell<HashMap<usize, u32>>,
@@ -66,12 +68,11 @@ pub struct State {
     pub memories: Table<Entry>,
     pub instances: Table<Entry>,
     failure: RefCell<Option<Failure>>,
-    refusal: RefCell<Option<Throw>>,
-    pub calls: Calls,
+    refusal: RefCell<Option<NativeError>>,
     /// How many calls into guests are on the stack.
     pub running: Cell<u32>,
     /// The deadline of the innermost of them.
-    pub deadline: RefCell<Option<Deadline>>,
+    pub deadline: CurrentDeadline,
     /// What the innermost of them may use.
     pub fuel: Cell<Option<Fuel>>,
     entries_at_next_sweep: Cell<usize>,
@@ -79,24 +80,17 @@ pub struct State {
     pub refuses_buffers: Cell<bool>,
 }
 
-struct Functions {
-    /// Answers the calls of guests.
-    dispatch: Reference,
-    /// Takes the events of asynchronous calls.
-    drain: Reference,
-}
-
 /// Fewer entries than this are not worth a sweep.
 const MIN_SWEEP: usize = 64;
 
-impl State {
+impl Tables {
     pub fn new(scratch: Scratch) -> Self {
         Self {
-            functions: RefCell::default(),
+            functions: Rc::default(),
             scratch: Rc::new(scratch),
             engines: Table::default(),
             caches: Table::default(),
-            budgets: Table::default(),
+            quotas: Table::default(),
             modules: Table::default(),
             module_numbers: RefCell::default(),
             unclaimed: RefCell::default(),
@@ -104,7 +98,6 @@ impl State {
             instances: Table::default(),
             failure: RefCell::default(),
             refusal: RefCell::default(),
-            calls: Calls::default(),
             running: Cell::new(0),
             deadline: RefCell::default(),
             fuel: Cell::new(None),
@@ -115,34 +108,6 @@ impl State {
 
     pub fn scratch(&self) -> Rc<Scratch> {
         self.scratch.clone()
-    }
-
-    /// Takes note of TypeScript's functions.
-    pub fn set_functions(&self, scope: Scope, dispatch: Value, drain: Value) -> Result<(), Throw> {
-        let functions =
-            Functions { dispatch: Reference::weak(scope, dispatch)?, drain: Reference::weak(scope, drain)? };
-        if let Some(Functions { dispatch, drain }) = self.functions.replace(Some(functions)) {
-            dispatch.delete(scope);
-            drain.delete(scope);
-        }
-        Ok(())
-    }
-
-    /// TypeScript's function that answers guests.
-    pub fn dispatch(&self, scope: Scope) -> Option<Value> {
-        self.functions.borrow().as_ref()?.dispatch.get(scope)
-    }
-
-    /// TypeScript's function that takes events.
-    pub fn drain(&self, scope: Scope) -> Option<Value> {
-        self.functions.borrow().as_ref()?.drain.get(scope)
-    }
-
-    /// Whether this copy of the JavaScript must stay although nothing refers to it, because asynchronous calls are pending that it must hear of.
-    pub fn keep_alive(&self, scope: Scope, is_needed: bool) {
-        if let Some(Functions { drain, .. }) = &*self.functions.borrow() {
-            drain.hold(scope, is_needed);
-        }
     }
 
     pub fn fail(&self, scope: Scope, trap: Box<Trap>, thrown: Option<Reference>) {
@@ -157,18 +122,18 @@ impl State {
     }
 
     /// Keeps why an asynchronous call could not be made.
-    pub fn refuse(&self, why: Throw) {
+    pub fn refuse(&self, why: NativeError) {
         self.refusal.replace(Some(why));
     }
 
-    pub fn take_refusal(&self) -> Option<Throw> {
+    pub fn take_refusal(&self) -> Option<NativeError> {
         self.refusal.take()
     }
 
     // Modules
 
-    /// The wrapper that stands for a compiled module already; if there is none, the module waits for [`State::claim_module`].
-    pub fn module_wrapper(&self, scope: Scope, module: AnyModule) -> Option<Value> {
+    /// The wrapper that stands for a compiled module already; if there is none, the module waits for [`Tables::claim_module`].
+    pub fn module_wrapper(&self, scope: Scope, module: AnyModule) -> Option<JsValue> {
         let number = self.module_numbers.borrow().get(&module.address()).copied();
         let is_same = |number: &u32| self.modules.with(*number, |other| other.same(&module)).unwrap_or(false);
         let known = number.filter(is_same).and_then(|number| self.modules.wrapper(scope, number));
@@ -179,29 +144,35 @@ impl State {
     }
 
     /// Gives the module that was compiled last to its wrapper.
-    pub fn claim_module(&self, scope: Scope, wrapper: Value) -> Result<u32, Throw> {
-        let module = self.unclaimed.take().ok_or_else(|| Throw::internal("no module waits for a wrapper"))?;
+    pub fn claim_module(&self, scope: Scope, wrapper: JsValue) -> Result<u32, NativeError> {
+        let module = self.unclaimed.take().ok_or_else(|| NativeError::internal("no module waits for a wrapper"))?;
         let address = module.address();
         let number = self.modules.add(scope, module, wrapper)?;
         self.module_numbers.borrow_mut().insert(address, number);
         Ok(number)
     }
 
-    /// The cache that `compile` is to use: by its number, the process's own, or none.
-    pub fn cache(&self, number: u32) -> Result<Option<Arc<Cache>>, Throw> {
+    /// The cache that `compile` is to use: the one of that number, which may be the process's own, or none.
+    pub fn cache(&self, number: Option<u32>) -> Result<Option<Arc<Cache>>, NativeError> {
         match number {
-            DEFAULT_CACHE_NUMBER => Ok(Some(DEFAULT_CACHE.clone())),
-            NO_CACHE_NUMBER => Ok(None),
-            number => self.caches.get(number).map(Some),
+            Some(DEFAULT_CACHE) => Ok(Some(SHARED_CACHE.clone())),
+            Some(number) => self.caches.get(number).map(Some),
+            None => Ok(None),
         }
     }
 
     // Memories and instances
 
     /// Puts an instance into the table.
-    pub fn add_instance(&self, scope: Scope, group: Rc<Group>, index: u32, wrapper: Value) -> Result<u32, Throw> {
+    pub fn add_instance(
+        &self,
+        scope: Scope,
+        group: Rc<Group>,
+        index: u32,
+        wrapper: JsValue,
+    ) -> Result<u32, NativeError> {
         let number = self.instances.add(scope, Entry { group: group.clone(), index }, wrapper)?;
-        group.add_instance(number);
+        group.instances.add(number);
         Ok(number)
     }
 
@@ -211,8 +182,8 @@ impl State {
         scope: Scope,
         from: &Rc<Group>,
         to: &Rc<Group>,
-        move_one: impl Fn(&AnyRealm, u32, &AnyRealm) -> Result<u32, Throw>,
-    ) -> Result<(), Throw> {
+        move_one: impl Fn(&AnyRealm, u32, &AnyRealm) -> Result<u32, NativeError>,
+    ) -> Result<(), NativeError> {
         let mut moved: Vec<(u32, u32)> = Vec::new();
         let mut failed = None;
         self.memories.for_each(|_, entry| {
@@ -233,7 +204,6 @@ impl State {
             return Err(error);
         }
         from.release(scope);
-        from.clone().outlive_strays();
         Ok(())
     }
 
@@ -265,7 +235,7 @@ impl State {
     }
 
     fn let_go_of_instance(&self, scope: Scope, entry: Entry) {
-        entry.group.remove_instance();
+        entry.group.instances.remove();
         self.renew_if_worth(scope, &entry.group);
         release_if_last(scope, entry.group);
     }
@@ -280,7 +250,7 @@ impl State {
 
     /// The same, however many there have been.
     pub fn renew(&self, scope: Scope, group: &Rc<Group>) {
-        if group.has_instances() || !group.is_idle() {
+        if group.instances.are_left() || !group.is_idle() {
             return;
         }
         let mut reachable = Vec::new();
@@ -313,7 +283,7 @@ impl State {
         if !group.is_worth_renewing() || !group.is_idle() {
             return;
         }
-        if !group.has_instances() {
+        if !group.instances.are_left() {
             // The last one went while the group was busy.
             return self.renew(scope, group);
         }
@@ -321,7 +291,7 @@ impl State {
             return self.collect_instances(scope, group);
         }
         // The newest one is the last to be collected.
-        if group.newest_instance().is_some_and(|newest| self.instances.wrapper(scope, newest).is_some()) {
+        if group.instances.newest().is_some_and(|newest| self.instances.wrapper(scope, newest).is_some()) {
             return;
         }
         self.sweep(scope);
@@ -338,7 +308,7 @@ impl State {
         for _ in 0..2 {
             scope.collect_garbage();
             self.sweep(scope);
-            if !group.has_instances() {
+            if !group.instances.are_left() {
                 return self.renew_if_worth(scope, group);
             }
         }
@@ -368,7 +338,9 @@ impl State {
     fn renew_left_overs(&self, scope: Scope, total: &TotalBytes, bytes: u64) {
         let mut groups: Vec<Rc<Group>> = Vec::new();
         self.memories.for_each(|_, entry| {
-            if entry.group.has_only_left_overs() && !groups.iter().any(|group| Rc::ptr_eq(group, &entry.group)) {
+            if entry.group.instances.have_only_left_overs()
+                && !groups.iter().any(|group| Rc::ptr_eq(group, &entry.group))
+            {
                 groups.push(entry.group.clone());
             }
         });
@@ -385,8 +357,8 @@ impl State {
     }
 
     fn entries(&self) -> usize {
-        let Self { engines, caches, budgets, modules, memories, instances, .. } = self;
-        [engines.len(), caches.len(), budgets.len(), modules.len(), memories.len(), instances.len()].iter().sum()
+        let Self { engines, caches, quotas, modules, memories, instances, .. } = self;
+        [engines.len(), caches.len(), quotas.len(), modules.len(), memories.len(), instances.len()].iter().sum()
     }
 
     pub fn has_entries(&self) -> bool {
@@ -405,7 +377,7 @@ impl State {
         }
         self.forget_modules(self.modules.take_collected(scope));
         drop(self.caches.take_collected(scope));
-        drop(self.budgets.take_collected(scope));
+        drop(self.quotas.take_collected(scope));
         drop(self.engines.take_collected(scope));
         self.entries_at_next_sweep.set((2 * self.entries()).max(MIN_SWEEP));
     }
@@ -423,30 +395,22 @@ impl State {
         }
     }
 
-    /// The copy of the JavaScript that opened this has been collected: drops everything.
+    /// Drops all objects, when the copy of the JavaScript that opened this has been collected.
     pub fn dispose(&self, scope: Scope) {
-        self.calls.shut_down(false);
         for entry in self.instances.take_all(scope).into_iter().chain(self.memories.take_all(scope)) {
             release_if_last(scope, entry.group);
         }
         drop(self.modules.take_all(scope));
-        drop((self.caches.take_all(scope), self.budgets.take_all(scope), self.engines.take_all(scope)));
-        if let Some(Functions { dispatch, drain }) = self.functions.take() {
-            dispatch.delete(scope);
-            drain.delete(scope);
-        }
+        drop((self.caches.take_all(scope), self.quotas.take_all(scope), self.engines.take_all(scope)));
+        self.functions.forget(scope);
         if let Some(thrown) = self.take_failure().and_then(|failure| failure.thrown) {
             thrown.delete(scope);
         }
         self.scratch.release(scope);
-        self.calls.close();
     }
 
-    /// The environment ends: everything goes, unless a guest is still on the stack (`process.exit` in a supervisor call),
-    /// whose memory must stay until the process has ended.
-    pub fn shut_down(&self) {
-        let is_running = self.running.get() > 0;
-        self.calls.shut_down(is_running);
+    /// Drops all objects without Node, when the environment ends. With `is_running` a guest is on the stack, whose memory stays.
+    pub fn shut_down(&self, is_running: bool) {
         self.unclaimed.take();
         if is_running {
             self.memories.leak_all();
@@ -456,19 +420,9 @@ impl State {
             self.instances.drop_all();
         }
         self.modules.drop_all();
-        self.calls.close();
     }
 }
 
-/// The number of the process's own cache. Numbers of tables are smaller.
-const DEFAULT_CACHE_NUMBER: u32 = u32::MAX - 1;
-/// Stands for no cache.
-const NO_CACHE_NUMBER: u32 = u32::MAX;
-
-/// Detaches the views of a group that no one else holds, and drops it.
-pub fn release_if_last(scope: Scope, group: Rc<Group>) {
-    if Rc::strong_count(&group) == 1 {
-        group.release(scope);
-        group.outlive_strays();
-    }
-}
+/// The number of the cache that all copies of this package in the process share. Numbers of tables are smaller.
+#[napi]
+pub const DEFAULT_CACHE: u32 = u32::MAX;

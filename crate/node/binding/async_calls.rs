@@ -1,0 +1,112 @@
+use napi::{Env, JsValue as _, bindgen_prelude::Object};
+use napi_derive::napi;
+
+use super::{Binding, scope_of};
+use crate::{
+    executor::pool::{Budget, NoThread},
+    node::{
+        calls::{What, Work},
+        error::{NativeError, Result},
+        linking::Linking,
+        raw::JsValue,
+        tables::Entry,
+    },
+    realm::Slots,
+};
+
+/// Asynchronous calls are numbers too. Their timeouts are in the scratch buffer.
+#[napi]
+impl Binding {
+    /// A quota of so many native threads.
+    #[napi(catch_unwind)]
+    pub fn new_thread_quota(&self, env: Env, wrapper: Object, threads: u32) -> Result<u32> {
+        let quota = Budget::new(threads as usize);
+        Ok(self.environment.tables.quotas.add(scope_of(env), quota, wrapper.raw())?)
+    }
+
+    /// Begins a call that ends with a module, to be asked for by `compiledBy`.
+    #[napi(catch_unwind)]
+    pub fn compile_async(&self, env: Env, engine: u32, cache: Option<u32>, wasm: &[u8], quota: u32) -> Result<u32> {
+        let tables = &self.environment.tables;
+        let engine = tables.engines.get(engine)?.engine;
+        let cache = tables.cache(cache)?;
+        let quota = tables.quotas.get(quota)?;
+        let wasm = wasm.to_vec();
+        let compile = move || {
+            if engine.has_room_to_compile() {
+                Ok(engine.compile(&wasm, cache.as_deref()))
+            } else {
+                Err(NoThread::NoRoom)
+            }
+        };
+        Ok(self.environment.calls.compile(tables, scope_of(env), &tables.scratch(), &quota, compile)?)
+    }
+
+    /// The module with which that call has ended, as `compile` gives it.
+    #[napi(catch_unwind, ts_return_type = "object | null")]
+    pub fn compiled_by(&self, env: Env, call: u32) -> Result<Option<JsValue>> {
+        let module = self.environment.calls.take_compiled(call);
+        let module = module.ok_or_else(|| NativeError::internal("that call has compiled nothing"))?;
+        Ok(self.environment.tables.module_wrapper(scope_of(env), module))
+    }
+
+    /// Begins a call that ends with an instance, whose start function has run, to be adopted. `memories` are as in `instantiate`.
+    #[napi(catch_unwind)]
+    pub fn instantiate_async(
+        &self,
+        env: Env,
+        module: u32,
+        engine: u32,
+        version: u32,
+        memories: &[u8],
+        quota: u32,
+    ) -> Result<u32> {
+        let (tables, scope) = (&self.environment.tables, scope_of(env));
+        let linking = Linking::new(tables, module, version, memories)?;
+        let engine = tables.engines.get(engine)?;
+        let quota = tables.quotas.get(quota)?;
+        tables.sweep_if_due(scope);
+        for group in linking.groups(tables)? {
+            tables.renew_if_collected(scope, &group);
+        }
+        tables.make_room(scope, &engine.limits, linking.initial_bytes());
+        let work = Work { slots: Slots::new(0), what: What::Instantiate { engine, linking } };
+        Ok(self.environment.calls.enter(tables, scope, &tables.scratch(), &quota, work)?)
+    }
+
+    /// The number of the instance with which that call has ended.
+    #[napi(catch_unwind)]
+    pub fn adopt_instance(&self, env: Env, wrapper: Object, call: u32) -> Result<u32> {
+        let made = self.environment.calls.take_made(call);
+        let (group, index) = made.ok_or_else(|| NativeError::internal("that call has made no instance"))?;
+        Ok(self.environment.tables.add_instance(scope_of(env), group, index, wrapper.raw())?)
+    }
+
+    /// Whether that call occupies the store of that instance.
+    #[napi(catch_unwind)]
+    pub fn occupies_instance(&self, call: u32, instance: u32) -> Result<bool> {
+        let Entry { group, .. } = self.environment.tables.instances.get(instance)?;
+        Ok(self.environment.calls.occupies(call, &group))
+    }
+
+    /// Whether that call occupies the store of that memory.
+    #[napi(catch_unwind)]
+    pub fn occupies_memory(&self, call: u32, memory: u32) -> Result<bool> {
+        let Entry { group, .. } = self.environment.tables.memories.get(memory)?;
+        Ok(self.environment.calls.occupies(call, &group))
+    }
+
+    /// Ends a call as soon as that can be, like a timeout.
+    #[napi(catch_unwind)]
+    pub fn stop_call(&self, call: u32) {
+        self.environment.calls.stop(call);
+    }
+
+    /// The error that says why the call was refused that `nextEvent` has just told of. It is not thrown: what native code throws counts as
+    /// uncaught to debuggers, even if it is caught.
+    #[napi(catch_unwind, ts_return_type = "Error")]
+    pub fn take_refusal(&self, env: Env) -> JsValue {
+        let refusal = self.environment.tables.take_refusal();
+        scope_of(env).error(&refusal.unwrap_or_else(|| NativeError::internal("nothing was refused")))
+    }
+}

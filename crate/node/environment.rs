@@ -1,0 +1,56 @@
+//! All that the addon holds for one copy of the package's JavaScript. A process can have several copies, even in one environment of Node: bundles, a
+//! test runner's fresh registry for each file, an ES module beside CommonJS. Each of them opens the addon for itself and shares nothing with the others
+//! but engines and the default cache.
+
+use std::{
+    cell::Cell,
+    rc::{Rc, Weak},
+};
+
+use super::{
+    calls::Calls,
+    raw::{CleanupHook, Scope, ShutDown},
+    scratch::Scratch,
+    tables::Tables,
+};
+
+pub struct Environment {
+    pub tables: Tables,
+    pub calls: Calls,
+    hook: Cell<Option<CleanupHook>>,
+}
+
+impl Environment {
+    pub fn new(scope: Scope, scratch: Scratch) -> Rc<Self> {
+        let environment = Rc::new_cyclic(|this: &Weak<Self>| Self {
+            tables: Tables::new(scratch),
+            calls: Calls::new(this.clone()),
+            hook: Cell::default(),
+        });
+        let this: Weak<Self> = Rc::downgrade(&environment);
+        environment.hook.set(CleanupHook::new(scope, this).ok());
+        environment
+    }
+
+    /// The copy of the JavaScript that opened this has been collected: drops everything.
+    pub fn dispose(&self, scope: Scope) {
+        self.calls.unhook(scope);
+        if let Some(hook) = self.hook.take() {
+            hook.remove(scope);
+        }
+        self.calls.shut_down(false);
+        self.tables.dispose(scope);
+        self.calls.close();
+    }
+}
+
+impl ShutDown for Environment {
+    /// The environment of Node ends: everything goes, unless a guest is still on the stack (`process.exit` in a supervisor call),
+    /// whose memory must stay until the process has ended.
+    fn shut_down(&self) {
+        let is_running = self.tables.running.get() > 0;
+        self.calls.shut_down(is_running);
+        self.tables.shut_down(is_running);
+        self.calls.close();
+    }
+}

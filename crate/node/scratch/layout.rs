@@ -1,0 +1,87 @@
+//! The layout of the scratch buffer. It is written here once: `npm run build native -- --accept` makes `lib/binding/scratch_layout.ts` of it.
+
+use napi_derive::napi;
+
+/// Defines constants, and the source of a TypeScript file that defines them too, with what is said of them here.
+macro_rules! layout {
+    ($($(#[doc = $doc:literal])+ $name:ident: $ty:ty = $value:expr;)+) => {
+        $($(#[doc = $doc])+ pub const $name: $ty = $value;)+
+
+        /// The layout as a TypeScript file.
+        #[napi(catch_unwind)]
+        pub fn scratch_layout() -> String {
+            let mut source = String::from(HEADER);
+            $(
+                let text = concat!($($doc, "\n"),+).trim().replace("\n ", "\n   * ");
+                source.push_str(&format!("  /** {text} */\n  {}: {},\n", stringify!($name), $name));
+            )+
+            source.push_str("} as const);\n");
+            source
+        }
+    };
+}
+
+const HEADER: &str = "\
+/** Generated from `crate/node/scratch/layout.rs` by `npm run build native -- --accept`: change it there. */
+
+/** The layout of the scratch buffer. Words are 32-bit, in `words` and `ints`; longs are 64-bit, in `longs`, `ulongs` and `doubles`. */
+export const layout = Object.freeze({
+";
+
+layout! {
+    /// The size of the buffer. A function has at most 1,000 parameters and 1,000 results in both engines.
+    SCRATCH_BYTES: usize = 16 * 1024;
+    /// The most slots that a call can have.
+    MAX_SLOTS: usize = FUEL - SLOTS;
+
+    /// A word: which instance is called.
+    WORD_INSTANCE: usize = 0;
+    /// A word: which export is called, or which imported function of the guest is calling.
+    WORD_FUNC: usize = 1;
+    /// A word: how many slots the call has.
+    WORD_COUNT: usize = 2;
+    /// A word: whether the calling guest has gas in `GAS`.
+    WORD_HAS_GAS: usize = 3;
+    /// A word: whether a call that is about to run has a budget in `FUEL`.
+    WORD_HAS_FUEL: usize = 3;
+    /// A word: how a call ended, into a guest or to its supervisor.
+    WORD_STATUS: usize = 0;
+
+    /// A word: which event of asynchronous calls this is.
+    WORD_EVENT: usize = 0;
+    /// A word: of which asynchronous call.
+    WORD_CALL: usize = 2;
+    /// A word, for `nextEvent`: whether this is a new tick of the event loop.
+    WORD_IS_NEW_TICK: usize = 0;
+    /// A word, for `nextEvent`: whether to look for an event for a while.
+    WORD_LOOKS: usize = 1;
+    /// A word, for `answer`: whether the supervisor has thrown.
+    WORD_HAS_THROWN: usize = 0;
+
+    /// A long: the gas of the calling guest.
+    GAS: usize = 2;
+    /// A long: the timeout of a call that is about to run, as a double, in ms; 0 for none.
+    TIMEOUT: usize = GAS;
+    /// The first long of the slots, which are arguments or results.
+    SLOTS: usize = 3;
+    /// The last long: the budget of a call that is about to run, and what is left of it afterwards.
+    FUEL: usize = SCRATCH_BYTES / 8 - 1;
+
+    /// A status: the call came back with its results.
+    STATUS_DONE: u32 = 0;
+    /// A status: the call trapped, and `takeFailure` tells how. Or the supervisor has thrown, and TypeScript knows what.
+    STATUS_TRAPPED: u32 = 1;
+
+    /// An event: there is nothing to do.
+    EVENT_NONE: u32 = 0;
+    /// An event: there may be something to do, but only in the next tick of the event loop.
+    EVENT_TIME_OVER: u32 = 1;
+    /// An event: the guest of `WORD_CALL` calls function `WORD_FUNC` of its host.
+    EVENT_HOST_CALL: u32 = 2;
+    /// An event: the call is over; a function's results are in the slots.
+    EVENT_DONE: u32 = 3;
+    /// An event: the call is over, and `takeFailure` tells how.
+    EVENT_TRAPPED: u32 = 4;
+    /// An event: the call could not be made, and `takeRefusal` tells why.
+    EVENT_REFUSED: u32 = 5;
+}
