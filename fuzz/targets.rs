@@ -1,5 +1,5 @@
 //! What is fuzzed, without a fuzzer: `instantiate` takes any bytes, `differential` and `fuel` take a valid module, such as
-//! `crate/smith` makes. Each runs both engines side by side and says where they disagree. `crate/tests/fuzz.rs` runs
+//! `crate/support/smith` makes. Each runs both engines side by side and says where they disagree. `crate/tests/fuzz.rs` runs
 //! them for a few seconds, the programs in `fuzz_targets/` for as long as one likes.
 
 use std::{cell::RefCell, collections::BTreeSet, fmt::Write, rc::Rc, sync::Arc};
