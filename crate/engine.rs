@@ -22,6 +22,7 @@ use crate::{
     error::{CompileError, EngineError, GlobalError, InstantiateError, MemoryError, Trap},
     interrupt::{Flag, Interrupt},
     realm::Realm,
+    rewrite::{Edits, Pass, Sections},
     total::TotalBytes,
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES},
 };
@@ -39,7 +40,7 @@ pub struct EngineConfig {
     pub recursion_depth: Option<u32>,
     /// The stack of a guest in bytes; `None` for [`GUEST_STACK_BYTES`].
     pub stack_bytes: Option<usize>,
-    /// Whether results are the same on every machine, see [`crate::canonical_nans`].
+    /// Whether results are the same on every machine, see [`crate::rewrite::canonical_nans`].
     pub deterministic: bool,
     /// Which proposals a module may use.
     pub features: Features,
@@ -219,6 +220,8 @@ impl<E: Engine> RealmPtr<E> {
 pub trait Engine: Send + Sync + Sized + 'static {
     /// A compiled module, shared by all stores of this engine and by all threads.
     type Module: Clone + Send + Sync;
+    /// What is changed in a module for this engine alone.
+    type Pass: Pass;
     type Store;
     type Context<'a>;
     type Memory: Clone;
@@ -241,6 +244,9 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// Whether a host function may answer with `HostTrap::Suspended`.
     const SUSPENDS: bool;
 
+    /// Whether it makes machine code that can be kept.
+    const HAS_MACHINE_CODE: bool;
+
     /// Whether a deterministic engine makes the NaNs of floating-point operations canonical by itself.
     const HAS_CANONICAL_NANS: bool;
 
@@ -252,18 +258,16 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     fn config(&self) -> &EngineConfig;
 
-    /// Validates and compiles a module. Both engines refuse the same modules as far as their features agree;
-    /// neither puts off validation.
-    fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError>;
+    /// What this engine changes in a module before it compiles it. Changes that need no look at its functions are made at once.
+    fn pass(&self, sections: &Sections<'_>, edits: &mut Edits) -> Self::Pass;
+
+    /// Validates and compiles a module that [`Engine::pass`] has been made for and has seen. Both engines refuse the same modules as far as their
+    /// features agree; neither puts off validation.
+    fn compile(&self, wasm: &[u8], pass: Self::Pass) -> Result<Self::Module, CompileError>;
 
     /// What machine code of this engine depends on besides the binary: versions, options and the processor. `None` if it makes none that can
     /// be kept.
     fn identity(&self) -> Option<String>;
-
-    /// Where the instruction was, in the binary that was compiled, of which the engine tells that offset.
-    fn original_offset(_module: &Self::Module, offset: usize) -> usize {
-        offset
-    }
 
     /// The name of a function by its index, with [`MAX_NAME`](crate::error::MAX_NAME) characters at most; for engines that tell of frames.
     fn function_name(_module: &Self::Module, _function: u32) -> Option<&str> {
@@ -279,7 +283,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
     ///
     /// `machine_code` must be what [`Engine::machine_code`] gave for a module that an engine of the same [`Engine::identity`] compiled from the same
     /// binary: it will be run.
-    unsafe fn load(&self, wasm: &[u8], machine_code: &[u8]) -> Result<Self::Module, CompileError>;
+    unsafe fn load(&self, wasm: &[u8], pass: Self::Pass, machine_code: &[u8]) -> Result<Self::Module, CompileError>;
 
     /// The module's imports, in the order in which [`Engine::instantiate`] wants them: those of one kind are in the order of the
     /// binary.

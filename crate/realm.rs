@@ -23,7 +23,8 @@ use crate::{
     },
     error::{GlobalError, HostTrap, InstantiateError, MemoryError, StoreError, Trap, TrapCode},
     interrupt::{Flag, Interrupt},
-    module::{ExportedMemory, Memory0, Module},
+    module::{Memory0, Module},
+    rewrite::ExportedMemory,
     total::{Charge, Superseded},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES, ValueType},
 };
@@ -754,12 +755,12 @@ impl<E: Engine> Realm<E> {
         };
         let mut fuel = if self.is_metered { Some(host.fuel()) } else { None };
         let reached = NonNull::from(&mut *host);
-        // SAFETY: only the lifetime of the trait object changes. `HostTurn` takes the pointer out of the realm again before
+        // SAFETY: only the lifetime of the trait object changes. `HostGuard` takes the pointer out of the realm again before
         // this function returns or unwinds, so `host` is alive whenever `host_call` finds it there.
         let reached: NonNull<dyn Host + 'static> = unsafe { std::mem::transmute(reached as NonNull<dyn Host + '_>) };
         let interrupt = interrupt.as_deref();
         let before = (self.host.replace(Some(reached)), self.interrupt.replace(interrupt.map(NonNull::from)));
-        let turn = HostTurn { host: &self.host, interrupt: &self.interrupt, before };
+        let turn = HostGuard { host: &self.host, interrupt: &self.interrupt, before };
         let control = Control { interrupt, fuel: fuel.as_mut(), meters: callee.meters };
         let outcome = self.slot.with(|cx| run(cx, ty, slots, control));
         drop(turn);
@@ -767,7 +768,7 @@ impl<E: Engine> Realm<E> {
             host.set_fuel(left);
         }
         match outcome {
-            Ok(outcome) => outcome.map_err(|trap| at_home(self.with_limits_of_stack(trap), &callee.module)),
+            Ok(outcome) => outcome.map_err(|trap| with_source_offsets(self.with_limits_of_stack(trap), &callee.module)),
             Err(error) => Err(Trap::with_message(TrapCode::Internal, error.to_string())),
         }
     }
@@ -920,13 +921,13 @@ fn refused(message: impl Into<Cow<'static, str>>) -> Box<HostTrap> {
 }
 
 /// Puts the host of the call around back when a call ends, and what stops that call.
-struct HostTurn<'a> {
+struct HostGuard<'a> {
     host: &'a Cell<Option<NonNull<dyn Host>>>,
     interrupt: &'a Cell<Option<NonNull<Interrupt>>>,
     before: (Option<NonNull<dyn Host>>, Option<NonNull<Interrupt>>),
 }
 
-impl Drop for HostTurn<'_> {
+impl Drop for HostGuard<'_> {
     fn drop(&mut self) {
         self.host.set(self.before.0);
         self.interrupt.set(self.before.1);
@@ -962,10 +963,9 @@ fn in_bounds(access: &'static str, region: MemoryRegion, address: u64, length: u
 }
 
 /// Frames with offsets in the binary that the user knows, which no one has rewritten and which has the start section still in it.
-fn at_home<E: Engine>(mut trap: Trap, module: &Module<E>) -> Trap {
+fn with_source_offsets<E: Engine>(mut trap: Trap, module: &Module<E>) -> Trap {
     for frame in &mut trap.frames {
-        let offset = frame.offset.map(|offset| E::original_offset(&module.compiled, offset));
-        frame.offset = offset.and_then(|offset| offset.checked_add_signed(-module.code_shift));
+        frame.offset = frame.offset.map(|offset| module.offsets.before(offset));
         frame.function_name = E::function_name(&module.compiled, frame.function_index).map(str::to_owned);
     }
     trap

@@ -46,8 +46,11 @@ impl Features {
         self == Self::default()
     }
 
-    /// For the validator.
+    /// For the validator. If nothing is turned off, an engine refuses by itself what it does not have.
     pub fn for_validation(self) -> WasmFeatures {
+        if self.is_default() {
+            return WasmFeatures::all();
+        }
         let is_on = |at: usize| self.0 & (1 << at) != 0;
         let proposals = PROPOSALS.iter().enumerate().filter(|(at, _)| is_on(*at)).map(|(_, (_, proposal))| *proposal);
         // Not a proposal, but the types that engines without gc have.

@@ -5,10 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
 use sandbox_host::{
-    canonical_nans::canonical_nans,
     engine::{Engine, wasmer::Wasmer, wasmi::Wasmi},
     module::Module,
     realm::{Realm, Version},
+    rewrite::canonical_nans::canonical_nans,
 };
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
