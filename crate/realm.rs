@@ -62,20 +62,14 @@ impl std::ops::DerefMut for Slots {
     }
 }
 
-/// The guest's exported global that `Instantiate::Version2` reads before and writes after each supervisor call.
-///
-/// Mirrors `gear_sandbox_env::GLOBAL_NAME_GAS`.
-pub const GLOBAL_NAME_GAS: &str = "gear_gas";
-
-/// Which convention an instance's supervisor calls follow.
-///
-/// Mirrors `gear_sandbox_env::Instantiate`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// Arguments and result only.
-    V1,
-    /// The gas global goes along with the arguments and comes back with the result.
-    V2,
+/// A mutable i64 global of an instance that travels with each of its host calls: its value goes along with the arguments, and what the host makes of it
+/// comes back with the results.
+#[derive(Debug, Clone)]
+pub struct Carried {
+    /// The place of the export; `None` if the instance has no such global.
+    pub export: Option<u32>,
+    /// What a host call fails with if there is no such global.
+    pub missing: Cow<'static, str>,
 }
 
 /// A call out of a guest.
@@ -84,8 +78,8 @@ pub struct HostCall<'a> {
     pub instance: u32,
     /// The called function's place among the module's imported functions.
     pub import: u32,
-    /// Under [`Version::V2`] the guest's gas, to be replaced by what is left of it.
-    pub gas: Option<&'a mut i64>,
+    /// The value of the global that travels with the call, if one does, to be replaced by its new value.
+    pub carried: Option<&'a mut i64>,
     /// The arguments, to be replaced by the results; as long as the larger of the two counts.
     pub slots: &'a mut [u64],
 }
@@ -142,8 +136,8 @@ pub struct Suspended<E: Engine> {
 /// What a host function came to after its call was left.
 pub struct Answer<'a> {
     pub site: ImportSite,
-    /// What is left of the gas, if the guest has any.
-    pub gas: Option<i64>,
+    /// The new value of the global that travels with the call, if one does.
+    pub carried: Option<i64>,
     pub results: &'a [u64],
 }
 
@@ -193,9 +187,8 @@ struct Instance<E: Engine> {
     flag: Option<Flag>,
     meters: E::Meters,
     _attached: E::Attached,
-    version: Version,
-    /// The gas global, if there is one and it is a mutable i64.
-    gas: Option<E::Global>,
+    /// What travels with its host calls, or what these fail with.
+    carried: Option<Result<E::Global, Cow<'static, str>>>,
     module: Arc<Module<E>>,
     /// For each imported function: whether its type is numeric throughout.
     unsupported: Box<[Option<ValueType>]>,
@@ -450,7 +443,7 @@ impl<E: Engine> Realm<E> {
     pub fn instantiate(
         &self,
         module: &Arc<Module<E>>,
-        version: Version,
+        carried: Option<Carried>,
         imports: &[Import],
     ) -> Result<u32, InstantiateError> {
         if imports.len() != module.imports.len() {
@@ -533,14 +526,17 @@ impl<E: Engine> Realm<E> {
             Import::HostFunc => None,
         });
         let imported = imported.collect();
-        let gas = module.exports.iter().zip(&exports).find(|(declared, _)| declared.name == GLOBAL_NAME_GAS).and_then(
-            |(declared, export)| match (&declared.ty, export) {
-                (ExternType::Global(GlobalType { value: ValueType::I64, mutable: true }), Extern::Global(global)) => {
-                    Some(global.clone())
-                }
+        let carried = carried.map(|Carried { export, missing }| {
+            let declared = |place: u32| module.exports.get(place as usize).map(|export| &export.ty);
+            let of_export = |place: u32| match (declared(place), exports.get(place as usize)) {
+                (
+                    Some(ExternType::Global(GlobalType { value: ValueType::I64, mutable: true })),
+                    Some(Extern::Global(global)),
+                ) => Some(global.clone()),
                 _ => None,
-            },
-        );
+            };
+            export.and_then(of_export).ok_or(missing)
+        });
         let unsupported = module.imported_funcs().map(FuncType::first_unsupported).collect();
         self.instances.borrow_mut()[index as usize] = Some(Instance {
             exports,
@@ -548,8 +544,7 @@ impl<E: Engine> Realm<E> {
             flag,
             meters,
             _attached: attached,
-            version,
-            gas,
+            carried,
             module: module.clone(),
             unsupported,
             imported,
@@ -701,11 +696,12 @@ impl<E: Engine> Realm<E> {
         if answer.results.len() < host_ty.results.len() {
             return Err(Trap::with_message(TrapCode::Internal, "too few slots for the host function's type"));
         }
-        if let Some(gas) = answer.gas {
-            let global = self.instance(answer.site.instance, |entry| entry.gas.clone()).flatten();
-            let is_set = global.map(|global| self.slot.with(|cx| E::global_set(cx, &global, gas as u64)));
-            if !matches!(is_set, Some(Ok(Ok(())))) {
-                return Err(cannot_gas("set").into());
+        if let Some(carried) = answer.carried {
+            let global = self.instance(answer.site.instance, |entry| entry.carried.clone()).flatten();
+            let is_set =
+                global.map(|global| self.slot.with(|cx| E::global_set(cx, &global.ok()?, carried as u64).ok()));
+            if !matches!(is_set, Some(Ok(Some(())))) {
+                return Err((*cannot_carry()).into());
             }
         }
         let left = self.enter(&callee, slots, host, |cx, ty, slots, control| {
@@ -808,13 +804,9 @@ impl<E: Engine> Realm<E> {
     #[inline]
     fn answer(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), Box<HostTrap>> {
         let entry = self.instance(site.instance, |entry| {
-            let gas = match entry.version {
-                Version::V1 => None,
-                Version::V2 => Some(entry.gas.clone()),
-            };
-            (gas, entry.unsupported.get(site.import as usize).copied().flatten(), entry.meters)
+            (entry.carried.clone(), entry.unsupported.get(site.import as usize).copied().flatten(), entry.meters)
         });
-        let Some((gas, unsupported, meters)) = entry else {
+        let Some((carried, unsupported, meters)) = entry else {
             return Err(refused("the calling instance is not complete"));
         };
         if let Some(ty) = unsupported {
@@ -826,7 +818,7 @@ impl<E: Engine> Realm<E> {
         if self.is_metered {
             self.begin_metered(cx, host, meters)?;
         }
-        let outcome = self.ask(cx, host, site, gas, slots);
+        let outcome = self.ask(cx, host, site, carried, slots);
         if self.is_metered {
             self.end_metered(cx, host, meters);
         }
@@ -861,17 +853,17 @@ impl<E: Engine> Realm<E> {
         cx: &mut E::Context<'_>,
         host: NonNull<dyn Host>,
         site: ImportSite,
-        gas: Option<Option<E::Global>>,
+        carried: Option<Result<E::Global, Cow<'static, str>>>,
         slots: &mut [u64],
     ) -> Result<(), Box<HostTrap>> {
-        let Some(gas) = gas else {
-            return self.lend(cx, host, HostCall { instance: site.instance, import: site.import, gas: None, slots });
+        let ImportSite { instance, import } = site;
+        let Some(carried) = carried else {
+            return self.lend(cx, host, HostCall { instance, import, carried: None, slots });
         };
-        let global = gas.ok_or_else(|| Box::new(cannot_gas("get")))?;
-        let mut left = E::global_get(cx, &global).ok_or_else(|| Box::new(cannot_gas("get")))? as i64;
-        let call = HostCall { instance: site.instance, import: site.import, gas: Some(&mut left), slots };
-        self.lend(cx, host, call)?;
-        E::global_set(cx, &global, left as u64).map_err(|_| Box::new(cannot_gas("set")))
+        let global = carried.map_err(refused)?;
+        let mut value = E::global_get(cx, &global).ok_or_else(cannot_carry)? as i64;
+        self.lend(cx, host, HostCall { instance, import, carried: Some(&mut value), slots })?;
+        E::global_set(cx, &global, value as u64).map_err(|_| cannot_carry())
     }
 
     /// Lets the host answer with the store within reach.
@@ -910,8 +902,8 @@ impl<E: Engine> Realm<E> {
 }
 
 #[cold]
-fn cannot_gas(what: &str) -> HostTrap {
-    HostTrap::Message(format!("Cannot {what} gas global from store environment").into())
+fn cannot_carry() -> Box<HostTrap> {
+    refused("the global that travels with the call is out of reach")
 }
 
 /// A call that could not be made.

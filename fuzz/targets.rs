@@ -8,7 +8,7 @@ use sandbox_host::{
     engine::{Engine, EngineConfig, StoreLimits, wasmer::Wasmer, wasmi::Wasmi},
     error::{HostTrap, InstantiateError, Trap, TrapCode},
     module::Module,
-    realm::{Host, HostCall, Import, Realm, Version},
+    realm::{Host, HostCall, Import, Realm},
     value::{ExternType, FuncType, ValueType},
 };
 use wasmparser::{Operator, Parser, Payload};
@@ -237,7 +237,7 @@ impl<E: Engine> Guest<E> {
         };
         let imports: Option<Vec<Import>> = module.imports.iter().map(|import| link(&import.ty)).collect();
         let imports = imports.ok_or(Refused::Imports)?;
-        let index = realm.instantiate(&module, Version::V1, &imports).map_err(Refused::Instance)?;
+        let index = realm.instantiate(&module, None, &imports).map_err(Refused::Instance)?;
         Ok(Self { realm, module, index })
     }
 

@@ -476,8 +476,8 @@ impl Calls {
             is_told = group.with_asked(|asked| {
                 fuel = Some(asked.fuel);
                 scratch.write_word(WORD_FUNC, asked.site.import);
-                scratch.write_word(WORD_HAS_GAS, u32::from(asked.gas.is_some()));
-                scratch.write_gas(asked.gas.unwrap_or(0));
+                scratch.write_word(WORD_HAS_GAS, u32::from(asked.carried.is_some()));
+                scratch.write_gas(asked.carried.unwrap_or(0));
                 scratch.write_slots(&asked.slots);
             });
         }
@@ -504,7 +504,7 @@ impl Calls {
         if let Some(asked) = held.asked() {
             scratch.read_slots(&mut asked.slots);
             asked.fuel = self.fuel_of(state, id).unwrap_or(asked.fuel);
-            if let Some(gas) = &mut asked.gas {
+            if let Some(gas) = &mut asked.carried {
                 *gas = scratch.read_gas();
             }
         }
@@ -753,14 +753,14 @@ impl What {
                 })
             }
             Self::Instantiate { linking, .. } => {
-                let (version, imports) = (linking.version, linking.imports(state)?);
+                let (carried, imports) = (linking.carried.clone(), linking.imports(state)?);
                 group.count_made();
                 match (&*realm, linking.module.clone()) {
                     (AnyRealm::Wasmi(realm), AnyModule::Wasmi(module)) => {
-                        Ok(AnyBegin::Wasmi(realm.clone(), Begin::Instantiate { module, version, imports }))
+                        Ok(AnyBegin::Wasmi(realm.clone(), Begin::Instantiate { module, carried, imports }))
                     }
                     (AnyRealm::Wasmer(realm), AnyModule::Wasmer(module)) => {
-                        Ok(AnyBegin::Wasmer(realm.clone(), Begin::Instantiate { module, version, imports }))
+                        Ok(AnyBegin::Wasmer(realm.clone(), Begin::Instantiate { module, carried, imports }))
                     }
                     _ => Err(Throw::internal("the memory and the module are of different backends")),
                 }

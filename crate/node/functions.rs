@@ -7,7 +7,7 @@ use napi::sys;
 use super::{
     backend::{AnyEngine, AnyModule, AnyRealm, Cache, LimitedEngine, engine_count, with_module, with_realm},
     group::Group,
-    linking::Linking,
+    linking::{Linking, Version},
     raw::{self, Arguments, HotOutcome, Outcome, Registrar, Scope, Stateless, Throw, Value},
     scratch::{MAX_SLOTS, Scratch, WORD_COUNT, WORD_FUNC, WORD_INSTANCE},
     state::{Entry, State, release_if_last},
@@ -22,7 +22,7 @@ use crate::{
     error::{CompileError, GlobalError, InstantiateError, MemoryError, StoreError, Trap, cut},
     executor::pool::NoThread,
     interrupt::NoWatchdog,
-    realm::{Slots, Version},
+    realm::Slots,
     total::TotalBytes,
     value::{ExternType, FuncType, MemoryType, PAGE_BYTES},
 };
@@ -408,11 +408,11 @@ fn instantiate(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     }
     state.make_room(scope, &engine.limits, linking.initial_bytes());
     let group = linking.common_group(state, scope, &engine)?;
-    let (version, imports) = (linking.version, linking.imports(state)?);
+    let (carried, imports) = (linking.carried.clone(), linking.imports(state)?);
     group.count_made();
     let index = match (&*group.enter()?, &linking.module) {
-        (AnyRealm::Wasmi(realm), AnyModule::Wasmi(module)) => realm.instantiate(module, version, &imports),
-        (AnyRealm::Wasmer(realm), AnyModule::Wasmer(module)) => realm.instantiate(module, version, &imports),
+        (AnyRealm::Wasmi(realm), AnyModule::Wasmi(module)) => realm.instantiate(module, carried, &imports),
+        (AnyRealm::Wasmer(realm), AnyModule::Wasmer(module)) => realm.instantiate(module, carried, &imports),
         _ => return Err(Throw::internal("the memory and the module are of different backends")),
     };
     let index = match index {

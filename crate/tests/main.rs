@@ -19,7 +19,7 @@ mod instantiate;
 mod start;
 
 mod call;
-mod gas;
+mod carried;
 mod host_call;
 
 mod executor;
