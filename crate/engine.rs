@@ -354,7 +354,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
         ty: &FuncType,
         slots: &mut [u64],
         control: Control<'_, Self>,
-    ) -> Result<(), Trap>;
+    ) -> Result<(), Box<Trap>>;
 
     /// What is left of the fuel of a call into that instance, for a host function; `None` if it is used up.
     fn fuel_left(cx: &mut Self::Context<'_>, meters: Self::Meters) -> Option<u64>;
@@ -371,7 +371,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
         ty: &FuncType,
         slots: &mut [u64],
         control: Control<'_, Self>,
-    ) -> Result<Option<Self::Suspension>, Trap>;
+    ) -> Result<Option<Self::Suspension>, Box<Trap>>;
 
     /// Goes on with a call after its host function, whose results these are and whose type is `host_ty`. `ty` and `slots` are as in
     /// [`Engine::call`].
@@ -383,5 +383,5 @@ pub trait Engine: Send + Sync + Sized + 'static {
         ty: &FuncType,
         slots: &mut [u64],
         control: Control<'_, Self>,
-    ) -> Result<Option<Self::Suspension>, Trap>;
+    ) -> Result<Option<Self::Suspension>, Box<Trap>>;
 }

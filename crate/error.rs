@@ -167,6 +167,12 @@ impl From<HostTrap> for Trap {
     }
 }
 
+impl From<HostTrap> for Box<Trap> {
+    fn from(trap: HostTrap) -> Self {
+        Self::new(trap.into())
+    }
+}
+
 /// The store cannot be reached now, or not any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum StoreError {

@@ -82,9 +82,9 @@ impl<E: Engine> LeaseBack for Lease<E> {}
 
 /// How a call has ended.
 pub enum Outcome {
-    Returned(Result<(), Trap>),
+    Returned(Result<(), Box<Trap>>),
     /// An instance was made, by its index in the realm, and its start function has run.
-    Instantiated(u32, Result<(), Trap>),
+    Instantiated(u32, Result<(), Box<Trap>>),
     NotInstantiated(InstantiateError),
     /// The system gave no thread to begin it, or to go on with it.
     NoThread(NoThread),
@@ -214,7 +214,7 @@ impl<E: Engine> Call<E> {
                 return Err(Failed::NoThread(NoThread::NoRoom));
             }
             let message = format!("the engine panicked: {message}");
-            Err(Failed::Trapped(Trap::with_message(TrapCode::Internal, message)))
+            Err(Failed::Trapped(Trap::with_message(TrapCode::Internal, message).into()))
         });
         match outcome {
             Ok(Some(suspended)) => {
@@ -252,7 +252,7 @@ impl<E: Engine> Call<E> {
 const NO_STACK: &str = "kind: OutOfMemory";
 
 enum Failed {
-    Trapped(Trap),
+    Trapped(Box<Trap>),
     NotInstantiated(InstantiateError),
     NoThread(NoThread),
 }
@@ -273,7 +273,7 @@ fn go_on<E: Engine>(
     exchange: &Exchange,
     slots: &mut Slots,
     host: &mut PoolHost<'_>,
-) -> Result<Option<Suspended<E>>, Trap> {
+) -> Result<Option<Suspended<E>>, Box<Trap>> {
     let asked = exchange.take_answer().map_err(|trap| Trap::from(*trap))?;
     *host.fuel = asked.fuel;
     let answer = Answer { site: asked.site, carried: asked.carried, results: &asked.slots };

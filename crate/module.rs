@@ -97,7 +97,7 @@ impl<E: Engine> Module<E> {
         let mut passes = (engine.pass(&sections, &mut edits), canonical_nans.then(CanonicalNans::default));
         // Without its start section a module may be valid that is not valid with it, and so after any change to its functions. What a binary needs of
         // proposals is not part of what machine code depends on.
-        let features = config.features.for_validation();
+        let features = config.features.before_engine();
         let is_changed = start.is_some() || passes.is_needed();
         let is_validated = !config.features.is_default() || (is_changed && (is_new || !E::HAS_MACHINE_CODE));
         if is_validated || passes.is_needed() {

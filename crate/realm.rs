@@ -145,20 +145,21 @@ pub struct Answer<'a> {
 struct Callee<E: Engine> {
     entry: Entry,
     func: E::Func,
-    module: Arc<Module<E>>,
+    #[allow(clippy::redundant_allocation)]
+    module: Rc<Arc<Module<E>>>,
     flag: Option<Flag>,
     meters: E::Meters,
 }
 
 impl<E: Engine> Callee<E> {
-    fn ty(&self) -> Result<&FuncType, Trap> {
+    fn ty(&self) -> Result<&FuncType, Box<Trap>> {
         /// `Module` refuses a start function of another type.
         static OF_START: LazyLock<FuncType> =
             LazyLock::new(|| FuncType { params: Box::default(), results: Box::default() });
         let Entry::Export(export) = self.entry else { return Ok(&OF_START) };
         match self.module.exports.get(export as usize).map(|export| &export.ty) {
             Some(ExternType::Func(ty)) => Ok(ty),
-            _ => Err(no_function(self.entry)),
+            _ => Err(no_function(self.entry).into()),
         }
     }
 }
@@ -189,7 +190,9 @@ struct Instance<E: Engine> {
     _attached: E::Attached,
     /// What travels with its host calls, or what these fail with.
     carried: Option<Result<E::Global, Cow<'static, str>>>,
-    module: Arc<Module<E>>,
+    /// Counted once more so that a call keeps it without an atomic operation; a realm is only used by one thread at a time.
+    #[allow(clippy::redundant_allocation)]
+    module: Rc<Arc<Module<E>>>,
     /// For each imported function: whether its type is numeric throughout.
     unsupported: Box<[Option<ValueType>]>,
     /// The realm's index of each imported memory, in order.
@@ -545,7 +548,7 @@ impl<E: Engine> Realm<E> {
             meters,
             _attached: attached,
             carried,
-            module: module.clone(),
+            module: Rc::new(module.clone()),
             unsupported,
             imported,
             memories: Vec::new(),
@@ -646,17 +649,17 @@ impl<E: Engine> Realm<E> {
 
     /// Calls an exported function. `slots` has the arguments and gets the results; it must be as long as the larger count.
     /// `host` answers the supervisor calls that the guest makes meanwhile.
-    pub fn call(&self, instance: u32, export: u32, slots: &mut [u64], host: &mut dyn Host) -> Result<(), Trap> {
+    pub fn call(&self, instance: u32, export: u32, slots: &mut [u64], host: &mut dyn Host) -> Result<(), Box<Trap>> {
         self.call_entry(instance, Entry::Export(export), slots, host)
     }
 
     /// Runs the start function, if there is one.
-    pub fn start(&self, instance: u32, host: &mut dyn Host) -> Result<(), Trap> {
+    pub fn start(&self, instance: u32, host: &mut dyn Host) -> Result<(), Box<Trap>> {
         if self.has_start(instance) { self.call_entry(instance, Entry::Start, &mut [], host) } else { Ok(()) }
     }
 
     #[inline]
-    fn call_entry(&self, instance: u32, entry: Entry, slots: &mut [u64], host: &mut dyn Host) -> Result<(), Trap> {
+    fn call_entry(&self, instance: u32, entry: Entry, slots: &mut [u64], host: &mut dyn Host) -> Result<(), Box<Trap>> {
         let callee = self.callee(instance, entry)?;
         self.enter(&callee, slots, host, |cx, ty, slots, control| E::call(cx, self, &callee.func, ty, slots, control))
     }
@@ -669,7 +672,7 @@ impl<E: Engine> Realm<E> {
         entry: Entry,
         slots: &mut [u64],
         host: &mut dyn Host,
-    ) -> Result<Option<Suspended<E>>, Trap> {
+    ) -> Result<Option<Suspended<E>>, Box<Trap>> {
         if entry == Entry::Start && !self.has_start(instance) {
             return Ok(None);
         }
@@ -687,14 +690,14 @@ impl<E: Engine> Realm<E> {
         answer: Answer<'_>,
         slots: &mut [u64],
         host: &mut dyn Host,
-    ) -> Result<Option<Suspended<E>>, Trap> {
+    ) -> Result<Option<Suspended<E>>, Box<Trap>> {
         let Suspended { instance, entry, suspension } = suspended;
         let callee = self.callee(instance, entry)?;
         let Some(host_ty) = callee.module.imported_funcs().nth(answer.site.import as usize) else {
-            return Err(Trap::with_message(TrapCode::Internal, "no such import"));
+            return Err(Trap::with_message(TrapCode::Internal, "no such import").into());
         };
         if answer.results.len() < host_ty.results.len() {
-            return Err(Trap::with_message(TrapCode::Internal, "too few slots for the host function's type"));
+            return Err(Trap::with_message(TrapCode::Internal, "too few slots for the host function's type").into());
         }
         if let Some(carried) = answer.carried {
             let global = self.instance(answer.site.instance, |entry| entry.carried.clone()).flatten();
@@ -715,7 +718,7 @@ impl<E: Engine> Realm<E> {
     }
 
     #[inline]
-    fn callee(&self, instance: u32, entry: Entry) -> Result<Callee<E>, Trap> {
+    fn callee(&self, instance: u32, entry: Entry) -> Result<Callee<E>, Box<Trap>> {
         let found = self.instance(instance, |record| {
             let func = match entry {
                 Entry::Start => record.start.clone()?,
@@ -726,7 +729,7 @@ impl<E: Engine> Realm<E> {
             };
             Some(Callee { entry, func, module: record.module.clone(), flag: record.flag, meters: record.meters })
         });
-        found.flatten().ok_or_else(|| no_function(entry))
+        found.flatten().ok_or_else(|| no_function(entry).into())
     }
 
     fn enter<R>(
@@ -734,15 +737,15 @@ impl<E: Engine> Realm<E> {
         callee: &Callee<E>,
         slots: &mut [u64],
         host: &mut dyn Host,
-        run: impl FnOnce(&mut E::Context<'_>, &FuncType, &mut [u64], Control<'_, E>) -> Result<R, Trap>,
-    ) -> Result<R, Trap> {
+        run: impl FnOnce(&mut E::Context<'_>, &FuncType, &mut [u64], Control<'_, E>) -> Result<R, Box<Trap>>,
+    ) -> Result<R, Box<Trap>> {
         let ty = callee.ty()?;
         if let Some(unsupported) = ty.first_unsupported() {
             let message = format!("a value of type {} cannot be passed", unsupported.name());
-            return Err(Trap::with_message(TrapCode::Internal, message));
+            return Err(Trap::with_message(TrapCode::Internal, message).into());
         }
         if slots.len() < ty.slots() {
-            return Err(Trap::with_message(TrapCode::Internal, "too few slots for the function's type"));
+            return Err(Trap::with_message(TrapCode::Internal, "too few slots for the function's type").into());
         }
         let interrupt = host.interrupt();
         let _entered = match &interrupt {
@@ -764,8 +767,10 @@ impl<E: Engine> Realm<E> {
             host.set_fuel(left);
         }
         match outcome {
-            Ok(outcome) => outcome.map_err(|trap| with_source_offsets(self.with_limits_of_stack(trap), &callee.module)),
-            Err(error) => Err(Trap::with_message(TrapCode::Internal, error.to_string())),
+            Ok(outcome) => {
+                outcome.map_err(|trap| with_source_offsets(self.with_limits_of_stack(*trap), &callee.module).into())
+            }
+            Err(error) => Err(Trap::with_message(TrapCode::Internal, error.to_string()).into()),
         }
     }
 
@@ -803,10 +808,12 @@ impl<E: Engine> Realm<E> {
 
     #[inline]
     fn answer(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), Box<HostTrap>> {
-        let entry = self.instance(site.instance, |entry| {
-            (entry.carried.clone(), entry.unsupported.get(site.import as usize).copied().flatten(), entry.meters)
+        // Nothing of the instance is copied out that this call does not need.
+        let known = self.instance(site.instance, |entry| {
+            let unsupported = entry.unsupported.get(site.import as usize).copied().flatten();
+            (entry.carried.is_some(), unsupported, entry.meters)
         });
-        let Some((carried, unsupported, meters)) = entry else {
+        let Some((is_carrying, unsupported, meters)) = known else {
             return Err(refused("the calling instance is not complete"));
         };
         if let Some(ty) = unsupported {
@@ -818,7 +825,7 @@ impl<E: Engine> Realm<E> {
         if self.is_metered {
             self.begin_metered(cx, host, meters)?;
         }
-        let outcome = self.ask(cx, host, site, carried, slots);
+        let outcome = self.ask(cx, host, site, is_carrying, slots);
         if self.is_metered {
             self.end_metered(cx, host, meters);
         }
@@ -853,17 +860,28 @@ impl<E: Engine> Realm<E> {
         cx: &mut E::Context<'_>,
         host: NonNull<dyn Host>,
         site: ImportSite,
-        carried: Option<Result<E::Global, Cow<'static, str>>>,
+        is_carrying: bool,
         slots: &mut [u64],
     ) -> Result<(), Box<HostTrap>> {
         let ImportSite { instance, import } = site;
-        let Some(carried) = carried else {
+        if !is_carrying {
             return self.lend(cx, host, HostCall { instance, import, carried: None, slots });
-        };
-        let global = carried.map_err(refused)?;
-        let mut value = E::global_get(cx, &global).ok_or_else(cannot_carry)? as i64;
+        }
+        let mut value =
+            self.with_carried(instance, |global| E::global_get(cx, global))?.ok_or_else(cannot_carry)? as i64;
         self.lend(cx, host, HostCall { instance, import, carried: Some(&mut value), slots })?;
-        E::global_set(cx, &global, value as u64).map_err(|_| cannot_carry())
+        self.with_carried(instance, |global| E::global_set(cx, global, value as u64))?.map_err(|_| cannot_carry())
+    }
+
+    /// Uses the global of an instance that travels with its host calls.
+    #[inline]
+    fn with_carried<R>(&self, instance: u32, f: impl FnOnce(&E::Global) -> R) -> Result<R, Box<HostTrap>> {
+        let used = self.instance(instance, |entry| match &entry.carried {
+            Some(Ok(global)) => Ok(f(global)),
+            Some(Err(missing)) => Err(refused(missing.clone())),
+            None => Err(cannot_carry()),
+        });
+        used.unwrap_or_else(|| Err(cannot_carry()))
     }
 
     /// Lets the host answer with the store within reach.

@@ -1,7 +1,7 @@
 /**
- * Asynchronous guests that are ended before they are done: by a timeout, by a signal, a hundred at once by one signal. Guests that compute
- * and guests that wait for their supervisor end alike, and can be called again. A subscriber of `node:diagnostics_channel` counts what
- * becomes of all calls. `docs/guides/async-supervisors.md` has the rules.
+ * Ends asynchronous calls before they are done: by a timeout, by a signal, and a hundred at once by one signal. This works for guests that
+ * compute and for guests that wait for their supervisor. All of them can be called again. A subscriber of `node:diagnostics_channel` counts
+ * the outcomes of all calls. `docs/guides/async-supervisors.md` has the rules.
  * `node --require ts-node/register examples/cancel.ts`
  */
 
@@ -36,13 +36,13 @@ const GUEST = `(module
     (call $sleep (local.get $ms))
     (local.get $ms)))`;
 
-/** Longer than anybody waits here. */
+/** Longer than any call in this example may take. */
 const HOUR_MS = 3_600_000;
-/** Long enough for a guest to begin, also on a busy machine. */
+/** Long enough for a guest to start, even on a busy machine. */
 const SOON_MS = 250;
 const CROWD = 100;
 
-/** Why nobody wants an answer any more. A signal's reason can be anything; the caller gets the very same object. */
+/** The reason of an abort. A signal's reason can be any value; the caller gets the same object. */
 class NotNeeded extends Error {}
 
 async function main(): Promise<void> {
@@ -62,7 +62,7 @@ async function endThem(backend: SandboxBackend, wasm: Uint8Array): Promise<void>
 
   print('in time', await outcome(guests.call(guest, 'sleep', 5, { timeout: HOUR_MS })));
 
-  // A guest that computes is ended where it is. What it has done stays done.
+  // A computing guest is ended wherever it is. Its changes remain.
   print('computing, by a timeout', await outcome(guests.call(guest, 'compute', 0, { timeout: SOON_MS })));
   const rounds = guest.getGlobalVal('rounds');
   print('it had got somewhere', String(rounds?.type === 'i64' && rounds.value > 0n));
@@ -71,10 +71,10 @@ async function endThem(backend: SandboxBackend, wasm: Uint8Array): Promise<void>
   const { signal } = computing;
   print('computing, by a signal', await outcome(guests.call(guest, 'compute', 0, { signal })));
 
-  // So is one that waits for its supervisor, however long that may still take.
+  // A guest that waits for its supervisor is also ended at once, however long the supervisor's answer would take.
   print('sleeping, by a timeout', await outcome(guests.call(guest, 'sleep', HOUR_MS, { timeout: SOON_MS })));
 
-  // One signal ends all the calls that have it.
+  // One signal ends all calls that it was given to.
   const closing = new AbortController();
   const crowd = await Promise.all(Array.from({ length: CROWD }, () => guests.make()));
   const calls = crowd.map((each) => guests.call(each, 'sleep', HOUR_MS, { signal: closing.signal }));
@@ -93,8 +93,8 @@ class Guests {
   readonly #env: GuestEnvironment;
   readonly #supervisor = new JsSupervisor();
   /**
-   * The end of the call that a supervisor function works for. Nobody tells the function when its call is over, but it runs in the async
-   * context in which `invokeAsync` was called.
+   * A signal that fires when the call of a supervisor function is over. The package does not tell the function, but the function runs in the
+   * async context in which `invokeAsync` was called.
    */
   readonly #end = new AsyncLocalStorage<AbortSignal>();
   #sleeping = 0;
@@ -116,14 +116,14 @@ class Guests {
     this.#env = GuestEnvironment.decode(this.#components, definition);
   }
 
-  /** A guest with a store of its own, so that it waits for no other. */
+  /** Makes a guest with its own store, so that it never waits for another guest. */
   async make(): Promise<SandboxInstance> {
     const { Version1 } = Instantiate;
     const made = await this.#components.instantiateAsync(Version1, this.#wasm, this.#env, this.#supervisor);
     return this.#components.instance(made.register(this.#components, undefined));
   }
 
-  /** Calls an export. When that is over, so is what the supervisor does for it, or a timer of an hour would keep the process alive. */
+  /** Calls an export. When the call is over, ends the supervisor's work for it, or a timer of an hour would keep the process alive. */
   async call(guest: SandboxInstance, name: string, n: number, options: InvokeOptions) {
     const end = new AbortController();
     try {
@@ -135,7 +135,7 @@ class Guests {
     }
   }
 
-  /** Waits until so many guests sleep. */
+  /** Waits until `count` guests sleep. */
   async asleep(count: number): Promise<void> {
     while (this.#sleeping < count) {
       await new Promise<void>((resolve) => {
@@ -149,7 +149,7 @@ class Guests {
   }
 }
 
-/** What became of a call, in words. */
+/** Describes the outcome of a call in words. */
 async function outcome(call: Promise<Value | Value[] | undefined>): Promise<string> {
   try {
     const result = await call;
@@ -162,14 +162,14 @@ async function outcome(call: Promise<Value | Value[] | undefined>): Promise<stri
   }
 }
 
-/** Counts what becomes of all calls in the process. Who makes them need not know of it. */
+/** Counts the outcomes of all calls in the process. The code that makes the calls need not know about it. */
 class Tally {
   readonly #counts = new Map<string, number>();
 
   constructor() {
     tracingChannel<unknown, InvokeEvent>('sandbox-host.invoke').subscribe({
       ...IGNORED,
-      // Here an asynchronous call is over, however it ended.
+      // `asyncEnd` comes when an asynchronous call is over, however it ended.
       asyncEnd: ({ exportName, error }) =>
         this.#count(`calls of ${exportName} that ${error === undefined ? 'returned' : 'failed'}`),
     });
@@ -184,7 +184,7 @@ class Tally {
     this.#counts.set(what, (this.#counts.get(what) ?? 0) + 1);
   }
 
-  /** The counts since the last time. */
+  /** Returns the counts since the last `take`. */
   take(): string[] {
     const lines = [...this.#counts].map(([what, count]) => `${what}: ${count}`).sort();
     this.#counts.clear();
@@ -192,7 +192,7 @@ class Tally {
   }
 }
 
-/** The types of Node 20 want a function for each event. */
+/** The types of Node 20 require a function for each event. */
 const IGNORED = { start() {}, end() {}, asyncStart() {}, asyncEnd() {}, error() {} };
 
 main().catch((error) => {

@@ -1,7 +1,8 @@
 /**
- * A chain node in small, in the way of Gear: its programs have gas, which their own code takes for what it does, and the node for what it
- * does for them (`Instantiate.Version2`). Two guests share one memory: a ledger, and an auditor that the node asks while the ledger runs.
- * A message that runs out of gas leaves no trace. `docs/guides/from-gear.md` has the names of the Rust crates for all of this.
+ * A small chain node in the style of Gear. Its programs have gas (`Instantiate.Version2`). A program's own code charges gas for its work,
+ * and the node charges gas for what it does for the program. Two guests share one memory: a ledger, and an auditor that the node calls while
+ * the ledger runs. A message that runs out of gas has no effect, except that its gas is burned. `docs/guides/from-gear.md` maps the names of
+ * the Rust crates.
  * `node --require ts-node/register examples/chain_node.ts`
  */
 
@@ -28,12 +29,12 @@ const LEDGER = `(module
   (global $gas (export "gear_gas") (mut i64) (i64.const 0))
   (data (i32.const 1024) "mintedmoved")
 
-  ;; On a chain this is put in by an instrumentation, at the beginning of each block of code.
+  ;; On a chain, instrumentation inserts this call at the beginning of each block of code.
   (func $charge (param $price i64)
     (if (i64.lt_u (global.get $gas) (local.get $price)) (then (call $out_of_gas) unreachable))
     (global.set $gas (i64.sub (global.get $gas) (local.get $price))))
 
-  ;; There are sixteen accounts, whose balances lie at address 0.
+  ;; There are sixteen accounts. Their balances start at address 0.
   (func $add (param $account i32) (param $amount i64) (local $at i32)
     (local.set $at (i32.shl (i32.and (local.get $account) (i32.const 15)) (i32.const 3)))
     (i64.store (local.get $at) (i64.add (i64.load (local.get $at)) (local.get $amount))))
@@ -60,7 +61,7 @@ const LEDGER = `(module
     (loop $again (call $charge (i64.const 3)) (br $again))
     unreachable))`;
 
-/** Calls nobody, so it needs no gas. */
+/** Calls no supervisor function, so it needs no gas. */
 const AUDITOR = `(module
   (import "env" "memory" (memory 1))
   (func (export "supply") (result i64) (local $at i32) (local $sum i64)
@@ -70,20 +71,20 @@ const AUDITOR = `(module
       (br_if $next (i32.lt_u (local.get $at) (i32.const 128))))
     (local.get $sum)))`;
 
-/** What the node takes for what it does. */
+/** The gas that the node charges for its functions. */
 const PRICES = { supply: 50n, emit: 100n, emitPerByte: 2n };
 
-/** A program could not pay. */
+/** Thrown when a program cannot pay. */
 class OutOfGas extends Error {}
 
-/** What became of a message. */
+/** The outcome of a message. */
 interface Receipt {
   readonly result: string;
   readonly burned: bigint;
   readonly events: readonly string[];
 }
 
-/** A node with one program, and with all that the program has. */
+/** A node with one program and everything that belongs to it. */
 class ChainNode {
   readonly #components: SandboxComponents;
   readonly #supervisor = new JsSupervisor();
@@ -93,7 +94,7 @@ class ChainNode {
   #events: string[] = [];
 
   constructor(backend: SandboxBackend, ledger: Uint8Array, auditor: Uint8Array) {
-    // All nodes of a chain must come to the same results, whatever machine they run on.
+    // All nodes of a chain must compute the same results, whatever machine they run on.
     const components = new SandboxComponents(backend, { deterministic: true });
     const index = components.newMemory(1, 1);
     const definition = new EnvironmentDefinitionBuilder().addMemory('env', 'memory', index);
@@ -112,12 +113,12 @@ class ChainNode {
     };
     this.#components = components;
     this.#memory = components.memory(index);
-    // Both import the memory, each what else it needs.
+    // Both import the memory. Each imports only the functions that it needs.
     this.#ledger = make(ledger);
     this.#auditor = make(auditor);
   }
 
-  /** Runs a message with so much gas. A program that fails has changed nothing but has paid all the same. */
+  /** Runs a message with `gasLimit` gas. If the program fails, its changes to the memory are undone, but it still pays. */
   execute(exportName: string, args: readonly Value[], gasLimit: bigint): Receipt {
     const before = this.#memory.read(0, this.#memory.memorySize() * PAGE_BYTES);
     this.#events = [];
@@ -131,10 +132,10 @@ class ChainNode {
         events: this.#events,
       };
     } catch (error) {
-      // All else is a fault of the node.
+      // Any other error is a fault of the node.
       if (!(error instanceof TrapError)) throw error;
       this.#memory.writeFrom(0, before);
-      // A supervisor call that fails leaves the gas as it was. A program that cannot pay has spent it all, the last bit of it, too.
+      // A supervisor call that fails leaves the gas unchanged. A program that cannot pay loses all its remaining gas.
       const isOut = error.cause instanceof OutOfGas;
       if (isOut) this.#ledger.setGlobalVal(GAS, Value.I64(0n));
       return {
@@ -155,14 +156,14 @@ class ChainNode {
     return gas.value;
   }
 
-  // The functions of the supervisor get the gas that is left and give back what they leave of it. What they throw traps the guest.
+  // The supervisor functions receive the remaining gas and return what is left after their price. If they throw, the guest traps.
 
   #outOfGas(): never {
     throw new OutOfGas();
   }
 
   #emit(ptr: number, len: number, gas: bigint | undefined): { gas: bigint } {
-    // First the price, then the work.
+    // Charge first, then work.
     const left = pay(gas, PRICES.emit + PRICES.emitPerByte * BigInt(len));
     this.#events.push(Buffer.from(this.#memory.read(ptr, len)).toString());
     return { gas: left };
@@ -170,7 +171,7 @@ class ChainNode {
 
   #supply(gas: bigint | undefined): { gas: bigint; value: Value } {
     const left = pay(gas, PRICES.supply);
-    // The ledger is in the middle of a call, and the auditor reads what it has written so far.
+    // The ledger is in the middle of a call. The auditor reads what the ledger has written so far.
     const value = this.#auditor.invoke('supply', [], this.#supervisor);
     if (value === undefined || Array.isArray(value)) throw new Error('the auditor gave no number');
     return { gas: left, value };
@@ -181,14 +182,14 @@ class ChainNode {
   }
 }
 
-/** Takes a price off what a guest has left. */
+/** Subtracts a price from a guest's remaining gas. */
 function pay(gas: bigint | undefined, price: bigint): bigint {
   if (gas === undefined) throw new Error('gas is for guests of Instantiate.Version2');
   if (gas < price) throw new OutOfGas();
   return gas - price;
 }
 
-/** Addresses and lengths have no sign, and a `Value` has. */
+/** Addresses and lengths are unsigned, but an i32 `Value` is signed. */
 function unsigned(value: Value): number {
   return Value.toNumber(value) >>> 0;
 }
@@ -204,9 +205,9 @@ const MESSAGES: readonly (readonly [name: string, args: readonly Value[], gasLim
   ['mint', [I32(0), I64(200n)], 1000n],
   ['transfer', [I32(0), I32(1), I64(300n)], 1000n],
   ['transfer', [I32(1), I32(2), I64(500n)], 1000n],
-  // The ledger has moved the coins already when the node wants more for the event than is left.
+  // The ledger has already moved the coins when the node asks more for the event than is left.
   ['transfer', [I32(0), I32(2), I64(100n)], 130n],
-  // And this one its own code stops.
+  // The ledger's own code stops this one.
   ['spin', [], 100_000n],
 ];
 

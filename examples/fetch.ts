@@ -1,7 +1,7 @@
 /**
- * Guests that wait for the network: a thousand on wasmi and fifty on wasmer, all in one process and all at once. Their import
- * `env.fetch` is an asynchronous function that awaits the global `fetch`; the guest, `fetch.wat`, knows nothing of that and just gets
- * a number. The web server is in here, too, so nothing else is needed:
+ * Guests that wait for the network: a thousand on wasmi and fifty on wasmer, in one process and at the same time. Their import
+ * `env.fetch` is an asynchronous function that awaits the global `fetch`. The guest, `fetch.wat`, does not notice: it just gets a
+ * number. This file contains the web server too, so you need nothing else:
  * `node --require ts-node/register examples/fetch.ts`
  */
 
@@ -24,8 +24,8 @@ import {
 import wabt from 'wabt';
 
 /**
- * wasmi puts a guest that waits aside, which takes a few kilobytes, and its thread runs others. On wasmer each guest that waits holds a
- * native thread; calls for which there is none wait their turn.
+ * On wasmi a waiting guest takes a few kilobytes, and its thread runs other guests. On wasmer each waiting guest holds a native thread;
+ * calls for which there is no thread wait their turn.
  */
 const CROWDS: readonly (readonly [backend: SandboxBackend, guests: number])[] = [
   [SandboxBackend.Wasmi, 1000],
@@ -47,9 +47,9 @@ async function main(): Promise<void> {
   }
 }
 
-/** The same fetches by JavaScript alone, to see what of the time is the network's and not the guests'. */
+/** Makes the same fetches from JavaScript alone, to show how much of the time the network takes. */
 async function fetchWithoutGuests(count: number, url: string): Promise<void> {
-  // Node loads its `fetch` when it is called for the first time.
+  // Node loads its `fetch` at the first call.
   await fetchNumber(url, 0);
   const gate = new Gate(MOST_FETCHES);
   using heartbeat = new Heartbeat();
@@ -59,7 +59,7 @@ async function fetchWithoutGuests(count: number, url: string): Promise<void> {
   print(`no guests: ${count} fetches took ${ms} ms`, `no guests: ${heartbeat.report()}`);
 }
 
-/** Runs so many guests at once, and prints what came of it. */
+/** Runs `count` guests at once, and prints the results. */
 async function runCrowd(
   backend: SandboxBackend,
   wasm: Uint8Array,
@@ -70,15 +70,15 @@ async function runCrowd(
   const waiting = new Counter();
   const gate = new Gate(MOST_FETCHES);
 
-  // A supervisor function may return a Promise if its guests are run by `invokeAsync`. The guest stays where it is until the Promise
-  // has settled; if it rejects, the guest traps, and the reason is the `cause` of the TrapError with which `invokeAsync` rejects.
+  // A supervisor function may return a Promise if `invokeAsync` runs its guests. The guest stays in its call until the Promise has
+  // settled. If the Promise rejects, the guest traps, and `invokeAsync` rejects with a TrapError whose `cause` is the reason.
   const supervisor = new JsSupervisor();
   const fetchIndex = supervisor.define(async ([id, ptr], call) => {
     waiting.increase();
     try {
       const { status, number } = await gate.pass(() => fetchNumber(url, Value.toNumber(id)));
-      // `call` is good until this function is done, so also after an `await`: this is the memory of the guest that made this very
-      // call, however many others have made theirs meanwhile.
+      // `call` is valid until this function is done, also after an `await`. `call.memory` belongs to the guest that made this call,
+      // however many other guests have called meanwhile.
       const bytes = new Uint8Array(4);
       new DataView(bytes.buffer).setInt32(0, number, true);
       call.memory!.writeFrom(Value.toNumber(ptr), bytes);
@@ -94,8 +94,8 @@ async function runCrowd(
     instances.push(await makeGuest(components, wasm, supervisor, fetchIndex));
   }
 
-  // All are called before any of them is waited for. Each has a memory, hence a store of its own, and so none waits for another; calls
-  // into one and the same guest would run one after the other.
+  // This calls all guests before it waits for any of them. Each guest has its own memory, and therefore its own store, so no guest waits
+  // for another. Calls into a single guest would run one after another.
   const started = performance.now();
   const progress = new Progress(backend, count);
   const results = await Promise.all(
@@ -116,7 +116,7 @@ async function runCrowd(
   if (right !== count) process.exitCode = 1;
 }
 
-/** An instance with a memory of its own, of which it has only what it touches. */
+/** Makes an instance with its own memory. Only the pages that the guest touches take physical memory. */
 async function makeGuest(
   components: SandboxComponents,
   wasm: Uint8Array,
@@ -127,7 +127,7 @@ async function makeGuest(
     .addHostFunc('env', 'fetch', fetchIndex)
     .addMemory('env', 'memory', components.newMemory(1, 1));
   const env = GuestEnvironment.decode(components, definition.encode());
-  // The module is compiled when the first guest is made, on another thread; the others get it from the cache.
+  // The first guest compiles the module, on another thread. The others get it from the cache.
   const made = await components.instantiateAsync(Instantiate.Version1, wasm, env, supervisor);
   return components.instance(made.register(components, undefined));
 }
@@ -135,23 +135,23 @@ async function makeGuest(
 // --- the network ----------------------------------------------------------------------------------------------------
 
 /**
- * Node's `fetch` opens a connection for each request that finds no idle one. A thousand at once would be two thousand sockets in
- * this process, which has both ends of them, and many systems allow 1,024. So the fetches take turns. The guests don't mind: they
- * wait in any case. And since 32 are enough to keep this process busy, more would only come in larger bursts.
+ * Node's `fetch` opens a connection for each request that finds no idle one. A thousand requests at once would need two thousand
+ * sockets, because this process has both ends of each connection, and many systems allow 1,024. So at most 32 fetches run at a time.
+ * This does not matter to the guests, which wait in any case. 32 fetches keep this process busy; more would only cause larger bursts.
  */
 const MOST_FETCHES = 32;
 
-/** What the server takes to think about each answer. */
+/** How long the server waits before each answer. */
 const ANSWER_AFTER_MS = 5;
 
-/** What the server answers. */
+/** The server's answer. */
 function numberOf(id: number): number {
   return id * id + 1;
 }
 
 async function fetchNumber(url: string, id: number): Promise<{ status: number; number: number }> {
   const response = await fetch(`${url}/numbers/${id}`);
-  // The connection is free for the next one when all of the answer has been read.
+  // The connection is free for the next request when the whole answer has been read.
   return { status: response.status, number: Number(await response.text()) };
 }
 
@@ -165,7 +165,7 @@ class NumberServer {
     }, ANSWER_AFTER_MS);
   });
 
-  /** Starts the server on a port that is free, and gives its address. */
+  /** Starts the server on a free port, and returns its address. */
   async listen(): Promise<string> {
     await once(this.#server.listen(0, '127.0.0.1'), 'listening');
     const { port } = this.#server.address() as AddressInfo;
@@ -174,12 +174,12 @@ class NumberServer {
 
   close(): void {
     this.#server.close();
-    // They are kept alive for later requests, and the process with them.
+    // Idle connections stay open for later requests, and keep the process alive.
     this.#server.closeAllConnections();
   }
 }
 
-/** Lets only so many through at a time; the others wait in a queue. */
+/** Lets only a limited number through at a time; the others wait in a queue. */
 class Gate {
   #free: number;
   readonly #queue: (() => void)[] = [];
@@ -194,7 +194,7 @@ class Gate {
     try {
       return await work();
     } finally {
-      // The place is handed on to the next one, if there is one.
+      // Hands the place to the next in the queue, if any.
       const next = this.#queue.shift();
       if (next === undefined) this.#free += 1;
       else next();
@@ -202,9 +202,9 @@ class Gate {
   }
 }
 
-// --- what is shown --------------------------------------------------------------------------------------------------
+// --- output ---------------------------------------------------------------------------------------------------------
 
-/** How many there are, and how many there were at most. */
+/** Holds a current count and its maximum. */
 class Counter {
   now = 0;
   most = 0;
@@ -219,7 +219,7 @@ class Counter {
   }
 }
 
-/** Finds out whether the event loop is free: how late a timer comes at most. */
+/** Measures whether the event loop is free, by the greatest delay of a timer. */
 class Heartbeat {
   #latest = 0;
   #due = performance.now() + BEAT_MS;
@@ -240,7 +240,7 @@ class Heartbeat {
 
 const BEAT_MS = 5;
 
-/** Tells how far the guests are: on a terminal in one line that changes, else in a line for each quarter of them. */
+/** Shows the progress: on a terminal in one line that it redraws, elsewhere in one line for each quarter of the guests. */
 class Progress {
   readonly #backend: SandboxBackend;
   readonly #count: number;
@@ -252,7 +252,7 @@ class Progress {
     this.#count = count;
   }
 
-  /** One more guest is done, and so many wait. */
+  /** Records that one more guest is done, while `waiting` guests still wait. */
   done(waiting: number): void {
     this.#done += 1;
     const line = `${this.#backend}: ${this.#done} of ${this.#count} guests are done, ${waiting} wait for an answer`;
@@ -264,7 +264,7 @@ class Progress {
     }
   }
 
-  /** Makes room for what comes next. */
+  /** Clears the progress line. */
   end(): void {
     if (process.stdout.isTTY) process.stdout.write(`\r${CLEAR_REST}`);
   }

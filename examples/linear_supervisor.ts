@@ -1,16 +1,16 @@
 /**
- * A `SupervisorContext` that has a linear memory of its own, as a supervisor that is WebAssembly itself would: a guest's
- * call arrives as bytes at an address of that memory, and so does the answer. `JsSupervisor` spares you all this; this
- * is for seeing the protocol at work.
+ * A `SupervisorContext` with its own linear memory, like a supervisor that is itself WebAssembly. A guest's call arrives
+ * as bytes at an address of that memory, and the answer is written there too. `JsSupervisor` spares you all this; this
+ * example shows the protocol at work.
  */
 
 import { codec, type SupervisorContext, type Value } from 'sandbox-host';
 
-/** A supervisor function: the arguments of a guest's call, and what the guest gets. */
+/** A supervisor function. It takes the arguments of a guest's call, and returns the guest's result. */
 export type LinearFunction = (args: readonly Value[]) => Value | undefined;
 
 export class LinearSupervisor implements SupervisorContext {
-  /** How often a method of the protocol was called. */
+  /** How many times a method of the protocol was called. */
   steps = 0;
 
   readonly #functions: LinearFunction[] = [];
@@ -23,17 +23,17 @@ export class LinearSupervisor implements SupervisorContext {
     this.#heap = new Heap(size);
   }
 
-  /** How many bytes are allocated and not freed: 0 between two calls, if everybody keeps to the protocol. */
+  /** How many bytes are allocated and not freed. Between two calls this is 0, if both sides follow the protocol. */
   get allocated(): number {
     return this.#heap.allocated;
   }
 
-  /** Adds a function and gives the index that guests' imports name it by. */
+  /** Adds a function, and returns the index by which guests' imports refer to it. */
   define(fn: LinearFunction): number {
     return this.#functions.push(fn) - 1;
   }
 
-  // A guest's call runs the methods below in the order in which they stand here, and then frees the answer.
+  // A guest's call runs the methods below in this order, and then frees the answer.
 
   allocateMemory(size: number): number {
     this.steps += 1;
@@ -66,9 +66,9 @@ export class LinearSupervisor implements SupervisorContext {
   }
 }
 
-/** Hands out addresses: blocks of a power of two, and of each size a list of those that were freed. */
+/** Allocates addresses. The size of each block is a power of two, and each size has a list of freed blocks. */
 class Heap {
-  /** Address 0 stays free, so that a null pointer points at nothing. */
+  /** Address 0 is never allocated, so that a null pointer points at nothing. */
   #end = SMALLEST_BLOCK;
   readonly #size: number;
   readonly #free = new Map<number, number[]>();

@@ -1,6 +1,6 @@
 /**
- * A host for plugins that nobody trusts, and six of them: one that does its work, and five that do what they should not. A plugin gets
- * a text and answers with one. `docs/guides/untrusted-plugins.md` has the reasons for what is done here.
+ * A host for untrusted plugins, with six plugins: one that does its work, and five that misbehave. A plugin receives a text and answers
+ * with a text. `docs/guides/untrusted-plugins.md` has the reasons for what the host does.
  * `node --require ts-node/register examples/plugin_host.ts`
  */
 
@@ -24,31 +24,32 @@ import {
 } from 'sandbox-host';
 import wabt from 'wabt';
 
-/** What all plugins of this host are bounded in. */
+/** The limits of all plugins of this host. */
 const OPTIONS: SandboxOptions = {
   fuel: true,
   limits: {
     memoryBytes: 16 * 65_536,
     tableElements: 10_000,
-    // A plugin brings its own memory, and is given none.
+    // A plugin brings its own memory. The host gives it none.
     memories: 0,
     instances: 1,
     moduleBytes: 1_000_000,
     recursionDepth: 5_000,
   },
-  // Or it could bring a hundred, each as large as the limit.
+  // Otherwise a plugin could bring a hundred memories, each as large as the limit.
   features: { multiMemory: false },
 };
 
-/** What one call into a plugin may use. */
+/** The budget of one call into a plugin. */
 const BUDGET: InvokeOptions = { fuel: 10_000_000n, timeout: 10_000 };
 const COMPILE_TIMEOUT_MS = 10_000;
-/** The longest text that the host takes from a plugin. */
+/** The longest text that the host accepts from a plugin. */
 const MOST_TEXT_BYTES = 10_000;
 
 /**
- * A plugin exports `memory`, `allocate(size: i32) -> i32`, which makes room for the text that it gets, and `run(ptr: i32, len: i32) -> i64`,
- * which tells where its answer lies: `ptr << 32 | len`. It may import `host.log(ptr: i32, len: i32)`.
+ * A plugin exports `memory`, `allocate(size: i32) -> i32`, which reserves space for the text that the plugin receives, and
+ * `run(ptr: i32, len: i32) -> i64`, which returns the address and length of the answer: `ptr << 32 | len`. A plugin may import
+ * `host.log(ptr: i32, len: i32)`.
  */
 class Plugin {
   readonly #components: SandboxComponents;
@@ -69,10 +70,10 @@ class Plugin {
       if (memory === undefined) throw new Error('a plugin without a memory has nothing to log');
       onLog(textAt(memory, Value.toNumber(ptr) >>> 0, Value.toNumber(len) >>> 0));
     });
-    // What is not in here a plugin cannot reach.
+    // A plugin can reach nothing that is not in this environment.
     const definition = new EnvironmentDefinitionBuilder().addHostFunc('host', 'log', log).encode();
     const env = GuestEnvironment.decode(components, definition);
-    // With a budget, because a start function is the plugin's code, too.
+    // This call has a budget, because a start function is also the plugin's code.
     const made = await components.instantiateAsync(Instantiate.Version1, module, env, supervisor, BUDGET);
     const instance = components.instance(made.register(components, undefined));
     return new Plugin(components, supervisor, instance);
@@ -87,15 +88,15 @@ class Plugin {
     this.#memory = memory;
   }
 
-  /** How many pages of 64 KiB its memory has. */
+  /** The number of pages, of 64 KiB each, in the plugin's memory. */
   get pages(): number {
     return this.#memory.memorySize();
   }
 
-  /** Gives the plugin a text and gets its answer. One call at a time: while it runs, its memory is its own. */
+  /** Gives the plugin a text and returns its answer. Make one call at a time: a running call has exclusive use of the memory. */
   async run(text: string, budget = BUDGET): Promise<string> {
     const bytes = new TextEncoder().encode(text);
-    // `allocate` is the plugin's code, too. Wherever it points to, this writes to its memory or throws.
+    // `allocate` is also the plugin's code. Whatever address it returns, `writeFrom` writes to the plugin's memory or throws.
     const ptr = only('i32', await this.#call('allocate', [Value.I32(bytes.length)], budget));
     this.#memory.writeFrom(ptr.value >>> 0, bytes);
     const packed = only('i64', await this.#call('run', [ptr, Value.I32(bytes.length)], budget));
@@ -107,20 +108,20 @@ class Plugin {
     return this.#instance.invokeAsync(exportName, args, this.#supervisor, budget);
   }
 
-  /** Lets go of all that the plugin has. */
+  /** Releases everything that the plugin has. */
   [Symbol.dispose](): void {
     this.#components.clear();
   }
 }
 
-/** A text of a plugin, which may have said anything about where it is and how long. */
+/** Reads a text from a plugin's memory. The address and the length come from the plugin, so they may be anything. */
 function textAt(memory: Memory, ptr: number, len: number): string {
   if (len > MOST_TEXT_BYTES) throw new RangeError(`a text of ${len} bytes is too long`);
-  // Throws if not all of it lies in the memory.
+  // `read` throws if any part of the text is outside the memory.
   return new TextDecoder().decode(memory.read(ptr, len));
 }
 
-/** The result of an export, whose type is the plugin's to choose. */
+/** Checks the result of an export, because the plugin chooses its type. */
 function only<T extends ValueType>(type: T, result: Value | Value[] | undefined): ValueOf<T> {
   if (result === undefined || Array.isArray(result) || result.type !== type) {
     throw new TypeError(`the plugin returned something else than an ${type}`);
@@ -130,7 +131,7 @@ function only<T extends ValueType>(type: T, result: Value | Value[] | undefined)
 
 // --- the plugins ----------------------------------------------------------------------------------------------------
 
-/** What the plugins have in common: a memory, and an allocator that never frees. */
+/** The parts that all plugins share: a memory, and an allocator that never frees. */
 function plugin(run: string): string {
   return `(module
     (import "host" "log" (func $log (param $ptr i32) (param $len i32)))
@@ -148,7 +149,7 @@ function plugin(run: string): string {
 }
 
 const PLUGINS: Readonly<Record<string, { readonly wat: string; readonly budget?: InvokeOptions }>> = {
-  /** Logs what it got, and makes capitals of it. */
+  /** Logs the text that it receives, and converts it to capitals. */
   good: {
     wat: plugin(`
       (call $log (local.get $ptr) (local.get $len))
@@ -161,33 +162,33 @@ const PLUGINS: Readonly<Record<string, { readonly wat: string; readonly budget?:
         (br_if $next (i32.lt_u (local.get $at) (i32.add (local.get $ptr) (local.get $len)))))
       (call $packed (local.get $ptr) (local.get $len))`),
   },
-  /** Never comes back, and has no budget of fuel here: only the time ends it. */
+  /** Never returns, and has no fuel budget here, so only the timeout ends it. */
   endless: { wat: plugin('(loop $again (br $again)) unreachable'), budget: { timeout: 100 } },
-  /** The same with a budget, which ends it at the same instruction on every machine. */
+  /** The same with a fuel budget, which ends it at the same instruction on every machine. */
   busy: { wat: plugin('(loop $again (br $again)) unreachable') },
-  /** Takes all the memory that it can get. */
+  /** Takes as much memory as it can get. */
   hungry: {
     wat: plugin(`
       (loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
       (call $packed (i32.const 16) (i32.const 19))`),
   },
-  /** Reads where it has no memory. */
+  /** Reads outside its memory. */
   curious: { wat: plugin('(i64.load (i32.const -8))') },
-  /** Asks the host to read where it has no memory. */
+  /** Asks the host to read outside the plugin's memory. */
   liar: {
     wat: plugin('(call $log (i32.const -16) (i32.const 100)) (call $packed (i32.const 0) (i32.const 0))'),
   },
 };
 
-/** What became of a plugin, in words. */
+/** Describes the failure of a plugin in words. */
 function describe(error: unknown): string {
   if (error instanceof TrapError && error.trap === 'supervisor') {
-    // It is what the supervisor function threw, the same object.
+    // `cause` is the object that the supervisor function threw.
     return `${error.code} ${error.trap}: ${(error.cause as Error).message}`;
   }
   if (error instanceof TrapError) return `${error.code} ${error.trap}`;
   if (error instanceof SandboxError) return error.code;
-  // Its answer was not what it should be.
+  // The answer of the plugin was wrong.
   return String(error);
 }
 

@@ -1,5 +1,5 @@
 /**
- * The example of the README, complete: a guest that logs through its supervisor, on both engines.
+ * The complete example of the README: a guest that logs through its supervisor, on both engines.
  * `node --require ts-node/register examples/quick_start.ts`
  */
 

@@ -1,7 +1,7 @@
 /**
- * A WASI (preview 1) host for guests of a sandbox: each WASI function is a supervisor function that reads and writes
- * the guest's memory. What the functions do is @bjorn3/browser_wasi_shim's affair, which was written for V8's own
- * WebAssembly objects; this file gives it a guest's memory and turns its numbers into `Value`s and back.
+ * A WASI (preview 1) host for guests of a sandbox. Each WASI function is a supervisor function that reads and writes the
+ * guest's memory. @bjorn3/browser_wasi_shim implements the functions. It was written for V8's own WebAssembly objects, so
+ * this file gives it a guest's memory, and converts between its numbers and `Value`s.
  */
 
 import {
@@ -13,28 +13,28 @@ import {
   Value,
 } from 'sandbox-host';
 
-/** What a program is started with. */
+/** The arguments, environment and files of a program. */
 export interface WasiOptions {
-  /** The command line, the program's name first. Keep it to ASCII: the shim counts characters where it means bytes. */
+  /** The command line, starting with the program's name. Use only ASCII: the shim counts characters where it should count bytes. */
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Files of the one folder that the program can see, by their names. They live in memory only. */
+  /** The files, by name, of the only folder that the program can see. They exist only in memory. */
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
-  /** Where the program sees that folder. */
+  /** The path at which the program sees that folder. */
   readonly folder?: string;
-  /** Called for each line that the program prints, when it prints it. */
+  /** Called for each line, as soon as the program has printed it. */
   readonly onLine?: (line: string, stream: 'stdout' | 'stderr') => void;
 }
 
-/** One run of a WASI program: its arguments, files and output. Make another one to run the program again. */
+/** One run of a WASI program: its arguments, files and output. Make another `WasiHost` to run the program again. */
 export class WasiHost {
   /** The module name that WASI programs import. */
   static readonly MODULE = 'wasi_snapshot_preview1';
 
-  /** What the program printed so far, line by line. */
+  /** The lines that the program has printed so far. */
   readonly stdout: string[] = [];
   readonly stderr: string[] = [];
-  /** How often it called a WASI function. */
+  /** How many times the program has called a WASI function. */
   calls = 0;
 
   readonly #functions: WasiFunctions;
@@ -76,8 +76,8 @@ export class WasiHost {
       ],
       { debug: false },
     );
-    // The shim asks for `memory.buffer` in each call anew, as it must with V8, where growth detaches the buffer. It is
-    // the same here, so a getter is all that it takes: no bytes are copied.
+    // The shim reads `memory.buffer` anew in each call, because in V8 growth detaches the buffer. `Memory.buffer` behaves
+    // the same, so a getter is enough, and no bytes are copied.
     const buffer = () => {
       if (this.#memory === undefined) throw new Error('the guest has no memory');
       return this.#memory.buffer;
@@ -92,25 +92,25 @@ export class WasiHost {
     this.#isExit = (error) => error instanceof shim.WASIProcExit;
   }
 
-  /** The names of the WASI functions that there are. */
+  /** The names of all WASI functions. */
   get names(): readonly string[] {
     return Object.keys(this.#functions);
   }
 
   /**
-   * Calls a WASI function as the guest whose memory that is.
+   * Calls a WASI function for the guest that has this memory.
    *
-   * @throws what the function throws; `proc_exit` throws always, and {@link WasiHost.run} knows that error again
+   * @throws what the function throws; `proc_exit` always throws an error that {@link WasiHost.run} recognises
    */
   call(name: string, args: readonly Value[], memory: Memory | undefined): Value | undefined {
     this.calls += 1;
     this.#memory = memory;
     const result = this.#functions[name](...args.map((arg, index) => toNumber(arg, name, index)));
-    // Where the shim returns nothing, V8 makes a zero of it, which is the number for "success".
+    // If the shim returns nothing, V8 converts that to zero, which means "success".
     return name === 'proc_exit' ? undefined : Value.I32(typeof result === 'number' ? result | 0 : 0);
   }
 
-  /** Defines all WASI functions as supervisor functions, and gives their indices by name. */
+  /** Defines all WASI functions as supervisor functions, and returns their indices by name. */
   define(supervisor: JsSupervisor): Map<string, number> {
     return new Map(
       this.names.map((name) => [
@@ -120,14 +120,14 @@ export class WasiHost {
     );
   }
 
-  /** Runs a program from its `_start` to its end and gives its exit status. */
+  /** Runs a program from its `_start` to its end, and returns its exit status. */
   run(instance: SandboxInstance, context: SupervisorContext): number {
     try {
       instance.invoke('_start', [], context);
       return 0;
     } catch (error) {
-      // Leaving by `proc_exit` is an exception that a supervisor function threw, so it traps the guest, and comes out
-      // as the `cause`: the very object that was thrown.
+      // `proc_exit` throws in a supervisor function, so the guest traps. The `cause` of the TrapError is the thrown object
+      // itself.
       const cause = error instanceof TrapError ? error.cause : undefined;
       if (this.#isExit(cause)) return cause.code;
       throw error;
@@ -136,22 +136,22 @@ export class WasiHost {
     }
   }
 
-  /** The text of a file in the program's folder, as the program left it; undefined if there is none. */
+  /** Returns the text of a file in the program's folder, as the program left it; undefined if the file does not exist. */
   file(name: string): string | undefined {
     const file = this.#files.get(name) as { readonly data: Uint8Array } | undefined;
     return file && new TextDecoder().decode(file.data);
   }
 }
 
-// The shim is an ES module, and this file may be compiled to CommonJS, which can load one only in this way.
+// The shim is an ES module, and this file may be compiled to CommonJS, which can load an ES module only with `import()`.
 const loadShim = () => import('@bjorn3/browser_wasi_shim');
 type Shim = Awaited<ReturnType<typeof loadShim>>;
 
 type WasiFunctions = Readonly<Record<string, (...args: (number | bigint)[]) => unknown>>;
 
 /**
- * The number or bigint that the shim expects. WebAssembly's integers have no sign of their own, and `Value`s are
- * signed, but in WASI all are unsigned: pointers beyond 2 GiB, for example. The one exception is where to seek to.
+ * Returns the number or bigint that the shim expects. WebAssembly's integers have no sign and `Value`s are signed, but
+ * WASI's integers are unsigned, for example pointers beyond 2 GiB. The only exception is the offset of `fd_seek`.
  */
 function toNumber(value: Value, name: string, index: number): number | bigint {
   switch (value.type) {
@@ -164,7 +164,7 @@ function toNumber(value: Value, name: string, index: number): number | bigint {
   }
 }
 
-/** Cuts what a program writes into lines; a character or a line may come in several pieces. */
+/** Splits a program's output into lines. A character or a line may arrive in several pieces. */
 class LineSplitter {
   readonly #decoder = new TextDecoder();
   readonly #onLine: (line: string) => void;
@@ -180,7 +180,7 @@ class LineSplitter {
     for (const line of lines) this.#onLine(line);
   }
 
-  /** Gives out what is left of a last line without an end. */
+  /** Emits the last line if it has no line break. */
   end(): void {
     const line = this.#rest + this.#decoder.decode();
     this.#rest = '';

@@ -1,6 +1,6 @@
 /**
- * A supervisor that is WebAssembly itself runs in V8, and its guests run on wasmi and wasmer: the shape of a Gear node. The
- * supervisor is `wasm_supervisor.wat`, which has the comments; here is what its host does.
+ * A supervisor that is itself WebAssembly runs in V8, and its guests run on wasmi and wasmer, as in a Gear node. The
+ * supervisor is `wasm_supervisor.wat`, whose comments explain each step. This file is its host.
  * `node --require ts-node/register examples/wasm_supervisor.ts`
  */
 
@@ -16,7 +16,7 @@ const GUEST = `(module
   (global (export "gear_gas") (mut i64) (i64.const 0))
   (data (i32.const 16) "the guest was asked to ")
 
-  ;; The supervisor has put the name of this function at 0.
+  ;; The supervisor has written the name of this function at address 0.
   (func (export "handle") (param $n i32) (result i32)
     (memory.copy (i32.const 39) (i32.const 0) (i32.const 6))
     (call $log (i32.const 16) (i32.const 29))
@@ -33,7 +33,7 @@ interface Supervisor {
   calls(): number;
 }
 
-/** V8's own, as far as it is needed here. (Projects that have the DOM's types need no such declaration.) */
+/** The part of V8's WebAssembly that this example needs. (Projects with the DOM's types need no such declaration.) */
 declare const WebAssembly: {
   instantiate(wasm: Uint8Array, imports: object): Promise<{ instance: { exports: unknown } }>;
 };
@@ -46,7 +46,7 @@ async function main(): Promise<void> {
   const guestWasm = compile(GUEST);
 
   for (const backend of Object.values(SandboxBackend)) {
-    // The host is there before its supervisor, whose imports it has; it asks for the exports only when they are needed.
+    // The host must exist before its supervisor, because it provides the imports. It asks for the exports only when it needs them.
     let supervisor: Supervisor;
     const host = new SandboxHost({
       backend,
@@ -67,7 +67,7 @@ async function main(): Promise<void> {
     });
     supervisor = instance.exports as Supervisor;
 
-    // The guest's binary, beyond what the supervisor uses.
+    // Put the guest's binary beyond the addresses that the supervisor uses.
     const address = 32 * 1024;
     new Uint8Array(supervisor.memory.buffer).set(guestWasm, address);
 

@@ -6,7 +6,7 @@ use std::{cell::RefCell, collections::BTreeSet, fmt::Write, rc::Rc, sync::Arc};
 
 use sandbox_host::{
     engine::{Engine, EngineConfig, StoreLimits, wasmer::Wasmer, wasmi::Wasmi},
-    error::{HostTrap, InstantiateError, Trap, TrapCode},
+    error::{HostTrap, InstantiateError, TrapCode},
     module::Module,
     realm::{Host, HostCall, Import, Realm},
     value::{ExternType, FuncType, ValueType},
@@ -295,7 +295,11 @@ impl<E: Engine> Guest<E> {
             }
         };
         Outcome {
-            internal: results.as_ref().err().filter(|trap| trap.code == TrapCode::Internal).map(Trap::to_string),
+            internal: results
+                .as_ref()
+                .err()
+                .filter(|trap| trap.code == TrapCode::Internal)
+                .map(|trap| trap.to_string()),
             results: results.map_err(|trap| trap.code),
             host_calls: host.calls,
             used: BUDGET - host.left.min(BUDGET),

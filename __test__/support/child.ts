@@ -15,6 +15,8 @@ export interface ChildOptions {
   timeout?: number;
   /** The most addresses that the child may have, in KiB; only on Unix. */
   addresses?: number;
+  /** Whose process it is, if not this user's; only on Unix. */
+  user?: { readonly uid?: number; readonly gid?: number };
   /** Signals that the child gets, each once its stdout has this text. */
   signals?: readonly (readonly [text: string, signal: NodeJS.Signals])[];
 }
@@ -50,6 +52,7 @@ function run(args: readonly string[], options: ChildOptions): Promise<ChildResul
     const limited =
       limit === undefined ? node : ['sh', '-c', `ulimit -v ${limit} && exec "$0" "$@"`, ...node];
     const child = spawn(limited[0], limited.slice(1), {
+      ...options.user,
       cwd: snippetFolder,
       env: childEnvironment(options.env),
       stdio: ['ignore', 'pipe', 'pipe'],

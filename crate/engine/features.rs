@@ -46,11 +46,13 @@ impl Features {
         self == Self::default()
     }
 
-    /// For the validator. If nothing is turned off, an engine refuses by itself what it does not have.
+    /// What a module is checked for before an engine sees it: everything if nothing is turned off, since an engine refuses by itself what it does not have.
+    pub fn before_engine(self) -> WasmFeatures {
+        if self.is_default() { WasmFeatures::all() } else { self.for_validation() }
+    }
+
+    /// For the validator.
     pub fn for_validation(self) -> WasmFeatures {
-        if self.is_default() {
-            return WasmFeatures::all();
-        }
         let is_on = |at: usize| self.0 & (1 << at) != 0;
         let proposals = PROPOSALS.iter().enumerate().filter(|(at, _)| is_on(*at)).map(|(_, (_, proposal))| *proposal);
         // Not a proposal, but the types that engines without gc have.

@@ -23,7 +23,6 @@ use std::{
     sync::Arc,
 };
 
-use smallvec::SmallVec;
 use thiserror::Error;
 use wasmer::{
     AsStoreMut, StoreMut, VMExternToExtern as _, Value,
@@ -495,10 +494,20 @@ impl Engine for Wasmer {
         ty: &FuncType,
         slots: &mut [u64],
         control: Control<'_, Self>,
-    ) -> Result<(), Trap> {
+    ) -> Result<(), Box<Trap>> {
         debug_assert!(slots.len() >= ty.slots());
-        let mut values: SmallVec<[RawValue; INLINE_VALUES]> =
-            slots.iter().map(|slot| RawValue { u128: u128::from(*slot) }).collect();
+        // In their place from the beginning: a collection would be copied once more.
+        let (mut inline, mut heap);
+        let values: &mut [RawValue] = if slots.len() <= INLINE_VALUES {
+            inline = [RawValue { u128: 0 }; INLINE_VALUES];
+            &mut inline[..slots.len()]
+        } else {
+            heap = vec![RawValue { u128: 0 }; slots.len()];
+            &mut heap
+        };
+        for (value, slot) in values.iter_mut().zip(&*slots) {
+            value.u128 = u128::from(*slot);
+        }
         // SAFETY: `anyfunc` belongs to an object of this store, which is borrowed, and objects of a store are never
         // freed before it.
         let anyfunc = unsafe { func.anyfunc.as_ref() };
@@ -522,19 +531,18 @@ impl Engine for Wasmer {
         }
         match outcome {
             // It has paid for its last steps with what it did not have.
-            Ok(()) if ended.fuel.is_none() => Err(Trap::new(TrapCode::OutOfFuel)),
+            Ok(()) if ended.fuel.is_none() => Err(Trap::new(TrapCode::OutOfFuel).into()),
             Ok(()) => {
-                for ((slot, value), ty) in slots.iter_mut().zip(&values).zip(&ty.results) {
+                for ((slot, value), ty) in slots.iter_mut().zip(&*values).zip(&ty.results) {
                     // SAFETY: the guest has written a value of this type there, and any bits are a number.
                     *slot = unsafe { slot_of(value, *ty) };
                 }
                 Ok(())
             }
             Err(Stopped::NoRoom) => {
-                Err(Trap::with_message(TrapCode::OutOfMemory, "the host has no room for the stack of a guest"))
+                Err(Trap::with_message(TrapCode::OutOfMemory, "the host has no room for the stack of a guest").into())
             }
-            Err(Stopped::Trapped(trap)) => {
-                let mut trap = *trap;
+            Err(Stopped::Trapped(mut trap)) => {
                 // Whatever a look finds, it ends in `unreachable`.
                 if trap.code == TrapCode::Unreachable {
                     let why = if interrupt.is_some_and(Interrupt::is_set) {
@@ -546,7 +554,7 @@ impl Engine for Wasmer {
                     } else {
                         TrapCode::Unreachable
                     };
-                    trap = Trap { frames: trap.frames, ..Trap::new(why) };
+                    *trap = Trap { frames: std::mem::take(&mut trap.frames), ..Trap::new(why) };
                 }
                 Err(trap)
             }
@@ -568,7 +576,7 @@ impl Engine for Wasmer {
         ty: &FuncType,
         slots: &mut [u64],
         control: Control<'_, Self>,
-    ) -> Result<Option<Self::Suspension>, Trap> {
+    ) -> Result<Option<Self::Suspension>, Box<Trap>> {
         Self::call(cx, realm, func, ty, slots, control).map(|()| None)
     }
 
@@ -580,7 +588,7 @@ impl Engine for Wasmer {
         _ty: &FuncType,
         _slots: &mut [u64],
         _control: Control<'_, Self>,
-    ) -> Result<Option<Self::Suspension>, Trap> {
+    ) -> Result<Option<Self::Suspension>, Box<Trap>> {
         match suspension {}
     }
 }
@@ -608,12 +616,22 @@ fn wasmer_engine(config: &EngineConfig, checks: Option<Arc<Checks>>, bounds: Bou
 }
 
 /// Compiles a module, and gives up after the functions that are being compiled when the interrupt around this is set.
+///
+/// wasmer looks at functions in parallel, on rayon's pool of the process unless it runs in another one. That pool is started once: had the system
+/// no thread for it at that moment, no module would ever be compiled again. So each compile has a thread of its own.
 fn from_binary(engine: &wasmer::Engine, wasm: &[u8]) -> Result<wasmer::Module, wasmer::CompileError> {
-    let Some(interrupt) = Interrupt::of_compile() else { return wasmer::Module::from_binary(engine, wasm) };
-    let goes_on = CompilationProgressCallback::new(move |_| {
-        if interrupt.is_set() { Err(UserAbort::new("nobody waits for the module any more")) } else { Ok(()) }
-    });
-    engine.new_module_with_progress(wasm, goes_on)
+    let interrupt = Interrupt::of_compile();
+    let own = rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "sandbox-host".to_owned()).build();
+    let own = own.map_err(|error| wasmer::CompileError::Resource(format!("no thread to compile on: {error}")))?;
+    own.install(|| match interrupt {
+        None => wasmer::Module::from_binary(engine, wasm),
+        Some(interrupt) => engine.new_module_with_progress(
+            wasm,
+            CompilationProgressCallback::new(move |_| {
+                if interrupt.is_set() { Err(UserAbort::new("nobody waits for the module any more")) } else { Ok(()) }
+            }),
+        ),
+    })
 }
 
 /// Compiling is parallel per function; more threads than this bring little and take memory.
@@ -748,17 +766,22 @@ unsafe extern "C-unwind" fn host_func_of(
     values: *mut RawValue,
     frame: usize,
 ) {
-    // The guest's frames must be read while it waits.
-    let end = |trap: Box<HostTrap>| Box::new(HostEnd { trap: *trap, frames: frames::of_waiting_guest(frame, 0) });
     // SAFETY: the trampoline passes the context that `new_host_func` put into `vmctx`, alive as long as the store, and
     // a buffer for all parameters and results.
-    let outcome = vm::on_host_stack(|| unsafe { (*this).ctx.run(values) }.map_err(end));
+    let outcome = vm::on_host_stack(|| unsafe { (*this).ctx.run(values) }.map_err(|trap| host_end(*trap, frame)));
     // Nothing may be allocated from here on: this is the guest's stack.
     if let Err(end) = outcome {
         // SAFETY: a guest is below us on this stack, and no value with a destructor is left in this frame but the box,
         // which moves into the trap.
         unsafe { vm::raise_user_trap(end) }
     }
+}
+
+/// The guest's frames must be read while it waits.
+#[cold]
+#[inline(never)]
+fn host_end(trap: HostTrap, frame: usize) -> Box<HostEnd> {
+    Box::new(HostEnd { trap, frames: frames::of_waiting_guest(frame, 0) })
 }
 
 /// Calls a host function directly, when an instance exports one that it imported.

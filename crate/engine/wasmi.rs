@@ -372,7 +372,7 @@ impl Engine for Wasmi {
         ty: &FuncType,
         slots: &mut [u64],
         control: Control<'_, Self>,
-    ) -> Result<(), Trap> {
+    ) -> Result<(), Box<Trap>> {
         if control.interrupt.is_none() && control.fuel.is_none() && !is_in_slice(cx) {
             if let Some(func) = func.without_values {
                 return func.call(cx.as_context_mut(), ()).map_err(translate_error);
@@ -407,7 +407,7 @@ impl Engine for Wasmi {
         ty: &FuncType,
         slots: &mut [u64],
         control: Control<'_, Self>,
-    ) -> Result<Option<Self::Suspension>, Trap> {
+    ) -> Result<Option<Self::Suspension>, Box<Trap>> {
         let mut values = values_of(ty, slots)?;
         let (inputs, outputs) = values.split_at_mut(ty.params.len());
         let left = call_in_slices(cx, func, inputs, outputs, control)?;
@@ -422,7 +422,7 @@ impl Engine for Wasmi {
         ty: &FuncType,
         slots: &mut [u64],
         control: Control<'_, Self>,
-    ) -> Result<Option<Self::Suspension>, Trap> {
+    ) -> Result<Option<Self::Suspension>, Box<Trap>> {
         let Suspension::Inside(call) = suspension else {
             // The results of the host function are those of the call.
             for ((slot, result), ty) in slots.iter_mut().zip(results).zip(&ty.results) {
@@ -452,7 +452,7 @@ pub enum Suspension {
 }
 
 /// The arguments as wasmi's values, and room for the results behind them.
-fn values_of(ty: &FuncType, slots: &[u64]) -> Result<SmallVec<[Val; INLINE_VALS]>, Trap> {
+fn values_of(ty: &FuncType, slots: &[u64]) -> Result<SmallVec<[Val; INLINE_VALS]>, Box<Trap>> {
     let count = ty.params.len() + ty.results.len();
     let mut values = SmallVec::with_capacity(count);
     for (ty, slot) in ty.params.iter().zip(slots) {
@@ -462,7 +462,7 @@ fn values_of(ty: &FuncType, slots: &[u64]) -> Result<SmallVec<[Val; INLINE_VALS]
     Ok(values)
 }
 
-fn take_results(outputs: &[Val], slots: &mut [u64]) -> Result<(), Trap> {
+fn take_results(outputs: &[Val], slots: &mut [u64]) -> Result<(), Box<Trap>> {
     for (slot, output) in slots.iter_mut().zip(outputs) {
         *slot = slot_of(output).ok_or_else(unsupported)?;
     }
@@ -475,7 +475,7 @@ fn unsupported() -> Trap {
 }
 
 /// A call that was left, or the results of one that is over.
-fn left_or_done(left: Option<Suspension>, outputs: &[Val], slots: &mut [u64]) -> Result<Option<Suspension>, Trap> {
+fn left_or_done(left: Option<Suspension>, outputs: &[Val], slots: &mut [u64]) -> Result<Option<Suspension>, Box<Trap>> {
     if left.is_none() {
         take_results(outputs, slots)?;
     }
@@ -493,7 +493,7 @@ fn call_in_slices(
     inputs: &[Val],
     outputs: &mut [Val],
     control: Control<'_, Wasmi>,
-) -> Result<Option<Suspension>, Trap> {
+) -> Result<Option<Suspension>, Box<Trap>> {
     let begin = |cx: &mut StoreContextMut<'_, Data>, outputs: &mut [Val]| {
         func.func.call_resumable(cx.as_context_mut(), inputs, outputs)
     };
@@ -512,7 +512,7 @@ fn run_in_slices(
     begin: impl FnOnce(&mut StoreContextMut<'_, Data>, &mut [Val]) -> Result<wasmi::ResumableCall, wasmi::Error>,
     outputs: &mut [Val],
     control: Control<'_, Wasmi>,
-) -> Result<Option<Suspension>, Trap> {
+) -> Result<Option<Suspension>, Box<Trap>> {
     let Control { interrupt, fuel, .. } = control;
     // An engine without fuel can neither meter nor slice.
     let Ok(around) = cx.get_fuel() else {
@@ -536,7 +536,7 @@ fn run_in_slices(
     suspended_or(outcome)
 }
 
-fn suspended_or(outcome: Result<Option<Suspension>, wasmi::Error>) -> Result<Option<Suspension>, Trap> {
+fn suspended_or(outcome: Result<Option<Suspension>, wasmi::Error>) -> Result<Option<Suspension>, Box<Trap>> {
     match outcome {
         Err(error) if is_suspended(&error) => Ok(Some(Suspension::AtEnd)),
         outcome => outcome.map_err(translate_error),
@@ -941,14 +941,14 @@ fn instantiate_error(error: &wasmi::Error) -> InstantiateError {
     }
 }
 
-fn translate_error(error: wasmi::Error) -> Trap {
+fn translate_error(error: wasmi::Error) -> Box<Trap> {
     if let Some(code) = error.as_trap_code() {
-        return Trap::new(trap_code(code));
+        return Trap::new(trap_code(code)).into();
     }
     match error.downcast_ref::<HostTrap>() {
         Some(host) => host.clone().into(),
         // A lazily translated function that the engine cannot translate, for one.
-        None => Trap::with_message(TrapCode::Internal, error.to_string()),
+        None => Trap::with_message(TrapCode::Internal, error.to_string()).into(),
     }
 }
 

@@ -695,7 +695,7 @@ impl Pending {
 /// Has TypeScript told that a call was stopped that has run no guest.
 fn fail_interrupted(state: &State, scope: Scope, scratch: &Scratch, call: &Pending) -> u32 {
     scratch.write_fuel(call.fuel.left);
-    state.fail(scope, Trap::new(TrapCode::Interrupted), None);
+    state.fail(scope, Box::new(Trap::new(TrapCode::Interrupted)), None);
     EVENT_TRAPPED
 }
 

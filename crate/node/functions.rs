@@ -489,9 +489,11 @@ fn invoke(state: &State, scope: Scope) -> HotOutcome {
     scratch.read_slots(&mut slots);
     let realm = group.enter()?;
     let begun = Deadline::begin(state, &scratch)?;
-    let mut supervisor = Supervisor::new(state, scope, &group, &scratch, begun);
-    let outcome = with_realm!(&*realm, realm => realm.call(instance, export, &mut slots, &mut supervisor));
-    supervisor.finish(outcome, &slots);
+    {
+        let mut supervisor = Supervisor::new(state, scope, &group, &scratch, begun);
+        let outcome = with_realm!(&*realm, realm => realm.call(instance, export, &mut slots, &mut supervisor));
+        supervisor.finish(outcome, &slots);
+    }
     drop(realm);
     release_if_last(scope, group);
     Ok(())
@@ -510,9 +512,11 @@ fn start(state: &State, scope: Scope) -> HotOutcome {
     let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let realm = group.enter()?;
     let begun = Deadline::begin(state, &scratch)?;
-    let mut supervisor = Supervisor::new(state, scope, &group, &scratch, begun);
-    let outcome = with_realm!(&*realm, realm => realm.start(instance, &mut supervisor));
-    supervisor.finish(outcome, &[]);
+    {
+        let mut supervisor = Supervisor::new(state, scope, &group, &scratch, begun);
+        let outcome = with_realm!(&*realm, realm => realm.start(instance, &mut supervisor));
+        supervisor.finish(outcome, &[]);
+    }
     drop(realm);
     release_if_last(scope, group);
     Ok(())
@@ -522,7 +526,7 @@ fn start(state: &State, scope: Scope) -> HotOutcome {
 fn take_failure(state: &State, scope: Scope, _arguments: &Arguments) -> Outcome {
     let Some(failure) = state.take_failure() else { return Ok(None) };
     let object = scope.object();
-    let Trap { code, message, frames } = failure.trap;
+    let Trap { code, message, frames } = *failure.trap;
     scope.set(object, "trap", scope.string(code.name()));
     scope.set(object, "message", scope.string(&cut(message.into_owned())));
     let frames = frames.iter().map(|frame| {

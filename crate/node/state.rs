@@ -46,7 +46,7 @@ pub struct Entry {
 
 /// How the last call failed.
 pub struct Failure {
-    pub trap: Trap,
+    pub trap: Box<Trap>,
     /// A holder object whose property `thrown` is what JavaScript threw.
     pub thrown: Option<Reference>,
 }
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    pub fn fail(&self, scope: Scope, trap: Trap, thrown: Option<Reference>) {
+    pub fn fail(&self, scope: Scope, trap: Box<Trap>, thrown: Option<Reference>) {
         let before = self.failure.replace(Some(Failure { trap, thrown }));
         if let Some(thrown) = before.and_then(|failure| failure.thrown) {
             thrown.delete(scope);

@@ -26,8 +26,7 @@ pub struct Supervisor<'a> {
     scope: Scope,
     group: &'a Group,
     scratch: &'a Scratch,
-    /// If this call has a deadline of its own, that of the call around it, if that has one.
-    around: Option<Option<Deadline>>,
+    begun: Begun,
     interrupt: Option<Arc<Interrupt>>,
     /// What this call began with, and what the call around it had then.
     fuel: (u64, Option<Fuel>),
@@ -41,7 +40,6 @@ impl<'a> Supervisor<'a> {
     /// Begins a call, whose deadline has begun.
     #[inline]
     pub fn new(state: &'a State, scope: Scope, group: &'a Rc<Group>, scratch: &'a Scratch, begun: Begun) -> Self {
-        let Begun { around } = begun;
         state.running.set(state.running.get() + 1);
         group.count_running(1);
         let interrupt = state.deadline.borrow().as_ref().map(|deadline| deadline.interrupt.clone());
@@ -50,11 +48,11 @@ impl<'a> Supervisor<'a> {
         state.fuel.set(Some(fuel));
         let fuel = (fuel.left, around_fuel);
         let handles = RenewedScope::new(scope);
-        Self { state, scope, group, scratch, around, interrupt, fuel, dispatch: None, handles, thrown: None }
+        Self { state, scope, group, scratch, begun, interrupt, fuel, dispatch: None, handles, thrown: None }
     }
 
     /// Tells TypeScript how the call ended: `slots` are its results.
-    pub fn finish(mut self, outcome: Result<(), Trap>, slots: &[u64]) {
+    pub fn finish(&mut self, outcome: Result<(), Box<Trap>>, slots: &[u64]) {
         self.group.detach_stale(self.scope);
         self.scratch.write_fuel(self.fuel());
         match outcome {
@@ -90,10 +88,10 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-/// The deadline of a call has begun.
+/// The deadline of a call has begun. A single word, because each call is given one.
 pub struct Begun {
     /// If it has one of its own, that of the call around it, if that has one.
-    around: Option<Option<Deadline>>,
+    around: Option<Box<Option<Deadline>>>,
 }
 
 /// When the innermost running call must end, and what stops it then.
@@ -130,20 +128,20 @@ impl Deadline {
     ///
     /// If nobody could watch the deadline.
     #[inline]
-    pub fn begin(state: &State, scratch: &Scratch) -> Result<Begun, Throw> {
+    pub fn begin(state: &State, scratch: &Scratch) -> Result<Begun, Box<Throw>> {
         let timeout = scratch.read_timeout();
         let around = if timeout > 0.0 { Self::begin_at(state, timeout)? } else { None };
         Ok(Begun { around })
     }
 
     #[cold]
-    fn begin_at(state: &State, timeout: f64) -> Result<Option<Option<Self>>, Throw> {
+    fn begin_at(state: &State, timeout: f64) -> Result<Option<Box<Option<Self>>>, Box<Throw>> {
         let Some(at) = Self::after(timeout) else { return Ok(None) };
         if state.deadline.borrow().as_ref().is_some_and(|around| around.at <= at) {
             return Ok(None);
         }
-        let interrupt = Interrupt::at(at)?;
-        Ok(Some(state.deadline.replace(Some(Self { at, interrupt }))))
+        let interrupt = Interrupt::at(at).map_err(Throw::from)?;
+        Ok(Some(Box::new(state.deadline.replace(Some(Self { at, interrupt })))))
     }
 }
 
@@ -198,8 +196,8 @@ impl Drop for Supervisor<'_> {
         self.group.count_running(-1);
         let (begun, around) = self.fuel;
         self.state.fuel.set(around.map(|around| around.after(begun, self.fuel())));
-        if let Some(around) = self.around.take() {
-            self.state.deadline.replace(around);
+        if let Some(around) = self.begun.around.take() {
+            self.state.deadline.replace(*around);
         }
         if let Some(thrown) = self.thrown.take() {
             thrown.delete(self.scope);

@@ -135,7 +135,7 @@ impl Pending {
 struct Ended {
     on: ThreadId,
     /// The first result, or 0 if there is none.
-    result: Result<u64, Trap>,
+    result: Result<u64, Box<Trap>>,
 }
 
 impl Ended {
@@ -236,7 +236,7 @@ impl Supervisor {
     }
 }
 
-fn result_of(finished: Finished) -> Result<u64, Trap> {
+fn result_of(finished: Finished) -> Result<u64, Box<Trap>> {
     match finished.outcome {
         Outcome::Returned(outcome) => outcome.map(|()| finished.slots.first().copied().unwrap_or(0)),
         Outcome::Instantiated(..) | Outcome::NotInstantiated(_) => panic!("it was a call into a guest"),

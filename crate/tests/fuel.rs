@@ -56,7 +56,7 @@ fn metered<E: Engine>(interruptible: bool) -> Arc<E> {
 }
 
 /// Calls an export with a budget, and says what it has left.
-fn spend<E: Engine>(guest: &Guest<E>, name: &str, argument: u64, budget: u64) -> (Result<u64, Trap>, u64) {
+fn spend<E: Engine>(guest: &Guest<E>, name: &str, argument: u64, budget: u64) -> (Result<u64, Box<Trap>>, u64) {
     let mut slots = [argument, 0];
     let mut host = Budget { left: budget, interrupt: None, answer: |_: HostCall<'_>, _: &mut u64| Ok(()) };
     let outcome = guest.realm.call(guest.index, guest.export(name), &mut slots, &mut host);

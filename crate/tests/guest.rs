@@ -142,7 +142,7 @@ impl<E: Engine> Guest<E> {
     }
 
     /// Calls an export that calls no host function.
-    pub fn call(&self, name: &str, arguments: &[u64]) -> Result<Vec<u64>, Trap> {
+    pub fn call(&self, name: &str, arguments: &[u64]) -> Result<Vec<u64>, Box<Trap>> {
         self.call_with(name, arguments, |_| Err(HostTrap::Message("the test expects no host call".into())))
     }
 
@@ -152,7 +152,7 @@ impl<E: Engine> Guest<E> {
         name: &str,
         arguments: &[u64],
         host: impl FnMut(HostCall<'_>) -> Result<(), HostTrap>,
-    ) -> Result<Vec<u64>, Trap> {
+    ) -> Result<Vec<u64>, Box<Trap>> {
         let export = self.export(name);
         let ExternType::Func(ty) = &self.module.exports[export as usize].ty else { panic!("{name} is no function") };
         let mut slots = vec![0; ty.slots()];

@@ -608,7 +608,7 @@ fn descend<E: Engine>(
         };
         Ok(())
     });
-    Ok(results.map_err(pass_on)?[0])
+    Ok(results.map_err(|trap| pass_on(*trap))?[0])
 }
 
 const DEPTH: u64 = 200;

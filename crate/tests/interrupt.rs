@@ -55,7 +55,7 @@ fn soon() -> Arc<Interrupt> {
     Interrupt::at(Instant::now() + Duration::from_millis(10)).expect("there is a thread for deadlines")
 }
 
-fn call_until<E: Engine>(guest: &Guest<E>, name: &str, interrupt: Arc<Interrupt>) -> Result<(), Trap> {
+fn call_until<E: Engine>(guest: &Guest<E>, name: &str, interrupt: Arc<Interrupt>) -> Result<(), Box<Trap>> {
     call_with(guest, name, interrupt, |_| Ok(()))
 }
 
@@ -64,11 +64,11 @@ fn call_with<E: Engine>(
     name: &str,
     interrupt: Arc<Interrupt>,
     host: impl FnMut(HostCall<'_>) -> Result<(), HostTrap>,
-) -> Result<(), Trap> {
+) -> Result<(), Box<Trap>> {
     guest.realm.call(guest.index, guest.export(name), &mut [0; 2], &mut Stopping(interrupt, host))
 }
 
-fn assert_interrupted(outcome: Result<(), Trap>) {
+fn assert_interrupted(outcome: Result<(), Box<Trap>>) {
     let trap = outcome.expect_err("it does not end by itself");
     assert_eq!((trap.code, &*trap.message), (TrapCode::Interrupted, TrapCode::Interrupted.message()));
 }

@@ -33,7 +33,7 @@ on_both_engines![
     custom_sections_around_the_start_section_do_no_harm,
 ];
 
-fn start<E: Engine>(guest: &Guest<E>, host: impl FnMut(HostCall<'_>) -> Result<(), HostTrap>) -> Result<(), Trap> {
+fn start<E: Engine>(guest: &Guest<E>, host: impl FnMut(HostCall<'_>) -> Result<(), HostTrap>) -> Result<(), Box<Trap>> {
     guest.realm.start(guest.index, &mut HostFn(host))
 }
 

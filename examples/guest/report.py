@@ -1,5 +1,5 @@
-# What the demo's guest runs: plain Python with nothing but built-in modules, so that most of the time is spent in the
-# interpreter and not in importing. The supervisor provides /files/words.txt and reads /files/result.txt afterwards.
+# The script that the demo's guest runs. It is plain Python with only built-in modules, so that the interpreter takes most
+# of the time, not the imports. The supervisor provides /files/words.txt, and reads /files/result.txt afterwards.
 
 import sys
 

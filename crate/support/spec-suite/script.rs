@@ -325,7 +325,7 @@ impl<E: Engine> Script<E> {
         self.targets.borrow_mut().extend((0..).zip(targets).map(|(place, target)| ((index, place), target)));
         let mut supervisor = Supervisor::new(self);
         let started = self.realm.start(index, &mut supervisor);
-        started.map_err(|trap| NotMade::Start(supervisor.first(trap)))?;
+        started.map_err(|trap| NotMade::Start(supervisor.first(*trap)))?;
         Ok(Guest { module, index })
     }
 
@@ -466,7 +466,7 @@ impl<E: Engine> Script<E> {
         if self.engine.config().has_fuel && supervisor.fuel == UNLIMITED_FUEL {
             return wrong(format!("{name} used no fuel"));
         }
-        Ok(outcome.map(|()| values::results(&ty.results, &slots)).map_err(|trap| supervisor.first(trap)))
+        Ok(outcome.map(|()| values::results(&ty.results, &slots)).map_err(|trap| supervisor.first(*trap)))
     }
 
     fn assert_results(&self, name: &str, expected: &[WastRet<'_>], actual: &[values::Actual]) -> Result<(), Not> {
@@ -579,7 +579,7 @@ impl<E: Engine> Host for Supervisor<'_, E> {
             Some(Target::Export { instance, export }) => {
                 script.realm.call(instance, export, call.slots, self).map_err(|trap| {
                     let message = trap.message.clone();
-                    self.trap.get_or_insert(trap);
+                    self.trap.get_or_insert(*trap);
                     Box::new(HostTrap::Message(message))
                 })
             }
