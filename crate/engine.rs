@@ -142,7 +142,8 @@ pub enum Extern<E: Engine> {
     Func(E::Func),
     Memory(E::Memory),
     Global(E::Global),
-    /// A table, or a kind that this crate does not carry: exported, but without a handle.
+    Table(E::Table),
+    /// A kind that this crate does not carry: exported, but without a handle.
     Other,
 }
 
@@ -226,7 +227,10 @@ pub trait Engine: Send + Sync + Sized + 'static {
     type Context<'a>;
     type Memory: Clone;
     type Global: Clone;
+    type Table: Clone;
     type Func: Clone;
+    /// What must be known of the modules whose code is linked in one store.
+    type LinkedTypes: Default;
     /// A call that waits for the answer of a host function, without a thread. Means something only with its store, but may go on
     /// on any thread.
     type Suspension: Send;
@@ -243,6 +247,9 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// Whether a host function may answer with `HostTrap::Suspended`.
     const SUSPENDS: bool;
+
+    /// Whether each instance keeps what is counted and looked at while it runs, so that instances that share code must be told all of them.
+    const COUNTS_IN_INSTANCES: bool;
 
     /// Whether it makes machine code that can be kept.
     const HAS_MACHINE_CODE: bool;
@@ -329,6 +336,9 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// Writes the slot to the global.
     fn global_set(cx: &mut Self::Context<'_>, global: &Self::Global, slot: u64) -> Result<(), GlobalError>;
+
+    /// Takes note of a module whose code is about to be linked with that of others in its store, or refuses it if this engine would mix up their types.
+    fn admit(types: &mut Self::LinkedTypes, module: &Self::Module) -> Result<(), InstantiateError>;
 
     /// Makes a host function that calls `Realm::host_call` for `site`.
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func;

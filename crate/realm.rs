@@ -6,9 +6,13 @@
 //! ([`Realm::host_call`]) and can be used from inside such a call in every way, because each access goes through the
 //! [`StoreSlot`].
 
+mod links;
+mod native;
+
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::NonNull,
     rc::Rc,
@@ -28,6 +32,9 @@ use crate::{
     total::{Charge, Superseded},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES, ValueType},
 };
+
+use self::links::Links;
+pub use self::native::{Caller, NativeFunc};
 
 /// The slots of one call: zeros to begin with, and not on the heap in the common case.
 pub struct Slots {
@@ -109,13 +116,24 @@ pub trait Host {
     }
 }
 
-/// What an instance is linked with: for each import of its module, in order.
-#[derive(Debug, Clone, Copy)]
+/// What an instance is linked with: for each import of its module, in order. Objects of the realm are named by their index in it.
+#[derive(Clone)]
 pub enum Import {
-    /// A function that the host answers.
-    HostFunc,
-    /// A memory of this realm, by index.
+    /// A function that the host of the call answers.
+    Host,
+    /// A function that is answered where the guest runs.
+    Native(Arc<dyn NativeFunc>),
+    Func(u32),
+    Global(u32),
+    Table(u32),
     Memory(u32),
+}
+
+/// A function that an instance imports.
+struct ImportedFunc {
+    /// The first type of its parameters and results that no slot carries.
+    unsupported: Option<ValueType>,
+    native: Option<Arc<dyn NativeFunc>>,
 }
 
 /// What is called of an instance.
@@ -193,8 +211,9 @@ struct Instance<E: Engine> {
     /// Counted once more so that a call keeps it without an atomic operation; a realm is only used by one thread at a time.
     #[allow(clippy::redundant_allocation)]
     module: Rc<Arc<Module<E>>>,
-    /// For each imported function: whether its type is numeric throughout.
-    unsupported: Box<[Option<ValueType>]>,
+    imported_funcs: Box<[ImportedFunc]>,
+    /// The exports that have an index in the realm.
+    given: HashMap<u32, Import>,
     /// The realm's index of each imported memory, in order.
     imported: Box<[u32]>,
     /// The realm's index of each own memory that has been asked for, by its place among them.
@@ -225,6 +244,10 @@ pub struct Realm<E: Engine> {
     /// What stops the innermost call. It outlives the call, which borrows it.
     interrupt: Cell<Option<NonNull<Interrupt>>>,
     memories: RefCell<Vec<E::Memory>>,
+    funcs: RefCell<Vec<E::Func>>,
+    globals: RefCell<Vec<E::Global>>,
+    tables: RefCell<Vec<E::Table>>,
+    links: RefCell<Option<Links<E>>>,
     /// Which of them belong to no instance.
     made: RefCell<Vec<bool>>,
     /// Somebody has the bytes of one who cannot be told when they move.
@@ -252,6 +275,10 @@ impl<E: Engine> Realm<E> {
                 host: Cell::new(None),
                 interrupt: Cell::new(None),
                 memories: RefCell::default(),
+                funcs: RefCell::default(),
+                globals: RefCell::default(),
+                tables: RefCell::default(),
+                links: RefCell::new(None),
                 made: RefCell::default(),
                 is_pinned: Cell::new(false),
                 instances: RefCell::default(),
@@ -458,11 +485,8 @@ impl<E: Engine> Realm<E> {
         }
         self.limit("a memory", "bytes", module.largest_memory, self.limits.memory_bytes)?;
         self.limit("a table", "elements", module.largest_table, Some(u64::from(self.limits.table_elements())))?;
-        let memories = self.memory_count();
-        let unknown = |import: &&Import| matches!(import, Import::Memory(memory) if *memory >= memories);
-        if let Some(Import::Memory(memory)) = imports.iter().find(unknown) {
-            return Err(InstantiateError::Link(format!("the realm has no memory {memory}")));
-        }
+        self.known(imports)?;
+        self.link(module, imports)?;
         self.charge.borrow_mut().add(module.initial_bytes)?;
         // The host functions need the index; it is taken even if linking fails.
         let index = {
@@ -474,11 +498,21 @@ impl<E: Engine> Realm<E> {
             let mut externs = Vec::with_capacity(imports.len());
             let mut funcs = 0;
             for (declared, given) in module.imports.iter().zip(imports) {
+                let place = funcs;
+                funcs += u32::from(matches!(declared.ty, ExternType::Func(_)));
                 externs.push(match (&declared.ty, given) {
-                    (ExternType::Func(ty), Import::HostFunc) => {
-                        let site = ImportSite { instance: index, import: funcs };
-                        funcs += 1;
+                    (ExternType::Func(ty), Import::Host | Import::Native(_)) => {
+                        let site = ImportSite { instance: index, import: place };
                         Extern::Func(E::new_host_func(cx, RealmPtr::new(self), site, ty))
+                    }
+                    (ExternType::Func(_), Import::Func(func)) => {
+                        Extern::Func(self.funcs.borrow()[*func as usize].clone())
+                    }
+                    (ExternType::Global(_), Import::Global(global)) => {
+                        Extern::Global(self.globals.borrow()[*global as usize].clone())
+                    }
+                    (ExternType::Table(_), Import::Table(table)) => {
+                        Extern::Table(self.tables.borrow()[*table as usize].clone())
                     }
                     (ExternType::Memory(_), Import::Memory(memory)) => Extern::Memory(self.memory(*memory)),
                     _ => {
@@ -526,7 +560,7 @@ impl<E: Engine> Realm<E> {
         };
         let imported = imports.iter().filter_map(|import| match import {
             Import::Memory(memory) => Some(*memory),
-            Import::HostFunc => None,
+            _ => None,
         });
         let imported = imported.collect();
         let carried = carried.map(|Carried { export, missing }| {
@@ -540,7 +574,13 @@ impl<E: Engine> Realm<E> {
             };
             export.and_then(of_export).ok_or(missing)
         });
-        let unsupported = module.imported_funcs().map(FuncType::first_unsupported).collect();
+        let funcs = module.imports.iter().zip(imports).filter_map(|(declared, import)| match (&declared.ty, import) {
+            (ExternType::Func(ty), Import::Native(native)) => Some((ty, Some(native.clone()))),
+            (ExternType::Func(ty), _) => Some((ty, None)),
+            _ => None,
+        });
+        let imported_funcs =
+            funcs.map(|(ty, native)| ImportedFunc { unsupported: ty.first_unsupported(), native }).collect();
         self.instances.borrow_mut()[index as usize] = Some(Instance {
             exports,
             start,
@@ -549,7 +589,8 @@ impl<E: Engine> Realm<E> {
             _attached: attached,
             carried,
             module: Rc::new(module.clone()),
-            unsupported,
+            imported_funcs,
+            given: HashMap::new(),
             imported,
             memories: Vec::new(),
             memory0,
@@ -752,6 +793,7 @@ impl<E: Engine> Realm<E> {
             Some(interrupt) => Some(interrupt.enter(callee.flag).ok_or_else(|| Trap::new(TrapCode::Interrupted))?),
             None => None,
         };
+        let _linked = self.enter_linked(interrupt.as_deref(), callee.flag)?;
         let mut fuel = if self.is_metered { Some(host.fuel()) } else { None };
         let reached = NonNull::from(&mut *host);
         // SAFETY: only the lifetime of the trait object changes. `HostGuard` takes the pointer out of the realm again before
@@ -810,14 +852,17 @@ impl<E: Engine> Realm<E> {
     fn answer(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), Box<HostTrap>> {
         // Nothing of the instance is copied out that this call does not need.
         let known = self.instance(site.instance, |entry| {
-            let unsupported = entry.unsupported.get(site.import as usize).copied().flatten();
-            (entry.carried.is_some(), unsupported, entry.meters)
+            let func = entry.imported_funcs.get(site.import as usize)?;
+            Some((entry.carried.is_some(), func.unsupported, func.native.clone(), entry.meters))
         });
-        let Some((is_carrying, unsupported, meters)) = known else {
+        let Some((is_carrying, unsupported, native, meters)) = known.flatten() else {
             return Err(refused("the calling instance is not complete"));
         };
         if let Some(ty) = unsupported {
             return Err(refused(format!("Unsupported function argument: {}", ty.name())));
+        }
+        if let Some(native) = native {
+            return self.call_native(cx, &*native, site, meters, slots);
         }
         let Some(host) = self.host.get() else {
             return Err(refused("no supervisor is there to answer"));

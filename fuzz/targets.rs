@@ -231,7 +231,7 @@ impl<E: Engine> Guest<E> {
         }
         let realm = Realm::with_limits(engine, LIMITS);
         let link = |ty: &ExternType| match ty {
-            ExternType::Func(_) => Some(Import::HostFunc),
+            ExternType::Func(_) => Some(Import::Host),
             ExternType::Memory(ty) => realm.new_memory(*ty).ok().map(Import::Memory),
             _ => None,
         };

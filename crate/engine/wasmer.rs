@@ -8,6 +8,7 @@ mod checks;
 mod code;
 mod frames;
 mod limited;
+mod linked_types;
 mod memory;
 mod meters;
 mod names;
@@ -41,6 +42,7 @@ use self::{
     code::{Code, Codes},
     frames::Running,
     limited::Limited,
+    linked_types::LinkedTypes,
     memory::Bounds,
     meters::Meters,
     names::FunctionNames,
@@ -191,6 +193,8 @@ pub struct Func {
     anyfunc: NonNull<VMCallerCheckedAnyfunc>,
     /// The store's index of the function, for linking.
     handle: vm::VMExternFunction,
+    /// Of a host function that no instance has been linked with yet.
+    host: Option<NonNull<VMDynamicFunctionContext<HostFunc>>>,
 }
 
 /// A store.
@@ -211,7 +215,9 @@ impl Engine for Wasmer {
     type Context<'a> = StoreMut<'a>;
     type Memory = wasmer::Memory;
     type Global = wasmer::Global;
+    type Table = wasmer::Table;
     type Func = Func;
+    type LinkedTypes = LinkedTypes;
     /// There is none: wasmer's own coroutines must end in the reverse order of their beginnings, so its calls wait on their thread.
     type Suspension = Infallible;
 
@@ -222,6 +228,7 @@ impl Engine for Wasmer {
     const NAME: &'static str = "wasmer";
     const DEFAULT_DEPTH: Option<usize> = None;
     const SUSPENDS: bool = false;
+    const COUNTS_IN_INSTANCES: bool = true;
     const HAS_MACHINE_CODE: bool = true;
     const HAS_CANONICAL_NANS: bool = true;
 
@@ -415,6 +422,10 @@ impl Engine for Wasmer {
         global.set(cx, value).map_err(|_| GlobalError::Type(ty.value))
     }
 
+    fn admit(types: &mut LinkedTypes, module: &Self::Module) -> Result<(), InstantiateError> {
+        types.admit(module.any())
+    }
+
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func {
         let signature = wasmer::FunctionType::new(types(&ty.params), types(&ty.results));
         // The hash itself: the engine's registry of it panics when two types have the same.
@@ -424,6 +435,7 @@ impl Engine for Wasmer {
             ctx: HostFunc { realm, site, slots: ty.slots(), params: ty.params.clone(), meters: Cell::default() },
         });
         context.address = host_func as *const () as *const vm::VMFunctionBody;
+        let host = Some(NonNull::from(&mut *context));
         let anyfunc = VMCallerCheckedAnyfunc {
             // The linker puts a trampoline with the signature of the wasm type here when it imports the function.
             func_ptr: ptr::null(),
@@ -439,7 +451,7 @@ impl Engine for Wasmer {
         };
         let anyfunc = function.anyfunc.as_ptr();
         let handle = StoreHandle::new(cx.objects_mut().as_sys_mut(), function).internal_handle();
-        Func { anyfunc, handle }
+        Func { anyfunc, handle, host }
     }
 
     fn instantiate(
@@ -455,6 +467,7 @@ impl Engine for Wasmer {
                 Extern::Func(func) => Ok(VMExtern::Function(func.handle).to_extern(cx)),
                 Extern::Memory(memory) => Ok(wasmer::Extern::Memory(memory.clone())),
                 Extern::Global(global) => Ok(wasmer::Extern::Global(global.clone())),
+                Extern::Table(table) => Ok(wasmer::Extern::Table(table.clone())),
                 Extern::Other => Err(InstantiateError::Link("an import has no handle".to_owned())),
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -463,13 +476,9 @@ impl Engine for Wasmer {
         replace_raise_trap(cx);
         let (flag, meters) = added_to(cx, module, &instance);
         for import in imports {
-            if let Extern::Func(func) = import {
-                // SAFETY: a host function's `vmctx` is the context that `new_host_func` made, and all imported functions are host functions.
-                // It is alive as long as the store, and no guest runs.
-                let context =
-                    unsafe { func.anyfunc.as_ref().vmctx.host_env.cast::<VMDynamicFunctionContext<HostFunc>>() };
-                // SAFETY: as above.
-                unsafe { (*context).ctx.meters.set(meters) };
+            if let Extern::Func(Func { host: Some(context), .. }) = import {
+                // SAFETY: the context that `new_host_func` made is alive as long as the store, and no guest runs.
+                unsafe { (*context.as_ptr()).ctx.meters.set(meters) };
             }
         }
         let exports = exports
@@ -480,7 +489,8 @@ impl Engine for Wasmer {
                     Some(wasmer::Extern::Function(_)) => Ok(Extern::Func(export_func(cx, found)?)),
                     Some(wasmer::Extern::Memory(memory)) => Ok(Extern::Memory(memory.clone())),
                     Some(wasmer::Extern::Global(global)) => Ok(Extern::Global(global.clone())),
-                    Some(wasmer::Extern::Table(_) | wasmer::Extern::Tag(_)) | None => Ok(Extern::Other),
+                    Some(wasmer::Extern::Table(table)) => Ok(Extern::Table(table.clone())),
+                    Some(wasmer::Extern::Tag(_)) | None => Ok(Extern::Other),
                 }
             })
             .collect::<Result<_, InstantiateError>>()?;
@@ -800,7 +810,7 @@ fn export_func(cx: &mut StoreMut<'_>, export: Option<&wasmer::Extern>) -> Result
     match export.map(|export| export.to_vm_extern().unwrap_sys()) {
         Some(VMExtern::Function(handle)) => {
             let anyfunc = handle.get(cx.objects_mut().as_sys()).anyfunc.as_ptr();
-            Ok(Func { anyfunc, handle })
+            Ok(Func { anyfunc, handle, host: None })
         }
         _ => Err(InstantiateError::Link("an exported function has no handle".to_owned())),
     }

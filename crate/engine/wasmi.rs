@@ -105,7 +105,10 @@ impl Engine for Wasmi {
     type Context<'a> = StoreContextMut<'a, Data>;
     type Memory = wasmi::Memory;
     type Global = wasmi::Global;
+    type Table = wasmi::Table;
     type Func = Func;
+    /// All modules of an engine share its types.
+    type LinkedTypes = ();
     type Suspension = Suspension;
     type Meters = ();
     type Attached = ();
@@ -113,6 +116,7 @@ impl Engine for Wasmi {
     const NAME: &'static str = "wasmi";
     const DEFAULT_DEPTH: Option<usize> = Some(MAX_RECURSION_DEPTH);
     const SUSPENDS: bool = true;
+    const COUNTS_IN_INSTANCES: bool = false;
     const HAS_MACHINE_CODE: bool = false;
     const HAS_CANONICAL_NANS: bool = false;
 
@@ -302,6 +306,10 @@ impl Engine for Wasmi {
         global.set(cx, value).map_err(|_| GlobalError::Type(ty.value))
     }
 
+    fn admit((): &mut (), _module: &Self::Module) -> Result<(), InstantiateError> {
+        Ok(())
+    }
+
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func {
         // Guests call it, so it needs no quick way in.
         let host = |func| Func { func, without_values: None };
@@ -343,6 +351,7 @@ impl Engine for Wasmi {
                 Extern::Func(func) => Ok(wasmi::Extern::Func(func.func)),
                 Extern::Memory(memory) => Ok(wasmi::Extern::Memory(*memory)),
                 Extern::Global(global) => Ok(wasmi::Extern::Global(*global)),
+                Extern::Table(table) => Ok(wasmi::Extern::Table(*table)),
                 Extern::Other => Err(InstantiateError::Link("an import has no handle".to_owned())),
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -359,7 +368,8 @@ impl Engine for Wasmi {
                 Some(wasmi::Extern::Func(func)) => Extern::Func(Func::new(cx, func)),
                 Some(wasmi::Extern::Memory(memory)) => Extern::Memory(memory),
                 Some(wasmi::Extern::Global(global)) => Extern::Global(global),
-                Some(wasmi::Extern::Table(_)) | None => Extern::Other,
+                Some(wasmi::Extern::Table(table)) => Extern::Table(table),
+                None => Extern::Other,
             })
             .collect();
         Ok(Linked { exports, flag: None, meters: (), attached: () })

@@ -72,7 +72,7 @@ impl Linking {
     pub fn imports(&self, state: &State) -> Result<Vec<Import>, Throw> {
         let import = |number: &Option<u32>| match number {
             Some(number) => Ok(Import::Memory(state.memories.get(*number)?.index)),
-            None => Ok(Import::HostFunc),
+            None => Ok(Import::Host),
         };
         self.memories.iter().map(import).collect()
     }

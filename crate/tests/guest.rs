@@ -68,7 +68,7 @@ pub fn imports<E: Engine>(module: &Module<E>, memories: &[u32]) -> Vec<Import> {
     let mut memories = memories.iter();
     let import = |ty: &ExternType| match ty {
         ExternType::Memory(_) => Import::Memory(*memories.next().expect("a memory for each memory import")),
-        _ => Import::HostFunc,
+        _ => Import::Host,
     };
     module.imports.iter().map(|import| &import.ty).map(import).collect()
 }

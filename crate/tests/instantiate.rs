@@ -119,22 +119,22 @@ fn a_wrong_number_of_imports_is_refused<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     let wat = r#"(module (import "e" "a" (func)) (import "e" "b" (func)))"#;
     for given in [0, 1, 3] {
-        let message = assert_not_linked(link(&realm, wat, &vec![Import::HostFunc; given]));
+        let message = assert_not_linked(link(&realm, wat, &vec![Import::Host; given]));
         assert_eq!(message, format!("the module has 2 imports, {given} are given"));
     }
-    link(&realm, wat, &[Import::HostFunc; 2]).expect("the right number");
+    link(&realm, wat, &[Import::Host, Import::Host]).expect("the right number");
 }
 
 fn imports_of_a_wrong_kind_are_refused<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     let memory = Import::Memory(realm.new_memory(pages(1, None)).expect("a good type"));
     for (import, given) in [
-        ("(func)", memory),
-        ("(memory 1)", Import::HostFunc),
-        ("(global i32)", Import::HostFunc),
-        ("(global (mut i64))", memory),
-        ("(table 1 funcref)", Import::HostFunc),
-        ("(table 1 externref)", memory),
+        ("(func)", memory.clone()),
+        ("(memory 1)", Import::Host),
+        ("(global i32)", Import::Host),
+        ("(global (mut i64))", memory.clone()),
+        ("(table 1 funcref)", Import::Host),
+        ("(table 1 externref)", memory.clone()),
     ] {
         let message = assert_not_linked(link(&realm, &format!(r#"(module (import "mod" "name" {import}))"#), &[given]));
         assert!(message.contains("mod") && message.contains("name"), "{message}");
@@ -273,7 +273,7 @@ fn a_refused_instance_leaves_the_realm_usable<E: Engine>(engine: &Arc<E>) {
     let first = Guest::linked(&realm, None, good, &[]);
     assert!(link(&realm, r#"(module (memory 1) (data (i32.const 70000) "a"))"#, &[]).is_err());
     assert!(link(&realm, r#"(module (import "e" "f" (func)))"#, &[]).is_err());
-    assert!(link(&realm, r#"(module (import "e" "g" (global i32)))"#, &[Import::HostFunc]).is_err());
+    assert!(link(&realm, r#"(module (import "e" "g" (global i32)))"#, &[Import::Host]).is_err());
     let second = Guest::linked(&realm, None, good, &[]);
     assert_ne!(first.index, second.index);
     for guest in [first, second] {

@@ -21,6 +21,8 @@ mod start;
 mod call;
 mod carried;
 mod host_call;
+mod linking;
+mod native;
 
 mod executor;
 mod frames;

@@ -170,7 +170,7 @@ fn a_thread_with_a_small_stack_can_run_guests<E: Engine>(engine: &Arc<E>) {
     let engine = engine.clone();
     let run = move || {
         let realm = Realm::new(&engine);
-        let index = realm.instantiate(&module, None, &[sandbox_host::realm::Import::HostFunc]).expect("it links");
+        let index = realm.instantiate(&module, None, &[sandbox_host::realm::Import::Host]).expect("it links");
         let guest = Guest { realm, module, index };
         for _ in 0..10 {
             assert_overflows(&guest, "endless");

@@ -358,10 +358,10 @@ impl<E: Engine> Script<E> {
                         return Err(Not::CarriedOut(Why::Import));
                     }
                     targets.push(target);
-                    Import::HostFunc
+                    Import::Host
                 }
                 // Those that do not fit are for the core to refuse.
-                (_, Given::Func(..)) => Import::HostFunc,
+                (_, Given::Func(..)) => Import::Host,
                 (_, Given::Memory(memory)) => Import::Memory(memory),
             });
         }
