@@ -22,6 +22,7 @@ use crate::{
     error::{CompileError, EngineError, GlobalError, InstantiateError, MemoryError, Trap},
     interrupt::{Flag, Interrupt},
     realm::Realm,
+    rewrite::{Edits, Pass, Sections},
     total::TotalBytes,
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES},
 };
@@ -39,7 +40,7 @@ pub struct EngineConfig {
     pub recursion_depth: Option<u32>,
     /// The stack of a guest in bytes; `None` for [`GUEST_STACK_BYTES`].
     pub stack_bytes: Option<usize>,
-    /// Whether results are the same on every machine, see [`crate::canonical_nans`].
+    /// Whether results are the same on every machine, see [`crate::rewrite::canonical_nans`].
     pub deterministic: bool,
     /// Which proposals a module may use.
     pub features: Features,
@@ -141,7 +142,8 @@ pub enum Extern<E: Engine> {
     Func(E::Func),
     Memory(E::Memory),
     Global(E::Global),
-    /// A table, or a kind that this crate does not carry: exported, but without a handle.
+    Table(E::Table),
+    /// A kind that this crate does not carry: exported, but without a handle.
     Other,
 }
 
@@ -219,11 +221,16 @@ impl<E: Engine> RealmPtr<E> {
 pub trait Engine: Send + Sync + Sized + 'static {
     /// A compiled module, shared by all stores of this engine and by all threads.
     type Module: Clone + Send + Sync;
+    /// What is changed in a module for this engine alone.
+    type Pass: Pass;
     type Store;
     type Context<'a>;
     type Memory: Clone;
     type Global: Clone;
+    type Table: Clone;
     type Func: Clone;
+    /// What must be known of the modules whose code is linked in one store.
+    type LinkedTypes: Default;
     /// A call that waits for the answer of a host function, without a thread. Means something only with its store, but may go on
     /// on any thread.
     type Suspension: Send;
@@ -241,6 +248,12 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// Whether a host function may answer with `HostTrap::Suspended`.
     const SUSPENDS: bool;
 
+    /// Whether each instance keeps what is counted and looked at while it runs, so that instances that share code must be told all of them.
+    const COUNTS_IN_INSTANCES: bool;
+
+    /// Whether it makes machine code that can be kept.
+    const HAS_MACHINE_CODE: bool;
+
     /// Whether a deterministic engine makes the NaNs of floating-point operations canonical by itself.
     const HAS_CANONICAL_NANS: bool;
 
@@ -252,18 +265,16 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     fn config(&self) -> &EngineConfig;
 
-    /// Validates and compiles a module. Both engines refuse the same modules as far as their features agree;
-    /// neither puts off validation.
-    fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError>;
+    /// What this engine changes in a module before it compiles it. Changes that need no look at its functions are made at once.
+    fn pass(&self, sections: &Sections<'_>, edits: &mut Edits) -> Self::Pass;
+
+    /// Validates and compiles a module that [`Engine::pass`] has been made for and has seen. Both engines refuse the same modules as far as their
+    /// features agree; neither puts off validation.
+    fn compile(&self, wasm: &[u8], pass: Self::Pass) -> Result<Self::Module, CompileError>;
 
     /// What machine code of this engine depends on besides the binary: versions, options and the processor. `None` if it makes none that can
     /// be kept.
     fn identity(&self) -> Option<String>;
-
-    /// Where the instruction was, in the binary that was compiled, of which the engine tells that offset.
-    fn original_offset(_module: &Self::Module, offset: usize) -> usize {
-        offset
-    }
 
     /// The name of a function by its index, with [`MAX_NAME`](crate::error::MAX_NAME) characters at most; for engines that tell of frames.
     fn function_name(_module: &Self::Module, _function: u32) -> Option<&str> {
@@ -279,7 +290,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
     ///
     /// `machine_code` must be what [`Engine::machine_code`] gave for a module that an engine of the same [`Engine::identity`] compiled from the same
     /// binary: it will be run.
-    unsafe fn load(&self, wasm: &[u8], machine_code: &[u8]) -> Result<Self::Module, CompileError>;
+    unsafe fn load(&self, wasm: &[u8], pass: Self::Pass, machine_code: &[u8]) -> Result<Self::Module, CompileError>;
 
     /// The module's imports, in the order in which [`Engine::instantiate`] wants them: those of one kind are in the order of the
     /// binary.
@@ -325,6 +336,9 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// Writes the slot to the global.
     fn global_set(cx: &mut Self::Context<'_>, global: &Self::Global, slot: u64) -> Result<(), GlobalError>;
+
+    /// Takes note of a module whose code is about to be linked with that of others in its store, or refuses it if this engine would mix up their types.
+    fn admit(types: &mut Self::LinkedTypes, module: &Self::Module) -> Result<(), InstantiateError>;
 
     /// Makes a host function that calls `Realm::host_call` for `site`.
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func;

@@ -50,7 +50,7 @@ use crate::{
     error::{HostTrap, InstantiateError, Trap, TrapCode},
     interrupt::Interrupt,
     module::Module,
-    realm::{Answer, Entry, Host, HostCall, Import, Slots, Suspended, Version, panic_message},
+    realm::{Answer, Carried, Entry, Host, HostCall, Import, Slots, Suspended, panic_message},
 };
 
 /// The number of a call, which no other call of its port ever has.
@@ -93,7 +93,7 @@ pub enum Outcome {
 /// What a call begins with.
 pub enum Begin<E: Engine> {
     Call { instance: u32, export: u32 },
-    Instantiate { module: Arc<Module<E>>, version: Version, imports: Vec<Import> },
+    Instantiate { module: Arc<Module<E>>, carried: Option<Carried>, imports: Vec<Import> },
 }
 
 /// How long a guest's thread looks for an answer before it leaves or sleeps: longer where that has paid, down to almost nothing
@@ -200,8 +200,8 @@ impl<E: Engine> Call<E> {
             Next::Begin(Begin::Call { instance, export }) => {
                 realm.call_suspendable(instance, Entry::Export(export), slots, host).map_err(Failed::Trapped)
             }
-            Next::Begin(Begin::Instantiate { module, version, imports }) => {
-                let index = realm.instantiate(&module, version, &imports).map_err(Failed::NotInstantiated)?;
+            Next::Begin(Begin::Instantiate { module, carried, imports }) => {
+                let index = realm.instantiate(&module, carried, &imports).map_err(Failed::NotInstantiated)?;
                 *instance = Some(index);
                 realm.call_suspendable(index, Entry::Start, slots, host).map_err(Failed::Trapped)
             }
@@ -276,7 +276,7 @@ fn go_on<E: Engine>(
 ) -> Result<Option<Suspended<E>>, Box<Trap>> {
     let asked = exchange.take_answer().map_err(|trap| Trap::from(*trap))?;
     *host.fuel = asked.fuel;
-    let answer = Answer { site: asked.site, gas: asked.gas, results: &asked.slots };
+    let answer = Answer { site: asked.site, carried: asked.carried, results: &asked.slots };
     realm.resume(suspended, answer, slots, host)
 }
 

@@ -11,10 +11,10 @@ pub mod interrupt;
 pub mod total;
 pub mod value;
 
-pub mod canonical_nans;
 pub mod engine;
 pub mod module;
 pub mod realm;
+pub mod rewrite;
 
 pub mod artifact;
 pub mod cache;

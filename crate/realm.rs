@@ -6,9 +6,13 @@
 //! ([`Realm::host_call`]) and can be used from inside such a call in every way, because each access goes through the
 //! [`StoreSlot`].
 
+mod links;
+mod native;
+
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
+    collections::HashMap,
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::NonNull,
@@ -24,10 +28,14 @@ use crate::{
     },
     error::{GlobalError, HostTrap, InstantiateError, MemoryError, StoreError, Trap, TrapCode},
     interrupt::{Flag, Interrupt},
-    module::{ExportedMemory, Memory0, Module},
+    module::{Memory0, Module},
+    rewrite::ExportedMemory,
     total::{Charge, Superseded},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES, ValueType},
 };
+
+use self::links::Links;
+pub use self::native::{Caller, NativeFunc};
 
 /// The slots of one call: zeros to begin with, and not on the heap in the common case.
 pub struct Slots {
@@ -62,20 +70,14 @@ impl std::ops::DerefMut for Slots {
     }
 }
 
-/// The guest's exported global that `Instantiate::Version2` reads before and writes after each supervisor call.
-///
-/// Mirrors `gear_sandbox_env::GLOBAL_NAME_GAS`.
-pub const GLOBAL_NAME_GAS: &str = "gear_gas";
-
-/// Which convention an instance's supervisor calls follow.
-///
-/// Mirrors `gear_sandbox_env::Instantiate`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// Arguments and result only.
-    V1,
-    /// The gas global goes along with the arguments and comes back with the result.
-    V2,
+/// A mutable i64 global of an instance that travels with each of its host calls: its value goes along with the arguments, and what the host makes of it
+/// comes back with the results.
+#[derive(Debug, Clone)]
+pub struct Carried {
+    /// The place of the export; `None` if the instance has no such global.
+    pub export: Option<u32>,
+    /// What a host call fails with if there is no such global.
+    pub missing: Cow<'static, str>,
 }
 
 /// A call out of a guest.
@@ -84,8 +86,8 @@ pub struct HostCall<'a> {
     pub instance: u32,
     /// The called function's place among the module's imported functions.
     pub import: u32,
-    /// Under [`Version::V2`] the guest's gas, to be replaced by what is left of it.
-    pub gas: Option<&'a mut i64>,
+    /// The value of the global that travels with the call, if one does, to be replaced by its new value.
+    pub carried: Option<&'a mut i64>,
     /// The arguments, to be replaced by the results; as long as the larger of the two counts.
     pub slots: &'a mut [u64],
 }
@@ -115,13 +117,24 @@ pub trait Host {
     }
 }
 
-/// What an instance is linked with: for each import of its module, in order.
-#[derive(Debug, Clone, Copy)]
+/// What an instance is linked with: for each import of its module, in order. Objects of the realm are named by their index in it.
+#[derive(Clone)]
 pub enum Import {
-    /// A function that the host answers.
-    HostFunc,
-    /// A memory of this realm, by index.
+    /// A function that the host of the call answers.
+    Host,
+    /// A function that is answered where the guest runs.
+    Native(Arc<dyn NativeFunc>),
+    Func(u32),
+    Global(u32),
+    Table(u32),
     Memory(u32),
+}
+
+/// A function that an instance imports.
+struct ImportedFunc {
+    /// The first type of its parameters and results that no slot carries.
+    unsupported: Option<ValueType>,
+    native: Option<Arc<dyn NativeFunc>>,
 }
 
 /// What is called of an instance.
@@ -142,8 +155,8 @@ pub struct Suspended<E: Engine> {
 /// What a host function came to after its call was left.
 pub struct Answer<'a> {
     pub site: ImportSite,
-    /// What is left of the gas, if the guest has any.
-    pub gas: Option<i64>,
+    /// The new value of the global that travels with the call, if one does.
+    pub carried: Option<i64>,
     pub results: &'a [u64],
 }
 
@@ -204,12 +217,12 @@ struct Instance<E: Engine> {
     flag: Option<Flag>,
     meters: E::Meters,
     _attached: E::Attached,
-    version: Version,
-    /// The gas global, if there is one and it is a mutable i64.
-    gas: Option<E::Global>,
+    /// What travels with its host calls, or what these fail with.
+    carried: Option<Result<E::Global, Cow<'static, str>>>,
     module: Rc<HeldModule<E>>,
-    /// For each imported function: whether its type is numeric throughout.
-    unsupported: Box<[Option<ValueType>]>,
+    imported_funcs: Box<[ImportedFunc]>,
+    /// The exports that have an index in the realm.
+    given: HashMap<u32, Import>,
     /// The realm's index of each imported memory, in order.
     imported: Box<[u32]>,
     /// The realm's index of each own memory that has been asked for, by its place among them.
@@ -240,6 +253,10 @@ pub struct Realm<E: Engine> {
     /// What stops the innermost call. It outlives the call, which borrows it.
     interrupt: Cell<Option<NonNull<Interrupt>>>,
     memories: RefCell<Vec<E::Memory>>,
+    funcs: RefCell<Vec<E::Func>>,
+    globals: RefCell<Vec<E::Global>>,
+    tables: RefCell<Vec<E::Table>>,
+    links: RefCell<Option<Links<E>>>,
     /// Which of them belong to no instance.
     made: RefCell<Vec<bool>>,
     /// Somebody has the bytes of one who cannot be told when they move.
@@ -267,6 +284,10 @@ impl<E: Engine> Realm<E> {
                 host: Cell::new(None),
                 interrupt: Cell::new(None),
                 memories: RefCell::default(),
+                funcs: RefCell::default(),
+                globals: RefCell::default(),
+                tables: RefCell::default(),
+                links: RefCell::new(None),
                 made: RefCell::default(),
                 is_pinned: Cell::new(false),
                 instances: RefCell::default(),
@@ -461,7 +482,7 @@ impl<E: Engine> Realm<E> {
     pub fn instantiate(
         &self,
         module: &Arc<Module<E>>,
-        version: Version,
+        carried: Option<Carried>,
         imports: &[Import],
     ) -> Result<u32, InstantiateError> {
         if imports.len() != module.imports.len() {
@@ -473,11 +494,8 @@ impl<E: Engine> Realm<E> {
         }
         self.limit("a memory", "bytes", module.largest_memory, self.limits.memory_bytes)?;
         self.limit("a table", "elements", module.largest_table, Some(u64::from(self.limits.table_elements())))?;
-        let memories = self.memory_count();
-        let unknown = |import: &&Import| matches!(import, Import::Memory(memory) if *memory >= memories);
-        if let Some(Import::Memory(memory)) = imports.iter().find(unknown) {
-            return Err(InstantiateError::Link(format!("the realm has no memory {memory}")));
-        }
+        self.known(imports)?;
+        self.link(module, imports)?;
         self.charge.borrow_mut().add(module.initial_bytes)?;
         // The host functions need the index; it is taken even if linking fails.
         let index = {
@@ -489,11 +507,21 @@ impl<E: Engine> Realm<E> {
             let mut externs = Vec::with_capacity(imports.len());
             let mut funcs = 0;
             for (declared, given) in module.imports.iter().zip(imports) {
+                let place = funcs;
+                funcs += u32::from(matches!(declared.ty, ExternType::Func(_)));
                 externs.push(match (&declared.ty, given) {
-                    (ExternType::Func(ty), Import::HostFunc) => {
-                        let site = ImportSite { instance: index, import: funcs };
-                        funcs += 1;
+                    (ExternType::Func(ty), Import::Host | Import::Native(_)) => {
+                        let site = ImportSite { instance: index, import: place };
                         Extern::Func(E::new_host_func(cx, RealmPtr::new(self), site, ty))
+                    }
+                    (ExternType::Func(_), Import::Func(func)) => {
+                        Extern::Func(self.funcs.borrow()[*func as usize].clone())
+                    }
+                    (ExternType::Global(_), Import::Global(global)) => {
+                        Extern::Global(self.globals.borrow()[*global as usize].clone())
+                    }
+                    (ExternType::Table(_), Import::Table(table)) => {
+                        Extern::Table(self.tables.borrow()[*table as usize].clone())
                     }
                     (ExternType::Memory(_), Import::Memory(memory)) => Extern::Memory(self.memory(*memory)),
                     _ => {
@@ -541,28 +569,37 @@ impl<E: Engine> Realm<E> {
         };
         let imported = imports.iter().filter_map(|import| match import {
             Import::Memory(memory) => Some(*memory),
-            Import::HostFunc => None,
+            _ => None,
         });
         let imported = imported.collect();
-        let gas = module.exports.iter().zip(&exports).find(|(declared, _)| declared.name == GLOBAL_NAME_GAS).and_then(
-            |(declared, export)| match (&declared.ty, export) {
-                (ExternType::Global(GlobalType { value: ValueType::I64, mutable: true }), Extern::Global(global)) => {
-                    Some(global.clone())
-                }
+        let carried = carried.map(|Carried { export, missing }| {
+            let declared = |place: u32| module.exports.get(place as usize).map(|export| &export.ty);
+            let of_export = |place: u32| match (declared(place), exports.get(place as usize)) {
+                (
+                    Some(ExternType::Global(GlobalType { value: ValueType::I64, mutable: true })),
+                    Some(Extern::Global(global)),
+                ) => Some(global.clone()),
                 _ => None,
-            },
-        );
-        let unsupported = module.imported_funcs().map(FuncType::first_unsupported).collect();
+            };
+            export.and_then(of_export).ok_or(missing)
+        });
+        let funcs = module.imports.iter().zip(imports).filter_map(|(declared, import)| match (&declared.ty, import) {
+            (ExternType::Func(ty), Import::Native(native)) => Some((ty, Some(native.clone()))),
+            (ExternType::Func(ty), _) => Some((ty, None)),
+            _ => None,
+        });
+        let imported_funcs =
+            funcs.map(|(ty, native)| ImportedFunc { unsupported: ty.first_unsupported(), native }).collect();
         self.instances.borrow_mut()[index as usize] = Some(Instance {
             exports,
             start,
             flag,
             meters,
             _attached: attached,
-            version,
-            gas,
+            carried,
             module: Rc::new(HeldModule(module.clone())),
-            unsupported,
+            imported_funcs,
+            given: HashMap::new(),
             imported,
             memories: Vec::new(),
             memory0,
@@ -712,11 +749,12 @@ impl<E: Engine> Realm<E> {
         if answer.results.len() < host_ty.results.len() {
             return Err(Trap::with_message(TrapCode::Internal, "too few slots for the host function's type").into());
         }
-        if let Some(gas) = answer.gas {
-            let global = self.instance(answer.site.instance, |entry| entry.gas.clone()).flatten();
-            let is_set = global.map(|global| self.slot.with(|cx| E::global_set(cx, &global, gas as u64)));
-            if !matches!(is_set, Some(Ok(Ok(())))) {
-                return Err(cannot_gas("set").into());
+        if let Some(carried) = answer.carried {
+            let global = self.instance(answer.site.instance, |entry| entry.carried.clone()).flatten();
+            let is_set =
+                global.map(|global| self.slot.with(|cx| E::global_set(cx, &global.ok()?, carried as u64).ok()));
+            if !matches!(is_set, Some(Ok(Some(())))) {
+                return Err((*cannot_carry()).into());
             }
         }
         let left = self.enter(&callee, slots, host, |cx, ty, slots, control| {
@@ -764,14 +802,15 @@ impl<E: Engine> Realm<E> {
             Some(interrupt) => Some(interrupt.enter(callee.flag).ok_or_else(|| Trap::new(TrapCode::Interrupted))?),
             None => None,
         };
+        let _linked = self.enter_linked(interrupt.as_deref(), callee.flag)?;
         let mut fuel = if self.is_metered { Some(host.fuel()) } else { None };
         let reached = NonNull::from(&mut *host);
-        // SAFETY: only the lifetime of the trait object changes. `HostTurn` takes the pointer out of the realm again before
+        // SAFETY: only the lifetime of the trait object changes. `HostGuard` takes the pointer out of the realm again before
         // this function returns or unwinds, so `host` is alive whenever `host_call` finds it there.
         let reached: NonNull<dyn Host + 'static> = unsafe { std::mem::transmute(reached as NonNull<dyn Host + '_>) };
         let interrupt = interrupt.as_deref();
         let before = (self.host.replace(Some(reached)), self.interrupt.replace(interrupt.map(NonNull::from)));
-        let turn = HostTurn { host: &self.host, interrupt: &self.interrupt, before };
+        let turn = HostGuard { host: &self.host, interrupt: &self.interrupt, before };
         let control = Control { interrupt, fuel: fuel.as_mut(), meters: callee.meters };
         let outcome = self.slot.with(|cx| run(cx, ty, slots, control));
         drop(turn);
@@ -779,7 +818,9 @@ impl<E: Engine> Realm<E> {
             host.set_fuel(left);
         }
         match outcome {
-            Ok(outcome) => outcome.map_err(|trap| at_home(self.with_limits_of_stack(*trap), &callee.module).into()),
+            Ok(outcome) => {
+                outcome.map_err(|trap| with_source_offsets(self.with_limits_of_stack(*trap), &callee.module).into())
+            }
             Err(error) => Err(Trap::with_message(TrapCode::Internal, error.to_string()).into()),
         }
     }
@@ -820,14 +861,17 @@ impl<E: Engine> Realm<E> {
     fn answer(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), Box<HostTrap>> {
         // Nothing of the instance is copied out that this call does not need.
         let known = self.instance(site.instance, |entry| {
-            let unsupported = entry.unsupported.get(site.import as usize).copied().flatten();
-            (entry.version, unsupported, entry.meters)
+            let func = entry.imported_funcs.get(site.import as usize)?;
+            Some((entry.carried.is_some(), func.unsupported, func.native.clone(), entry.meters))
         });
-        let Some((version, unsupported, meters)) = known else {
+        let Some((is_carrying, unsupported, native, meters)) = known.flatten() else {
             return Err(refused("the calling instance is not complete"));
         };
         if let Some(ty) = unsupported {
             return Err(refused(format!("Unsupported function argument: {}", ty.name())));
+        }
+        if let Some(native) = native {
+            return self.call_native(cx, &*native, site, meters, slots);
         }
         let Some(host) = self.host.get() else {
             return Err(refused("no supervisor is there to answer"));
@@ -835,7 +879,7 @@ impl<E: Engine> Realm<E> {
         if self.is_metered {
             self.begin_metered(cx, host, meters)?;
         }
-        let outcome = self.ask(cx, host, site, version, slots);
+        let outcome = self.ask(cx, host, site, is_carrying, slots);
         if self.is_metered {
             self.end_metered(cx, host, meters);
         }
@@ -870,26 +914,28 @@ impl<E: Engine> Realm<E> {
         cx: &mut E::Context<'_>,
         host: NonNull<dyn Host>,
         site: ImportSite,
-        version: Version,
+        is_carrying: bool,
         slots: &mut [u64],
     ) -> Result<(), Box<HostTrap>> {
-        if version == Version::V1 {
-            return self.lend(cx, host, HostCall { instance: site.instance, import: site.import, gas: None, slots });
+        let ImportSite { instance, import } = site;
+        if !is_carrying {
+            return self.lend(cx, host, HostCall { instance, import, carried: None, slots });
         }
-        let left = self.with_gas(site.instance, |global| E::global_get(cx, global));
-        let mut left = left.flatten().ok_or_else(|| Box::new(cannot_gas("get")))? as i64;
-        let call = HostCall { instance: site.instance, import: site.import, gas: Some(&mut left), slots };
-        self.lend(cx, host, call)?;
-        match self.with_gas(site.instance, |global| E::global_set(cx, global, left as u64)) {
-            Some(Ok(())) => Ok(()),
-            _ => Err(Box::new(cannot_gas("set"))),
-        }
+        let mut value =
+            self.with_carried(instance, |global| E::global_get(cx, global))?.ok_or_else(cannot_carry)? as i64;
+        self.lend(cx, host, HostCall { instance, import, carried: Some(&mut value), slots })?;
+        self.with_carried(instance, |global| E::global_set(cx, global, value as u64))?.map_err(|_| cannot_carry())
     }
 
-    /// Uses the gas global of an instance, if it has one.
+    /// Uses the global of an instance that travels with its host calls.
     #[inline]
-    fn with_gas<R>(&self, instance: u32, f: impl FnOnce(&E::Global) -> R) -> Option<R> {
-        self.instance(instance, |entry| entry.gas.as_ref().map(f)).flatten()
+    fn with_carried<R>(&self, instance: u32, f: impl FnOnce(&E::Global) -> R) -> Result<R, Box<HostTrap>> {
+        let used = self.instance(instance, |entry| match &entry.carried {
+            Some(Ok(global)) => Ok(f(global)),
+            Some(Err(missing)) => Err(refused(missing.clone())),
+            None => Err(cannot_carry()),
+        });
+        used.unwrap_or_else(|| Err(cannot_carry()))
     }
 
     /// Lets the host answer with the store within reach.
@@ -928,8 +974,8 @@ impl<E: Engine> Realm<E> {
 }
 
 #[cold]
-fn cannot_gas(what: &str) -> HostTrap {
-    HostTrap::Message(format!("Cannot {what} gas global from store environment").into())
+fn cannot_carry() -> Box<HostTrap> {
+    refused("the global that travels with the call is out of reach")
 }
 
 /// A call that could not be made.
@@ -939,13 +985,13 @@ fn refused(message: impl Into<Cow<'static, str>>) -> Box<HostTrap> {
 }
 
 /// Puts the host of the call around back when a call ends, and what stops that call.
-struct HostTurn<'a> {
+struct HostGuard<'a> {
     host: &'a Cell<Option<NonNull<dyn Host>>>,
     interrupt: &'a Cell<Option<NonNull<Interrupt>>>,
     before: (Option<NonNull<dyn Host>>, Option<NonNull<Interrupt>>),
 }
 
-impl Drop for HostTurn<'_> {
+impl Drop for HostGuard<'_> {
     fn drop(&mut self) {
         self.host.set(self.before.0);
         self.interrupt.set(self.before.1);
@@ -981,10 +1027,9 @@ fn in_bounds(access: &'static str, region: MemoryRegion, address: u64, length: u
 }
 
 /// Frames with offsets in the binary that the user knows, which no one has rewritten and which has the start section still in it.
-fn at_home<E: Engine>(mut trap: Trap, module: &Module<E>) -> Trap {
+fn with_source_offsets<E: Engine>(mut trap: Trap, module: &Module<E>) -> Trap {
     for frame in &mut trap.frames {
-        let offset = frame.offset.map(|offset| E::original_offset(&module.compiled, offset));
-        frame.offset = offset.and_then(|offset| offset.checked_add_signed(-module.code_shift));
+        frame.offset = frame.offset.map(|offset| module.offsets.before(offset));
         frame.function_name = E::function_name(&module.compiled, frame.function_index).map(str::to_owned);
     }
     trap

@@ -1,5 +1,5 @@
 //! What is fuzzed, without a fuzzer: `instantiate` takes any bytes, `differential` and `fuel` take a valid module, such as
-//! `crate/smith` makes. Each runs both engines side by side and says where they disagree. `crate/tests/fuzz.rs` runs
+//! `crate/support/smith` makes. Each runs both engines side by side and says where they disagree. `crate/tests/fuzz.rs` runs
 //! them for a few seconds, the programs in `fuzz_targets/` for as long as one likes.
 
 use std::{cell::RefCell, collections::BTreeSet, fmt::Write, rc::Rc, sync::Arc};
@@ -8,7 +8,7 @@ use sandbox_host::{
     engine::{Engine, EngineConfig, StoreLimits, wasmer::Wasmer, wasmi::Wasmi},
     error::{HostTrap, InstantiateError, TrapCode},
     module::Module,
-    realm::{Host, HostCall, Import, Realm, Version},
+    realm::{Host, HostCall, Import, Realm},
     value::{ExternType, FuncType, ValueType},
 };
 use wasmparser::{Operator, Parser, Payload};
@@ -231,13 +231,13 @@ impl<E: Engine> Guest<E> {
         }
         let realm = Realm::with_limits(engine, LIMITS);
         let link = |ty: &ExternType| match ty {
-            ExternType::Func(_) => Some(Import::HostFunc),
+            ExternType::Func(_) => Some(Import::Host),
             ExternType::Memory(ty) => realm.new_memory(*ty).ok().map(Import::Memory),
             _ => None,
         };
         let imports: Option<Vec<Import>> = module.imports.iter().map(|import| link(&import.ty)).collect();
         let imports = imports.ok_or(Refused::Imports)?;
-        let index = realm.instantiate(&module, Version::V1, &imports).map_err(Refused::Instance)?;
+        let index = realm.instantiate(&module, None, &imports).map_err(Refused::Instance)?;
         Ok(Self { realm, module, index })
     }
 

@@ -109,9 +109,7 @@ export function npm(args, options, started) {
 const NATIVE = join(ROOT, 'native');
 const SOURCES = ['Cargo.toml', 'Cargo.lock', 'build.rs', 'crate'];
 /** Folders of `crate/` that are not part of the addon. */
-const TESTS = ['tests', 'scale-vectors', 'gear-supervisor', 'handover-model', 'smith', 'spec-suite'].map(
-  (name) => join(ROOT, 'crate', name),
-);
+const TESTS = ['tests', 'support'].map((name) => join(ROOT, 'crate', name));
 
 function addons() {
   if (!existsSync(NATIVE)) return [];

@@ -1,4 +1,4 @@
-// `node scripts/gear-supervisor.mjs [ARGS FOR CARGO…]`: builds crate/gear-supervisor for WebAssembly and puts it where the
+// `node scripts/gear-supervisor.mjs [ARGS FOR CARGO…]`: builds crate/support/gear-supervisor for WebAssembly and puts it where the
 // tests find it, __test__/vectors/gear_supervisor.wasm. It is run by hand after a change of that crate, and needs Rust with
 // the target wasm32-unknown-unknown. One dependency must be patched, that crate's Cargo.toml says why; the patched copy is
 // made here, out of cargo's registry, so that the repository has no code of others.
@@ -8,7 +8,7 @@ import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writ
 import { dirname, join } from 'node:path';
 import { fail, ROOT, run, StepError } from './ensure-built.mjs';
 
-const CRATE = join(ROOT, 'crate', 'gear-supervisor');
+const CRATE = join(ROOT, 'crate', 'support', 'gear-supervisor');
 const RESULT = join(ROOT, '__test__', 'vectors', 'gear_supervisor.wasm');
 const TARGET = 'wasm32-unknown-unknown';
 /** The dependency whose default features must be off. */
@@ -93,9 +93,9 @@ async function build(patch) {
   );
   throw new StepError(
     missing
-      ? `Building crate/gear-supervisor failed: Rust's standard library for ${TARGET} is not installed.\n` +
+      ? `Building crate/support/gear-supervisor failed: Rust's standard library for ${TARGET} is not installed.\n` +
           `Run \`rustup target add ${TARGET}\`, and then this again.`
-      : 'Building crate/gear-supervisor failed: see above.',
+      : 'Building crate/support/gear-supervisor failed: see above.',
     status,
   );
 }

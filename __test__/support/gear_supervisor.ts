@@ -1,4 +1,4 @@
-// A supervisor that runs in V8 and drives its guests with the real crate `gear-sandbox` 1.10.0: crate/gear-supervisor, which
+// A supervisor that runs in V8 and drives its guests with the real crate `gear-sandbox` 1.10.0: crate/support/gear-supervisor, which
 // scripts/gear-supervisor.mjs builds. Here its exports become what they stand for; their contract is that crate's src/lib.rs.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

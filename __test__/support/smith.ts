@@ -1,4 +1,4 @@
-// Modules that nobody wrote: those that crate/smith makes of numbers, the same on every machine.
+// Modules that nobody wrote: those that crate/support/smith makes of numbers, the same on every machine.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,7 +11,7 @@ export interface Smithed {
   readonly seed: Uint8Array;
 }
 
-/** What a module may have, see crate/smith/lib.rs. */
+/** What a module may have, see crate/support/smith/lib.rs. */
 export type SmithKind = 'any' | 'integers' | 'ending';
 
 const ROOT = join(__dirname, '..', '..');

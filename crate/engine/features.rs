@@ -46,6 +46,11 @@ impl Features {
         self == Self::default()
     }
 
+    /// What a module is checked for before an engine sees it: everything if nothing is turned off, since an engine refuses by itself what it does not have.
+    pub fn before_engine(self) -> WasmFeatures {
+        if self.is_default() { WasmFeatures::all() } else { self.for_validation() }
+    }
+
     /// For the validator.
     pub fn for_validation(self) -> WasmFeatures {
         let is_on = |at: usize| self.0 & (1 << at) != 0;

@@ -7,8 +7,8 @@
 mod checks;
 mod code;
 mod frames;
-mod fuel_local;
 mod limited;
+mod linked_types;
 mod memory;
 mod meters;
 mod names;
@@ -16,7 +16,6 @@ mod stack;
 mod tables;
 
 use std::{
-    borrow::Cow,
     cell::Cell,
     convert::Infallible,
     num::NonZero,
@@ -37,14 +36,13 @@ use wasmer::{
     },
 };
 use wasmer_types::{CompilationProgressCallback, RawValue, UserAbort};
-use wasmparser::WasmFeatures;
 
 use self::{
     checks::{CheckOptions, Checks, Names},
     code::{Code, Codes},
     frames::Running,
-    fuel_local::{Offsets, WithFuelLocals, with_fuel_locals},
     limited::Limited,
+    linked_types::LinkedTypes,
     memory::Bounds,
     meters::Meters,
     names::FunctionNames,
@@ -61,8 +59,8 @@ use crate::{
         TrapCode,
     },
     interrupt::{Flag, Interrupt},
-    module::{REWRITE_VERSION, validate},
     realm::{Realm, Slots, panic_message},
+    rewrite::{BodyEdits, Edits, Pass, REWRITE_VERSION, Sections, metering::Metering},
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, TableType, ValueType},
 };
 
@@ -93,8 +91,6 @@ pub struct Module {
     bounds: Option<Bounds>,
     /// The exports that are not its own.
     added: Arc<Names>,
-    /// Where its code was before it was rewritten.
-    offsets: Arc<Offsets>,
     names: Arc<FunctionNames>,
 }
 
@@ -144,41 +140,50 @@ fn check_options(config: &EngineConfig) -> CheckOptions {
     CheckOptions { interruptible, has_fuel, recursion_depth }
 }
 
-/// The module with what metering needs; empty if it stays as it is.
-fn rewritten(config: &EngineConfig, wasm: &[u8]) -> WithFuelLocals {
-    if config.has_fuel { with_fuel_locals(wasm).unwrap_or_default() } else { WithFuelLocals::default() }
+/// What is changed in a module for wasmer: its functions have no names, and a local for their fuel if there is any.
+pub struct Preparation {
+    /// The exports that it gets.
+    added: Arc<Names>,
+    names: FunctionNames,
+    metering: Option<Metering>,
+}
+
+impl Pass for Preparation {
+    fn is_needed(&self) -> bool {
+        self.metering.is_needed()
+    }
+
+    fn function(&mut self, body: &mut BodyEdits<'_>) {
+        self.metering.function(body);
+    }
 }
 
 impl Wasmer {
     /// A module whose other code is compiled when it is needed.
-    fn module(&self, wasm: &[u8], first: Code, described: Described) -> Module {
+    fn module(&self, wasm: &[u8], first: Code, pass: Preparation) -> Module {
+        let Preparation { added, names, metering } = pass;
         // Without a memory there is but one kind.
         let has_memories = !first.module.info().memories.is_empty();
         let wasm: Box<[u8]> = if has_memories { wasm.into() } else { Box::default() };
-        let config = self.config.clone();
-        let codes = Codes::new(first, move |bounds| compile(&config, &wasm, bounds).map(|(code, _)| code));
-        let Described { added, offsets, names } = described;
-        Module { codes: Arc::new(codes), bounds: self.bounds, added, offsets, names }
+        let (config, names_of_checks) = (self.config.clone(), added.clone());
+        let codes =
+            Codes::new(first, move |bounds| compile(&config, &wasm, &names_of_checks, metering.as_ref(), bounds));
+        Module { codes: Arc::new(codes), bounds: self.bounds, added, names: Arc::new(names) }
     }
 }
 
-/// What the realm is told of a module besides its code.
-struct Described {
-    added: Arc<Names>,
-    offsets: Arc<Offsets>,
-    names: Arc<FunctionNames>,
-}
-
 /// Compiles a module for memories of that kind.
-fn compile(config: &EngineConfig, wasm: &[u8], bounds: Bounds) -> Result<(Code, Described), CompileError> {
-    let WithFuelLocals { binary, locals, offsets } = rewritten(config, wasm);
-    let checks = Checks::of(wasm, check_options(config), locals);
-    let added = checks.as_ref().map(|checks| checks.names.clone()).unwrap_or_default();
-    let engine = wasmer_engine(config, checks, bounds);
-    let wasm = if binary.is_empty() { Cow::Borrowed(wasm) } else { Cow::Owned(binary) };
-    let (names, wasm) = FunctionNames::hide(wasm, MAX_NAME);
-    let module = compiled(|| Ok(from_binary(&engine, &wasm)?))?;
-    Ok((Code { module, bounds, _engine: engine }, Described { added, offsets, names: Arc::new(names) }))
+fn compile(
+    config: &EngineConfig,
+    wasm: &[u8],
+    added: &Arc<Names>,
+    metering: Option<&Metering>,
+    bounds: Bounds,
+) -> Result<Code, CompileError> {
+    let locals = metering.map(|metering| metering.locals.clone()).unwrap_or_default();
+    let engine = wasmer_engine(config, Checks::of(wasm, check_options(config), added, locals), bounds);
+    let module = compiled(|| Ok(from_binary(&engine, wasm)?))?;
+    Ok(Code { module, bounds, _engine: engine })
 }
 
 /// A function of a guest or of the host, as wasmer's call trampolines want it.
@@ -188,6 +193,8 @@ pub struct Func {
     anyfunc: NonNull<VMCallerCheckedAnyfunc>,
     /// The store's index of the function, for linking.
     handle: vm::VMExternFunction,
+    /// Of a host function that no instance has been linked with yet.
+    host: Option<NonNull<VMDynamicFunctionContext<HostFunc>>>,
 }
 
 /// A store.
@@ -203,11 +210,14 @@ impl Lend for Store {
 
 impl Engine for Wasmer {
     type Module = Module;
+    type Pass = Preparation;
     type Store = Store;
     type Context<'a> = StoreMut<'a>;
     type Memory = wasmer::Memory;
     type Global = wasmer::Global;
+    type Table = wasmer::Table;
     type Func = Func;
+    type LinkedTypes = LinkedTypes;
     /// There is none: wasmer's own coroutines must end in the reverse order of their beginnings, so its calls wait on their thread.
     type Suspension = Infallible;
 
@@ -218,6 +228,8 @@ impl Engine for Wasmer {
     const NAME: &'static str = "wasmer";
     const DEFAULT_DEPTH: Option<usize> = None;
     const SUSPENDS: bool = false;
+    const COUNTS_IN_INSTANCES: bool = true;
+    const HAS_MACHINE_CODE: bool = true;
     const HAS_CANONICAL_NANS: bool = true;
 
     fn new(config: &EngineConfig) -> Result<Self, EngineError> {
@@ -236,13 +248,19 @@ impl Engine for Wasmer {
         &self.config
     }
 
-    fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
-        if self.config.has_fuel {
-            // A local that does not exist would be the one that the fuel is in.
-            validate(wasm, WasmFeatures::all())?;
+    fn pass(&self, sections: &Sections<'_>, edits: &mut Edits) -> Preparation {
+        Preparation {
+            added: Arc::new(check_options(&self.config).names_in(sections)),
+            names: FunctionNames::hide(sections, MAX_NAME, edits),
+            // A local that does not exist would be the one that the fuel is in, so a module with these is validated.
+            metering: self.config.has_fuel.then(Metering::default),
         }
-        let (code, described) = compile(&self.config, wasm, self.bounds.unwrap_or_else(|| Bounds::for_new(1)))?;
-        Ok(self.module(wasm, code, described))
+    }
+
+    fn compile(&self, wasm: &[u8], pass: Preparation) -> Result<Self::Module, CompileError> {
+        let bounds = self.bounds.unwrap_or_else(|| Bounds::for_new(1));
+        let code = compile(&self.config, wasm, &pass.added, pass.metering.as_ref(), bounds)?;
+        Ok(self.module(wasm, code, pass))
     }
 
     fn identity(&self) -> Option<String> {
@@ -254,10 +272,6 @@ impl Engine for Wasmer {
             WASMER_VERSION,
             checks::VERSION,
         ))
-    }
-
-    fn original_offset(module: &Self::Module, offset: usize) -> usize {
-        module.offsets.before(offset)
     }
 
     fn function_name(module: &Self::Module, function: u32) -> Option<&str> {
@@ -272,7 +286,7 @@ impl Engine for Wasmer {
         Ok(bytes)
     }
 
-    unsafe fn load(&self, wasm: &[u8], machine_code: &[u8]) -> Result<Self::Module, CompileError> {
+    unsafe fn load(&self, wasm: &[u8], pass: Preparation, machine_code: &[u8]) -> Result<Self::Module, CompileError> {
         let (bounds, machine_code) = match machine_code.split_last() {
             Some((0, rest)) => (Bounds::Guarded, rest),
             Some((1, rest)) => (Bounds::Checked, rest),
@@ -281,13 +295,9 @@ impl Engine for Wasmer {
             }
         };
         let engine = wasmer_engine(&self.config, None, bounds);
-        let added = Arc::new(check_options(&self.config).names_in(wasm));
         // SAFETY: passed on to the caller.
         let module = compiled(|| unsafe { wasmer::Module::deserialize(&engine, machine_code) })?;
-        let offsets = rewritten(&self.config, wasm).offsets;
-        let (names, _) = FunctionNames::hide(Cow::Borrowed(wasm), MAX_NAME);
-        let described = Described { added, offsets, names: Arc::new(names) };
-        Ok(self.module(wasm, Code { module, bounds, _engine: engine }, described))
+        Ok(self.module(wasm, Code { module, bounds, _engine: engine }, pass))
     }
 
     fn imports(module: &Self::Module) -> Vec<ImportType> {
@@ -412,6 +422,10 @@ impl Engine for Wasmer {
         global.set(cx, value).map_err(|_| GlobalError::Type(ty.value))
     }
 
+    fn admit(types: &mut LinkedTypes, module: &Self::Module) -> Result<(), InstantiateError> {
+        types.admit(module.any())
+    }
+
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func {
         let signature = wasmer::FunctionType::new(types(&ty.params), types(&ty.results));
         // The hash itself: the engine's registry of it panics when two types have the same.
@@ -421,6 +435,7 @@ impl Engine for Wasmer {
             ctx: HostFunc { realm, site, slots: ty.slots(), params: ty.params.clone(), meters: Cell::default() },
         });
         context.address = host_func as *const () as *const vm::VMFunctionBody;
+        let host = Some(NonNull::from(&mut *context));
         let anyfunc = VMCallerCheckedAnyfunc {
             // The linker puts a trampoline with the signature of the wasm type here when it imports the function.
             func_ptr: ptr::null(),
@@ -436,7 +451,7 @@ impl Engine for Wasmer {
         };
         let anyfunc = function.anyfunc.as_ptr();
         let handle = StoreHandle::new(cx.objects_mut().as_sys_mut(), function).internal_handle();
-        Func { anyfunc, handle }
+        Func { anyfunc, handle, host }
     }
 
     fn instantiate(
@@ -452,6 +467,7 @@ impl Engine for Wasmer {
                 Extern::Func(func) => Ok(VMExtern::Function(func.handle).to_extern(cx)),
                 Extern::Memory(memory) => Ok(wasmer::Extern::Memory(memory.clone())),
                 Extern::Global(global) => Ok(wasmer::Extern::Global(global.clone())),
+                Extern::Table(table) => Ok(wasmer::Extern::Table(table.clone())),
                 Extern::Other => Err(InstantiateError::Link("an import has no handle".to_owned())),
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -460,13 +476,9 @@ impl Engine for Wasmer {
         replace_raise_trap(cx);
         let (flag, meters) = added_to(cx, module, &instance);
         for import in imports {
-            if let Extern::Func(func) = import {
-                // SAFETY: a host function's `vmctx` is the context that `new_host_func` made, and all imported functions are host functions.
-                // It is alive as long as the store, and no guest runs.
-                let context =
-                    unsafe { func.anyfunc.as_ref().vmctx.host_env.cast::<VMDynamicFunctionContext<HostFunc>>() };
-                // SAFETY: as above.
-                unsafe { (*context).ctx.meters.set(meters) };
+            if let Extern::Func(Func { host: Some(context), .. }) = import {
+                // SAFETY: the context that `new_host_func` made is alive as long as the store, and no guest runs.
+                unsafe { (*context.as_ptr()).ctx.meters.set(meters) };
             }
         }
         let exports = exports
@@ -477,7 +489,8 @@ impl Engine for Wasmer {
                     Some(wasmer::Extern::Function(_)) => Ok(Extern::Func(export_func(cx, found)?)),
                     Some(wasmer::Extern::Memory(memory)) => Ok(Extern::Memory(memory.clone())),
                     Some(wasmer::Extern::Global(global)) => Ok(Extern::Global(global.clone())),
-                    Some(wasmer::Extern::Table(_) | wasmer::Extern::Tag(_)) | None => Ok(Extern::Other),
+                    Some(wasmer::Extern::Table(table)) => Ok(Extern::Table(table.clone())),
+                    Some(wasmer::Extern::Tag(_)) | None => Ok(Extern::Other),
                 }
             })
             .collect::<Result<_, InstantiateError>>()?;
@@ -516,13 +529,13 @@ impl Engine for Wasmer {
         };
         let stacks = &realm.engine().stacks;
         let Control { interrupt, fuel, meters } = control;
-        let around = meters.begin(fuel.as_deref().copied());
+        let saved = meters.begin(fuel.as_deref().copied());
         let outcome = realm.park(cx, || {
             // SAFETY: the three come from one `VMCallerCheckedAnyfunc`, so they belong together; `values` has a slot for
             // each parameter and each result of the function's type, which the realm has looked up for this function.
             unsafe { stacks.run(call, translate_trap) }
         });
-        let ended = meters.end(around);
+        let ended = meters.end(saved);
         if let Some(fuel) = fuel {
             *fuel = ended.fuel.unwrap_or(0);
         }
@@ -797,7 +810,7 @@ fn export_func(cx: &mut StoreMut<'_>, export: Option<&wasmer::Extern>) -> Result
     match export.map(|export| export.to_vm_extern().unwrap_sys()) {
         Some(VMExtern::Function(handle)) => {
             let anyfunc = handle.get(cx.objects_mut().as_sys()).anyfunc.as_ptr();
-            Ok(Func { anyfunc, handle })
+            Ok(Func { anyfunc, handle, host: None })
         }
         _ => Err(InstantiateError::Link("an exported function has no handle".to_owned())),
     }

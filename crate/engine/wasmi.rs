@@ -4,13 +4,10 @@
 //! supervisor makes lie in a mapping of what they may grow to, so they do not move and an untouched page costs nothing.
 
 mod growth;
-mod rewrite;
+mod repairs;
 mod zeroing;
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{MmapMut, MmapOptions};
 use smallvec::SmallVec;
@@ -18,7 +15,7 @@ use wasmi::{AsContextMut as _, Caller, F32, F64, ResourceLimiter as _, StoreCont
 
 use self::{
     growth::add_host_functions,
-    rewrite::{Growth, for_wasmi},
+    repairs::{Growth, Repairs},
     zeroing::{MOST_ZEROED, forget_untouched, grow_step_by_step},
 };
 use super::{
@@ -29,6 +26,7 @@ use crate::{
     error::{CompileError, EngineError, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
     interrupt::Interrupt,
     realm::{Realm, Slots},
+    rewrite::{Edits, Sections},
     total::Charge,
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES, TableType, ValueType},
 };
@@ -102,11 +100,15 @@ pub struct Module {
 
 impl Engine for Wasmi {
     type Module = Module;
+    type Pass = Repairs;
     type Store = Store;
     type Context<'a> = StoreContextMut<'a, Data>;
     type Memory = wasmi::Memory;
     type Global = wasmi::Global;
+    type Table = wasmi::Table;
     type Func = Func;
+    /// All modules of an engine share its types.
+    type LinkedTypes = ();
     type Suspension = Suspension;
     type Meters = ();
     type Attached = ();
@@ -114,6 +116,8 @@ impl Engine for Wasmi {
     const NAME: &'static str = "wasmi";
     const DEFAULT_DEPTH: Option<usize> = Some(MAX_RECURSION_DEPTH);
     const SUSPENDS: bool = true;
+    const COUNTS_IN_INSTANCES: bool = false;
+    const HAS_MACHINE_CODE: bool = false;
     const HAS_CANONICAL_NANS: bool = false;
 
     fn new(options: &EngineConfig) -> Result<Self, EngineError> {
@@ -143,15 +147,14 @@ impl Engine for Wasmi {
         &self.config
     }
 
-    fn compile(&self, wasm: &[u8]) -> Result<Self::Module, CompileError> {
-        let rewritten = for_wasmi(wasm).map_err(|error| CompileError::Refused(error.to_string()))?;
-        let (binary, growth) = match rewritten {
-            Some(rewritten) => (Cow::Owned(rewritten.wasm), rewritten.growth.map(Arc::new)),
-            None => (Cow::Borrowed(wasm), None),
-        };
-        let module =
-            wasmi::Module::new(&self.engine, &binary).map_err(|error| CompileError::Refused(error.to_string()))?;
-        Ok(Module { module, growth })
+    fn pass(&self, sections: &Sections<'_>, _edits: &mut Edits) -> Repairs {
+        Repairs::of(sections)
+    }
+
+    fn compile(&self, wasm: &[u8], pass: Repairs) -> Result<Self::Module, CompileError> {
+        let module = wasmi::Module::new(&self.engine, wasm);
+        let module = module.map_err(|error| CompileError::Refused(error.to_string()))?;
+        Ok(Module { module, growth: pass.growth.map(Arc::new) })
     }
 
     fn identity(&self) -> Option<String> {
@@ -162,8 +165,8 @@ impl Engine for Wasmi {
         Err(CompileError::Refused("wasmi makes no machine code".to_owned()))
     }
 
-    unsafe fn load(&self, wasm: &[u8], _machine_code: &[u8]) -> Result<Self::Module, CompileError> {
-        self.compile(wasm)
+    unsafe fn load(&self, wasm: &[u8], pass: Repairs, _machine_code: &[u8]) -> Result<Self::Module, CompileError> {
+        self.compile(wasm, pass)
     }
 
     fn imports(module: &Self::Module) -> Vec<ImportType> {
@@ -303,6 +306,10 @@ impl Engine for Wasmi {
         global.set(cx, value).map_err(|_| GlobalError::Type(ty.value))
     }
 
+    fn admit((): &mut (), _module: &Self::Module) -> Result<(), InstantiateError> {
+        Ok(())
+    }
+
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func {
         // Guests call it, so it needs no quick way in.
         let host = |func| Func { func, without_values: None };
@@ -344,6 +351,7 @@ impl Engine for Wasmi {
                 Extern::Func(func) => Ok(wasmi::Extern::Func(func.func)),
                 Extern::Memory(memory) => Ok(wasmi::Extern::Memory(*memory)),
                 Extern::Global(global) => Ok(wasmi::Extern::Global(*global)),
+                Extern::Table(table) => Ok(wasmi::Extern::Table(*table)),
                 Extern::Other => Err(InstantiateError::Link("an import has no handle".to_owned())),
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -360,7 +368,8 @@ impl Engine for Wasmi {
                 Some(wasmi::Extern::Func(func)) => Extern::Func(Func::new(cx, func)),
                 Some(wasmi::Extern::Memory(memory)) => Extern::Memory(memory),
                 Some(wasmi::Extern::Global(global)) => Extern::Global(global),
-                Some(wasmi::Extern::Table(_)) | None => Extern::Other,
+                Some(wasmi::Extern::Table(table)) => Extern::Table(table),
+                None => Extern::Other,
             })
             .collect();
         Ok(Linked { exports, flag: None, meters: (), attached: () })

@@ -18,8 +18,8 @@ use crate::{engine::ImportSite, error::HostTrap, realm::HostCall};
 #[derive(Debug)]
 pub struct Asked {
     pub site: ImportSite,
-    /// Under `Version::V2` the guest's gas, to be replaced by what is left of it.
-    pub gas: Option<i64>,
+    /// The value of the global that travels with the call, to be replaced by its new value.
+    pub carried: Option<i64>,
     /// What the guest may still use, to be replaced by what it may use after the call.
     pub fuel: u64,
     /// The arguments, to be replaced by the results.
@@ -59,8 +59,8 @@ impl Exchange {
     /// Puts a call where the JavaScript thread finds it. To be told to it afterwards, and then waited for.
     pub fn ask(&self, call: &HostCall<'_>, fuel: u64) {
         let site = ImportSite { instance: call.instance, import: call.import };
-        let (gas, slots) = (call.gas.as_deref().copied(), SmallVec::from_slice(call.slots));
-        let asked = Asked { site, gas, fuel, slots, failure: None };
+        let (carried, slots) = (call.carried.as_deref().copied(), SmallVec::from_slice(call.slots));
+        let asked = Asked { site, carried, fuel, slots, failure: None };
         // SAFETY: the guest is running, so this thread has the store.
         unsafe { *self.asked.get() = Some(asked) };
         self.handover.ask();
@@ -83,8 +83,8 @@ impl Exchange {
                 let asked = self.take_answer()?;
                 call.slots.copy_from_slice(&asked.slots);
                 *fuel = asked.fuel;
-                if let (Some(gas), Some(left)) = (call.gas, asked.gas) {
-                    *gas = left;
+                if let (Some(carried), Some(value)) = (call.carried, asked.carried) {
+                    *carried = value;
                 }
                 Ok(())
             }

@@ -1,5 +1,5 @@
 //! Who may use a guest's store while the guest waits for its supervisor: one word that the guest's thread and the JavaScript thread
-//! change in turn, and the sleep of the former. Nothing here knows guests; `crate/handover-model` runs this very file through
+//! change in turn, and the sleep of the former. Nothing here knows guests; `crate/support/handover-model` runs this very file through
 //! every interleaving of the two threads.
 //!
 //! ```text

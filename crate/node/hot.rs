@@ -270,11 +270,11 @@ fn instantiate(environment: &Environment, scope: Scope, arguments: &Arguments) -
     }
     tables.make_room(scope, &engine.limits, linking.initial_bytes());
     let group = linking.common_group(tables, scope, &engine)?;
-    let (version, imports) = (linking.version, linking.imports(tables)?);
+    let (carried, imports) = (linking.carried.clone(), linking.imports(tables)?);
     group.instances.count_made();
     let index = match (&*group.enter()?, &linking.module) {
-        (AnyRealm::Wasmi(realm), AnyModule::Wasmi(module)) => realm.instantiate(module, version, &imports),
-        (AnyRealm::Wasmer(realm), AnyModule::Wasmer(module)) => realm.instantiate(module, version, &imports),
+        (AnyRealm::Wasmi(realm), AnyModule::Wasmi(module)) => realm.instantiate(module, carried, &imports),
+        (AnyRealm::Wasmer(realm), AnyModule::Wasmer(module)) => realm.instantiate(module, carried, &imports),
         _ => return Err(NativeError::internal("the memory and the module are of different backends")),
     };
     let index = match index {

@@ -10,14 +10,40 @@ use super::{
     tables::{Entry, Tables},
 };
 use crate::{
-    realm::{Import, Version, move_memory},
+    realm::{Carried, Import, move_memory},
     value::ExternType,
 };
+
+/// Which convention an instance's supervisor calls follow. Mirrors `gear_sandbox_env::Instantiate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// Arguments and result only.
+    V1,
+    /// The gas global travels with each call.
+    V2,
+}
+
+/// The guest's gas under [`Version::V2`]. Mirrors `gear_sandbox_env::GLOBAL_NAME_GAS`.
+const GAS_GLOBAL: &str = "gear_gas";
+const NO_GAS_GLOBAL: &str = "Cannot get gas global from store environment";
+
+impl Version {
+    /// What travels with the host calls of an instance of that module.
+    fn carried(self, module: &AnyModule) -> Option<Carried> {
+        if self == Self::V1 {
+            return None;
+        }
+        let export = with_module!(module, module => {
+            module.exports.iter().position(|export| export.name == GAS_GLOBAL)
+        });
+        Some(Carried { export: export.map(|place| place as u32), missing: NO_GAS_GLOBAL.into() })
+    }
+}
 
 /// A module and the memories that it imports.
 pub struct Linking {
     pub module: AnyModule,
-    pub version: Version,
+    pub carried: Option<Carried>,
     /// For each import the number of a memory, or nothing for a function.
     memories: Vec<Option<u32>>,
 }
@@ -36,7 +62,8 @@ impl Linking {
         }
         let number_of = |(number, is_memory): (&[u8; 4], bool)| is_memory.then(|| u32::from_ne_bytes(*number));
         let memories = numbers.iter().zip(is_memory).map(number_of).collect();
-        Ok(Self { module, version, memories })
+        let carried = version.carried(&module);
+        Ok(Self { module, carried, memories })
     }
 
     /// What the instance's own memories and tables begin with, in bytes that count to a total.
@@ -48,7 +75,7 @@ impl Linking {
     pub fn imports(&self, tables: &Tables) -> Result<Vec<Import>, NativeError> {
         let import = |number: &Option<u32>| match number {
             Some(number) => Ok(Import::Memory(tables.memories.get(*number)?.index)),
-            None => Ok(Import::HostFunc),
+            None => Ok(Import::Host),
         };
         self.memories.iter().map(import).collect()
     }

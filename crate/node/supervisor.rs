@@ -109,8 +109,8 @@ impl Host for Supervisor<'_> {
         };
         self.handles.renew();
         self.scratch.write_word(WORD_FUNC, call.import);
-        self.scratch.write_word(WORD_HAS_GAS, u32::from(call.gas.is_some()));
-        if let Some(gas) = &call.gas {
+        self.scratch.write_word(WORD_HAS_GAS, u32::from(call.carried.is_some()));
+        if let Some(gas) = &call.carried {
             self.scratch.write_gas(**gas);
         }
         self.scratch.write_slots(call.slots);
@@ -123,7 +123,7 @@ impl Host for Supervisor<'_> {
             return Err(Box::new(HostTrap::Parked));
         }
         self.scratch.read_slots(call.slots);
-        if let Some(gas) = call.gas {
+        if let Some(gas) = call.carried {
             *gas = self.scratch.read_gas();
         }
         Ok(())

@@ -8,7 +8,7 @@ use sandbox_host::{
     engine::{Engine, EngineConfig, StoreLimits, wasmer::Wasmer},
     error::{CompileError, InstantiateError, MemoryError},
     module::Module,
-    realm::{Realm, Version},
+    realm::Realm,
     value::{MAX_PAGES, MemoryType, PAGE_BYTES},
 };
 
@@ -83,7 +83,7 @@ fn there_can_be_many_thousand_small_memories<E: Engine>(engine: &Arc<E>) {
     // As long as addresses are plenty wasmer reserves 8 GiB for each, of which 16,384 are all that there are.
     let memories: Vec<u32> = (0..25_000).map(|_| realm.new_memory(pages(1, 1)).expect("there is room")).collect();
     for memory in [0, 1, 4094, 4095, 4096, 4097, 16_383, 16_384, 24_999] {
-        let guest = Guest::of(&realm, &module, Version::V1, &[memories[memory]]);
+        let guest = Guest::of(&realm, &module, None, &[memories[memory]]);
         assert_eq!(guest.call("add", &[]).expect("in bounds"), [1], "{memory}");
         assert_eq!(guest.call("add", &[]).expect("in bounds"), [2], "{memory}");
         assert!(guest.call("load", &[PAGE_BYTES]).is_err(), "{memory}");
@@ -104,8 +104,8 @@ fn guests_run_under_a_limit_of_addresses<E: Engine>(_engine: &Arc<E>) {
     let realm = Realm::new(&engine);
     let memory = realm.new_memory(pages(1, 16)).expect("there is room");
     let importing = format!(r#"(module (import "e" "m" (memory 1)) {sum})"#);
-    let importing = Guest::linked(&realm, Version::V1, &importing, &[memory]);
-    let limited = Guest::linked(&limited(&engine, 64 * MIB), Version::V1, &format!("(module (memory 1) {sum})"), &[]);
+    let importing = Guest::linked(&realm, None, &importing, &[memory]);
+    let limited = Guest::linked(&limited(&engine, 64 * MIB), None, &format!("(module (memory 1) {sum})"), &[]);
     for guest in [own, importing, limited] {
         assert_eq!(guest.call("sum", &[]).expect("no trap"), [65_536]);
     }
@@ -121,14 +121,14 @@ fn running_out_of_addresses_is_no_fault_of_the_module<E: Engine>(_engine: &Arc<E
     if E::NAME == "wasmer" {
         // wasmi allocates what a guest's own memory has, and no more.
         let module = compile(&*engine, "(module (memory 1))");
-        let error = realm.instantiate(&module, Version::V1, &[]).expect_err("4 GiB");
+        let error = realm.instantiate(&module, None, &[]).expect_err("4 GiB");
         assert!(matches!(&error, InstantiateError::Allocation(_)), "{error}");
         assert!(error.to_string().contains("no room") && error.to_string().contains("memoryBytes"), "{error}");
     }
     let module = compile(&*engine, "(module (memory 16384))");
-    let error = realm.instantiate(&module, Version::V1, &[]).expect_err("1 GiB");
+    let error = realm.instantiate(&module, None, &[]).expect_err("1 GiB");
     assert!(matches!(&error, InstantiateError::Allocation(_)), "{error}");
-    let small = Guest::linked(&realm, Version::V1, "(module (memory 1 1))", &[]);
+    let small = Guest::linked(&realm, None, "(module (memory 1 1))", &[]);
     let mut memories = 0;
     let error = loop {
         match realm.new_memory(pages(1, 16)) {
@@ -175,7 +175,7 @@ fn a_module_that_finds_no_room_for_its_code_is_not_at_fault() {
         assert!(matches!(error, CompileError::Allocation(_)), "{error}");
         drop(realm);
         let module = Module::compile(&*engine, &wasm).expect("there is room");
-        let guest = Guest::of(&Realm::new(&engine), &Arc::new(module), Version::V1, &[]);
+        let guest = Guest::of(&Realm::new(&engine), &Arc::new(module), None, &[]);
         assert_eq!(guest.call("f", &[]).expect("no trap"), [7]);
     });
 }
@@ -196,7 +196,7 @@ fn a_module_runs_with_memories_of_either_kind() {
         let guarded = realm.new_memory(pages(1, 2)).expect("there is room");
         let assert_works = |memory: u32| {
             let size = realm.memory_region(memory).expect("not busy").bytes as u64;
-            let guest = Guest::of(&realm, &module, Version::V1, &[memory]);
+            let guest = Guest::of(&realm, &module, None, &[memory]);
             for name in ["load", "load own"] {
                 assert_eq!(guest.call(name, &[PAGE_BYTES - 1]).expect("in bounds"), [0]);
             }

@@ -7,7 +7,7 @@ use sandbox_host::{
     engine::{Engine, EngineConfig, StoreLimits, wasmer::Wasmer, wasmi::Wasmi},
     error::{InstantiateError, TrapCode},
     module::Module,
-    realm::{Realm, Version},
+    realm::Realm,
     value::PAGE_BYTES,
 };
 
@@ -148,8 +148,7 @@ fn assert_bounds<E: Engine>(guest: &Guest<E>, memory: u32, watched: u32) {
 fn loads_and_stores_end_at_the_last_byte<E: Engine>(engine: &Arc<E>) {
     for declared in ["1", "1 3", "2 2"] {
         let realm = Realm::new(engine);
-        let guest =
-            Guest::linked(&realm, Version::V1, &accessing(&format!(r#"(memory (export "m") {declared})"#)), &[]);
+        let guest = Guest::linked(&realm, None, &accessing(&format!(r#"(memory (export "m") {declared})"#)), &[]);
         let (memory, watched) = (guest.memory("m"), realm.new_memory(pages(1, 1)).expect("a good type"));
         assert_bounds(&guest, memory, watched);
         if declared != "2 2" {
@@ -165,10 +164,10 @@ fn loads_and_stores_end_at_the_last_byte_of_an_imported_memory<E: Engine>(engine
     // Made one after the other, so that some of them may lie next to each other.
     let memories = [pages(1, 1), pages(1, 1), pages(1, 3)].map(|ty| realm.new_memory(ty).expect("a good type"));
     for (memory, watched) in [(memories[0], memories[1]), (memories[1], memories[0]), (memories[2], memories[1])] {
-        let guest = Guest::linked(&realm, Version::V1, &accessing(r#"(import "e" "m" (memory 1))"#), &[memory]);
+        let guest = Guest::linked(&realm, None, &accessing(r#"(import "e" "m" (memory 1))"#), &[memory]);
         assert_bounds(&guest, memory, watched);
     }
-    let guest = Guest::linked(&realm, Version::V1, &accessing(r#"(import "e" "m" (memory 1))"#), &[memories[2]]);
+    let guest = Guest::linked(&realm, None, &accessing(r#"(import "e" "m" (memory 1))"#), &[memories[2]]);
     assert_eq!(realm.memory_grow(memories[2], 1).expect("below the maximum"), 1);
     assert_bounds(&guest, memories[2], memories[1]);
 }
@@ -177,7 +176,7 @@ fn no_load_or_store_is_in_the_bounds_of_an_empty_memory<E: Engine>(engine: &Arc<
     for ty in [pages(0, 0), pages(0, 1), pages(0, None)] {
         let realm = Realm::new(engine);
         let [memory, watched] = [ty, pages(1, 1)].map(|ty| realm.new_memory(ty).expect("a good type"));
-        let guest = Guest::linked(&realm, Version::V1, &accessing(r#"(import "e" "m" (memory 0))"#), &[memory]);
+        let guest = Guest::linked(&realm, None, &accessing(r#"(import "e" "m" (memory 0))"#), &[memory]);
         assert_bounds(&guest, memory, watched);
     }
 }
@@ -223,7 +222,7 @@ fn data_segments_end_at_the_last_byte<E: Engine>(engine: &Arc<E>) {
             let given = realm.new_memory(pages(1, 2)).expect("a good type");
             let text = format!(r#"(module {memory} (data (i32.const {}) "abcd"))"#, offset as u32 as i32);
             let module = compile(&**engine, &text);
-            let made = realm.instantiate(&module, Version::V1, &imports(&module, &[given]));
+            let made = realm.instantiate(&module, None, &imports(&module, &[given]));
             match made {
                 Ok(_) => assert!(is_in, "{offset}"),
                 Err(InstantiateError::Segment(trap)) => {
@@ -240,7 +239,7 @@ fn several_memories_have_bounds_of_their_own<E: Engine>(engine: &Arc<E>) {
     let [small, large] = [pages(1, 1), pages(3, None)].map(|ty| realm.new_memory(ty).expect("a good type"));
     let guest = Guest::linked(
         &realm,
-        Version::V1,
+        None,
         r#"(module (import "e" "s" (memory $s 1)) (import "e" "l" (memory $l 1)) (memory $own 2 2)
             (func (export "s") (param i32) (result i32) (i32.load8_u $s (local.get 0)))
             (func (export "l") (param i32) (result i32) (i32.load8_u $l (local.get 0)))
@@ -266,7 +265,7 @@ fn a_memory_is_shared_by_modules_that_declare_other_maxima<E: Engine>(engine: &A
                 (func (export "store") (param i32) (i32.store8 (local.get 0) (i32.const 7)))
                 (func (export "load") (param i32) (result i32) (i32.load8_u (local.get 0))))"#
         );
-        Guest::linked(&realm, Version::V1, &text, &[memory])
+        Guest::linked(&realm, None, &text, &[memory])
     };
     let guests = ["1", "1 3", "0 10", "1 65536"].map(of);
     let address = realm.memory_region(memory).expect("not busy").base;
@@ -291,7 +290,7 @@ fn a_memory_that_may_grow_further_than_declared_is_refused<E: Engine>(engine: &A
     let module = compile(&**engine, r#"(module (import "e" "m" (memory 1 3)))"#);
     for (ty, fits) in [(pages(1, 3), true), (pages(1, 2), true), (pages(1, 4), false), (pages(1, None), false)] {
         let memory = realm.new_memory(ty).expect("a good type");
-        let made = realm.instantiate(&module, Version::V1, &imports(&module, &[memory]));
+        let made = realm.instantiate(&module, None, &imports(&module, &[memory]));
         assert_eq!(made.is_ok(), fits, "{ty:?}: {made:?}");
     }
 }
@@ -300,7 +299,7 @@ fn a_memory_does_not_move_up_to_four_gib<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::with_limits(engine, StoreLimits { memory_bytes: Some(1 << 32), ..StoreLimits::default() });
     let memory = realm.new_memory(pages(1, None)).expect("a good type");
     let before = realm.memory_region(memory).expect("not busy").base;
-    let guest = Guest::linked(&realm, Version::V1, &accessing(r#"(import "e" "m" (memory 1))"#), &[memory]);
+    let guest = Guest::linked(&realm, None, &accessing(r#"(import "e" "m" (memory 1))"#), &[memory]);
     assert_eq!(realm.memory_grow(memory, 65_535).expect("as much as there can be"), 1);
     let after = realm.memory_region(memory).expect("not busy");
     assert_eq!((after.base, after.bytes), (before, 1 << 32));
@@ -326,6 +325,6 @@ fn machine_code_runs_whether_addresses_are_short_where_it_is_loaded_or_not() {
         let module = unsafe { Module::load(&**loaded, &binary, &code) }.expect("it is undamaged");
         let realm = Realm::new(loaded);
         let [memory, watched] = [pages(1, 1), pages(1, 1)].map(|ty| realm.new_memory(ty).expect("a good type"));
-        assert_bounds(&Guest::of(&realm, &Arc::new(module), Version::V1, &[memory]), memory, watched);
+        assert_bounds(&Guest::of(&realm, &Arc::new(module), None, &[memory]), memory, watched);
     }
 }

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use sandbox_host::{
-    engine::Engine,
-    error::TrapCode,
-    realm::{Realm, Version},
-};
+use sandbox_host::{engine::Engine, error::TrapCode, realm::Realm};
 
 use crate::guest::{Guest, no_host};
 
@@ -186,7 +182,7 @@ fn state_lasts_from_call_to_call<E: Engine>(engine: &Arc<E>) {
         (func (export "add") (param i64) (result i64)
             (global.set 0 (i64.add (global.get 0) (local.get 0))) (global.get 0)))"#;
     let realm = Realm::new(engine);
-    let (one, two) = (Guest::linked(&realm, Version::V1, wat, &[]), Guest::linked(&realm, Version::V1, wat, &[]));
+    let (one, two) = (Guest::linked(&realm, None, wat, &[]), Guest::linked(&realm, None, wat, &[]));
     for turn in 1..=1000 {
         assert_eq!(one.call("add", &[1]).expect("no trap"), [turn]);
         assert_eq!(two.call("add", &[2]).expect("no trap"), [2 * turn]);

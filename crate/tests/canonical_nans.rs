@@ -5,10 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
 use sandbox_host::{
-    canonical_nans::canonical_nans,
     engine::{Engine, wasmer::Wasmer, wasmi::Wasmi},
     module::Module,
-    realm::{Realm, Version},
+    realm::Realm,
+    rewrite::canonical_nans::canonical_nans,
 };
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
@@ -142,7 +142,7 @@ fn is_valid(wasm: &[u8]) -> bool {
 /// An instance of a binary.
 fn guest<E: Engine>(engine: &Arc<E>, wasm: &[u8]) -> Guest<E> {
     let module = Module::compile(&**engine, wasm).unwrap_or_else(|error| panic!("{error}"));
-    Guest::of(&Realm::new(engine), &Arc::new(module), Version::V1, &[])
+    Guest::of(&Realm::new(engine), &Arc::new(module), None, &[])
 }
 
 /// Operands of all kinds, each a vector: infinities, zeros, quiet and signalling NaNs of both signs, and numbers.

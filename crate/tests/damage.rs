@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use sandbox_host::{
     engine::{Engine, wasmer::Wasmer, wasmi::Wasmi},
     module::Module,
-    realm::{Realm, Version},
+    realm::Realm,
 };
 use wasmparser::{Operator, Parser, Payload};
 
@@ -190,15 +190,13 @@ fn damaged_modules_that_are_valid_are_linked_alike() {
         }
         // Only the kind of the error is the same on both: a link error's sentence is the engine's own.
         use sandbox_host::error::InstantiateError as Error;
-        Some(realm.instantiate(&module, Version::V1, &imports(&module, &[memory; 3])).map(drop).map_err(|error| {
-            match error {
-                Error::Link(_) => "link".to_owned(),
-                Error::Segment(trap) => format!("{:?}", trap.code),
-                Error::CpuFeature(feature) => feature,
-                Error::Store(error) => error.to_string(),
-                Error::Limit { .. } | Error::Total(_) => "limit".to_owned(),
-                Error::Allocation(_) => "allocation".to_owned(),
-            }
+        Some(realm.instantiate(&module, None, &imports(&module, &[memory; 3])).map(drop).map_err(|error| match error {
+            Error::Link(_) => "link".to_owned(),
+            Error::Segment(trap) => format!("{:?}", trap.code),
+            Error::CpuFeature(feature) => feature,
+            Error::Store(error) => error.to_string(),
+            Error::Limit { .. } | Error::Total(_) => "limit".to_owned(),
+            Error::Allocation(_) => "allocation".to_owned(),
         }))
     }
     let (wasmi, wasmer) = (engine::<Wasmi>(), engine::<Wasmer>());

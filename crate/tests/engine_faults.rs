@@ -1,4 +1,4 @@
-//! What an engine does wrong by itself, and does right here: see `engine/wasmi/rewrite.rs`. All of it was found by fuzzing.
+//! What an engine does wrong by itself, and does right here: see `engine/wasmi/repairs.rs`. All of it was found by fuzzing.
 
 use std::sync::Arc;
 

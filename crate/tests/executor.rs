@@ -23,7 +23,7 @@ use sandbox_host::{
     },
     interrupt::Interrupt,
     module::Module,
-    realm::{Realm, Slots, Version},
+    realm::{Realm, Slots},
     value::ExternType,
 };
 
@@ -33,7 +33,7 @@ on_both_engines![
     a_call_runs_on_another_thread_and_gives_its_results,
     a_guest_that_asks_gets_the_answer,
     a_guest_may_ask_again_and_again,
-    gas_goes_to_the_supervisor_and_comes_back,
+    a_global_goes_to_the_supervisor_and_comes_back,
     a_guest_may_ask_last_of_all,
     an_import_that_is_exported_can_be_called,
     an_import_can_be_called_through_a_table,
@@ -204,7 +204,7 @@ impl Supervisor {
     }
 
     fn instantiate<E: Engine>(&mut self, realm: &Rc<Realm<E>>, module: &Arc<Module<E>>) -> Pending {
-        let begin = Begin::Instantiate { module: module.clone(), version: Version::V1, imports: imports(module, &[]) };
+        let begin = Begin::Instantiate { module: module.clone(), carried: None, imports: imports(module, &[]) };
         self.begin(realm, &Budget::new(1), Interrupt::new(), Slots::new(0), begin)
     }
 
@@ -370,21 +370,21 @@ fn a_guest_may_ask_again_and_again<E: Engine>(engine: &Arc<E>) {
     assert_eq!(supervisor.ended(&pending).result.expect("no trap"), 201_000);
 }
 
-fn gas_goes_to_the_supervisor_and_comes_back<E: Engine>(engine: &Arc<E>) {
-    let wat = r#"(module (import "e" "f" (func $f)) (global $gas (export "gear_gas") (mut i64) (i64.const 100))
-        (func (export "run") (result i64) (call $f) (global.get $gas)))"#;
+fn a_global_goes_to_the_supervisor_and_comes_back<E: Engine>(engine: &Arc<E>) {
+    let wat = r#"(module (import "e" "f" (func $f)) (global $counter (export "counter") (mut i64) (i64.const 100))
+        (func (export "run") (result i64) (call $f) (global.get $counter)))"#;
     at_once_and_late(engine, |budget, until_it_waits| {
-        let guest = Guest::linked(&Realm::new(engine), Version::V2, wat, &[]);
+        let guest = Guest::linked(&Realm::new(engine), Some("counter"), wat, &[]);
         let mut supervisor = Supervisor::new();
         let pending = supervisor.call(&guest, "run", &[], budget);
         supervisor.asked();
         until_it_waits();
         let mut held = pending.exchange.hold();
         let asked = held.asked().expect("it has asked");
-        assert_eq!((asked.gas.replace(-7), asked.site.import), (Some(100), 0));
+        assert_eq!((asked.carried.replace(-7), asked.site.import), (Some(100), 0));
         held.answer(None);
         assert_eq!(supervisor.ended(&pending).result.expect("no trap") as i64, -7);
-        assert_eq!(guest.global("gear_gas") as i64, -7);
+        assert_eq!(guest.global("counter") as i64, -7);
     });
 }
 
@@ -416,7 +416,7 @@ fn many_guests_that_wait_hold_few_threads_unless_their_engine_must<E: Engine>(en
     let budget = Budget::new(if E::SUSPENDS { 1 } else { GUESTS });
     let mut waiting = Vec::new();
     for _ in 0..GUESTS {
-        let guest = Guest::of(&Realm::new(engine), &module, Version::V1, &[]);
+        let guest = Guest::of(&Realm::new(engine), &module, None, &[]);
         let pending = supervisor.call(&guest, "ask", &[5], &budget);
         supervisor.asked();
         if E::SUSPENDS {
@@ -438,7 +438,7 @@ fn more_guests_than_cores_compute_at_once<E: Engine>(engine: &Arc<E>) {
     let mut supervisor = Supervisor::new();
     let budget = Budget::new(100);
     let count = thread::available_parallelism().map_or(1, usize::from) + 3;
-    let guests: Vec<_> = (0..=count).map(|_| Guest::of(&Realm::new(engine), &module, Version::V1, &[])).collect();
+    let guests: Vec<_> = (0..=count).map(|_| Guest::of(&Realm::new(engine), &module, None, &[])).collect();
     let (last, endless) = guests.split_last().expect("there is one");
     let pending: Vec<_> = endless.iter().map(|guest| supervisor.call(guest, "ask and run on", &[], &budget)).collect();
     for _ in endless {
@@ -655,7 +655,7 @@ fn a_module_that_does_not_link_is_refused<E: Engine>(engine: &Arc<E>) {
     let module = compile(&**engine, STARTS);
     let realm = Realm::new(engine);
     let mut supervisor = Supervisor::new();
-    let begin = Begin::Instantiate { module, version: Version::V1, imports: Vec::new() };
+    let begin = Begin::Instantiate { module, carried: None, imports: Vec::new() };
     supervisor.begin(&realm, &Budget::new(1), Interrupt::new(), Slots::new(0), begin);
     let (_, _, finished) = supervisor.finished();
     assert!(matches!(finished.outcome, Outcome::NotInstantiated(InstantiateError::Link(_))));
@@ -691,7 +691,7 @@ impl Port for Dropping {
 fn the_last_lease_may_be_dropped_on_a_thread_of_the_pool<E: Engine>(engine: &Arc<E>) {
     let module = compile(&**engine, ASKS);
     at_once_and_late(engine, |budget, until_it_waits| {
-        let guest = Guest::of(&Realm::new(engine), &module, Version::V1, &[]);
+        let guest = Guest::of(&Realm::new(engine), &module, None, &[]);
         let (tells, dropped) = channel();
         let mut supervisor = Supervisor::with_port(|port| Dropping(port, tells));
         let pending = supervisor.call(&guest, "ask", &[5], budget);
@@ -745,7 +745,7 @@ fn guests_that_are_answered_in_any_order_all_end<E: Engine>(engine: &Arc<E>) {
         let budget = Budget::new(threads);
         let mut guests: Vec<Known<E>> = Vec::new();
         for asks in asks {
-            let guest = Guest::of(&Realm::new(engine), &module, Version::V1, &[]);
+            let guest = Guest::of(&Realm::new(engine), &module, None, &[]);
             let pending = supervisor.call(&guest, "sum", &[asks], &budget);
             guests.push(Known { guest, pending, asks, sum: 0, n: 0, trap: None });
         }

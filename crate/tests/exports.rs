@@ -6,7 +6,7 @@ use sandbox_host::{
     engine::Engine,
     error::GlobalError,
     module::Module,
-    realm::{Realm, Version},
+    realm::Realm,
     value::{ExternType, FuncType, GlobalType, MemoryType, TableType, ValueType},
 };
 
@@ -134,8 +134,8 @@ fn an_imported_memory_that_is_exported_keeps_its_index<E: Engine>(engine: &Arc<E
         let first = realm.new_memory(pages(initial, 4)).expect("a good type");
         let second = realm.new_memory(pages(initial, 4)).expect("a good type");
         let wat = r#"(module (import "e" "m" (memory 0)) (export "m" (memory 0)))"#;
-        assert_eq!(Guest::linked(&realm, Version::V1, wat, &[second]).memory("m"), second);
-        assert_eq!(Guest::linked(&realm, Version::V1, wat, &[first]).memory("m"), first);
+        assert_eq!(Guest::linked(&realm, None, wat, &[second]).memory("m"), second);
+        assert_eq!(Guest::linked(&realm, None, wat, &[first]).memory("m"), first);
         assert_eq!(realm.memory_count(), 2);
     }
 }
@@ -143,7 +143,7 @@ fn an_imported_memory_that_is_exported_keeps_its_index<E: Engine>(engine: &Arc<E
 fn empty_memories_are_told_apart<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     let wat = r#"(module (memory (export "m") 0))"#;
-    let (one, two) = (Guest::linked(&realm, Version::V1, wat, &[]), Guest::linked(&realm, Version::V1, wat, &[]));
+    let (one, two) = (Guest::linked(&realm, None, wat, &[]), Guest::linked(&realm, None, wat, &[]));
     let (m1, m2) = (one.memory("m"), two.memory("m"));
     assert_ne!(m1, m2);
     realm.memory_grow(m2, 1).expect("no maximum");
@@ -185,7 +185,7 @@ fn imported_and_own_memories_are_told_apart_whatever_their_names<E: Engine>(engi
         (memory 0) (memory 0) (func (export "z")) (export "y" (memory 3)) (export "b" (memory 1)) (export "x" (memory 2))
         (export "c" (memory 3)) (export "a" (memory 0)) (export "b again" (memory 1)))"#;
     for imports in [[a, b], [b, a], [b, b]] {
-        let guest = Guest::linked(&realm, Version::V1, wat, &imports);
+        let guest = Guest::linked(&realm, None, wat, &imports);
         let before = realm.memory_count();
         assert_eq!(["a", "b", "b again"].map(|name| guest.memory(name)), [imports[0], imports[1], imports[1]]);
         let (third, fourth) = (guest.memory("x"), guest.memory("y"));

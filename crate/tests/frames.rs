@@ -6,7 +6,7 @@ use sandbox_host::{
     engine::{EngineConfig, wasmer::Wasmer, wasmi::Wasmi},
     error::{Frame, HostTrap, MAX_FRAMES, Trap, TrapCode},
     module::Module,
-    realm::{Realm, Version},
+    realm::Realm,
 };
 use wasmparser::{Parser, Payload};
 
@@ -36,7 +36,7 @@ fn wasmer_has_frames_without_names_too() {
     let engine = engine::<Wasmer>();
     let module = Arc::new(Module::compile(&*engine, &binary).expect("valid"));
     let realm = Realm::new(&engine);
-    let trap = Guest::of(&realm, &module, Version::V1, &[]).call("run", &[]).expect_err("it traps");
+    let trap = Guest::of(&realm, &module, None, &[]).call("run", &[]).expect_err("it traps");
     let frames: Vec<_> = trap.frames.iter().map(|frame| (frame.function_name.clone(), frame.function_index)).collect();
     assert_eq!(frames, [(None, 0), (None, 1)]);
 }
@@ -300,7 +300,7 @@ fn offsets_are_those_of_the_binary_that_was_given() {
     for (what, binary) in modules() {
         let module = Arc::new(Module::compile(&*engine, &binary).unwrap_or_else(|error| panic!("{what}: {error}")));
         let realm = Realm::new(&engine);
-        let guest = Guest::of(&realm, &module, Version::V1, &[]);
+        let guest = Guest::of(&realm, &module, None, &[]);
         let mut traps = Vec::new();
         traps.extend(realm.start(guest.index, &mut no_host()).err());
         if module.exports.iter().any(|export| export.name == "run") {

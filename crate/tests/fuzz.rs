@@ -1,4 +1,4 @@
-//! A few seconds of what `npm run fuzz` does without end, always with the same modules: those that `crate/smith`
+//! A few seconds of what `npm run fuzz` does without end, always with the same modules: those that `crate/support/smith`
 //! makes of numbered seeds, and the same damaged. `fuzz/targets.rs` says what is compared.
 
 #[path = "../../fuzz/targets.rs"]
@@ -18,7 +18,7 @@ struct Smithed {
     seed: Vec<u8>,
 }
 
-/// The modules that `crate/smith` makes. A program of its own, because in this one it would change how the engines are built.
+/// The modules that `crate/support/smith` makes. A program of its own, because in this one it would change how the engines are built.
 fn modules(kind: &str) -> Vec<Smithed> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (first, count) = which();

@@ -7,7 +7,7 @@ use sandbox_host::{
     engine::{Engine, EngineConfig},
     error::{HostTrap, Trap, TrapCode},
     module::Module,
-    realm::{Host, HostCall, Import, Realm, Version},
+    realm::{Carried, Host, HostCall, Import, Realm},
     value::{ExternType, MemoryType},
 };
 
@@ -68,7 +68,7 @@ pub fn imports<E: Engine>(module: &Module<E>, memories: &[u32]) -> Vec<Import> {
     let mut memories = memories.iter();
     let import = |ty: &ExternType| match ty {
         ExternType::Memory(_) => Import::Memory(*memories.next().expect("a memory for each memory import")),
-        _ => Import::HostFunc,
+        _ => Import::Host,
     };
     module.imports.iter().map(|import| &import.ty).map(import).collect()
 }
@@ -77,6 +77,9 @@ pub fn imports<E: Engine>(module: &Module<E>, memories: &[u32]) -> Vec<Import> {
 pub fn no_host() -> impl Host {
     HostFn(|_: HostCall<'_>| Err(HostTrap::Message("the test expects no host call".into())))
 }
+
+/// What a guest's host calls fail with if it has no global that could travel with them.
+pub const MISSING: &str = "the guest has no such global";
 
 /// A host made from a closure.
 pub struct HostFn<F>(pub F);
@@ -103,17 +106,21 @@ impl<E: Engine> Clone for Guest<E> {
 impl<E: Engine> Guest<E> {
     /// An instance in a realm of its own. All its imports are functions of the host.
     pub fn new(engine: &Arc<E>, wat: &str) -> Self {
-        Self::linked(&Realm::new(engine), Version::V1, wat, &[])
+        Self::linked(&Realm::new(engine), None, wat, &[])
     }
 
-    /// An instance in `realm`. Its function imports are the host's, its memory imports take `memories` in turn.
-    pub fn linked(realm: &Rc<Realm<E>>, version: Version, wat: &str, memories: &[u32]) -> Self {
-        Self::of(realm, &compile(&**realm.engine(), wat), version, memories)
+    /// An instance in `realm`, of whose exports the global `carried` travels with its host calls. Its function imports are the host's, its memory imports take `memories` in turn.
+    pub fn linked(realm: &Rc<Realm<E>>, carried: Option<&str>, wat: &str, memories: &[u32]) -> Self {
+        Self::of(realm, &compile(&**realm.engine(), wat), carried, memories)
     }
 
     /// The same, of a module that is compiled already.
-    pub fn of(realm: &Rc<Realm<E>>, module: &Arc<Module<E>>, version: Version, memories: &[u32]) -> Self {
-        let index = realm.instantiate(module, version, &imports(module, memories));
+    pub fn of(realm: &Rc<Realm<E>>, module: &Arc<Module<E>>, carried: Option<&str>, memories: &[u32]) -> Self {
+        let carried = carried.map(|name| Carried {
+            export: module.exports.iter().position(|export| export.name == name).map(|place| place as u32),
+            missing: MISSING.into(),
+        });
+        let index = realm.instantiate(module, carried, &imports(module, memories));
         let index = index.unwrap_or_else(|error| panic!("{error}"));
         Self { realm: realm.clone(), module: module.clone(), index }
     }

@@ -10,7 +10,7 @@ use std::{
 use sandbox_host::{
     engine::Engine,
     error::{HostTrap, TrapCode},
-    realm::{HostCall, Realm, Version},
+    realm::{HostCall, Realm},
 };
 
 use crate::guest::{Guest, HostFn, contents, pages, pass_on};
@@ -64,7 +64,7 @@ fn the_host_gets_arguments_and_gives_results<E: Engine>(engine: &Arc<E>) {
     );
     let results = guest.call_with("run", &[3, 4], |call| {
         assert_eq!(call.slots, [3, 4]);
-        assert!(call.gas.is_none());
+        assert!(call.carried.is_none());
         call.slots[0] = 40;
         Ok(())
     });
@@ -263,7 +263,7 @@ fn a_call_says_which_instance_and_import_it_comes_from<E: Engine>(engine: &Arc<E
     let wat = format!(r#"(module {imports} (func (export "run") {calls}))"#);
     let realm = Realm::new(engine);
     for _ in 0..3 {
-        let guest = Guest::linked(&realm, Version::V1, &wat, &[]);
+        let guest = Guest::linked(&realm, None, &wat, &[]);
         let mut seen = Vec::new();
         let call = guest.call_with("run", &[], |call| {
             seen.push((call.instance, call.import));
@@ -431,9 +431,9 @@ fn the_host_grows_the_memory_while_the_guest_waits<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     let imported = realm.new_memory(pages(1, 9)).expect("a good type");
     for guest in [
-        Guest::linked(&realm, Version::V1, &wat(r#"(import "e" "m" (memory 1))"#), &[imported]),
-        Guest::linked(&realm, Version::V1, &wat("(memory 1)"), &[]),
-        Guest::linked(&realm, Version::V1, &wat("(memory 1 9)"), &[]),
+        Guest::linked(&realm, None, &wat(r#"(import "e" "m" (memory 1))"#), &[imported]),
+        Guest::linked(&realm, None, &wat("(memory 1)"), &[]),
+        Guest::linked(&realm, None, &wat("(memory 1 9)"), &[]),
     ] {
         let results = guest.call_with("run", &[], |_| {
             let memory = guest.memory("m");
@@ -473,10 +473,10 @@ fn the_host_calls_the_same_instance_again<E: Engine>(engine: &Arc<E>) {
 fn the_host_calls_another_instance_of_the_realm<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     let memory = realm.new_memory(pages(1, None)).expect("a good type");
-    let outer = Guest::linked(&realm, Version::V1, CALLS_OUT, &[]);
+    let outer = Guest::linked(&realm, None, CALLS_OUT, &[]);
     let inner = Guest::linked(
         &realm,
-        Version::V1,
+        None,
         r#"(module (import "e" "m" (memory 1)) (import "e" "f" (func $f (result i32)))
             (func (export "run") (result i32) (i32.store8 (i32.const 3) (i32.const 1)) (call $f)))"#,
         &[memory],
@@ -537,7 +537,7 @@ fn the_host_instantiates_in_the_realm_that_is_running<E: Engine>(engine: &Arc<E>
     let made = RefCell::new(Vec::new());
     for turn in 0..3 {
         let results = guest.call_with("run", &[turn], |call| {
-            let new = Guest::linked(&guest.realm, Version::V1, CALLS_OUT, &[]);
+            let new = Guest::linked(&guest.realm, None, CALLS_OUT, &[]);
             call.slots[0] = new.call("add", &[call.slots[0], 30]).expect("no trap")[0];
             made.borrow_mut().push(new);
             Ok(())
@@ -710,7 +710,7 @@ fn an_import_can_be_called_through_a_table<E: Engine>(engine: &Arc<E>) {
 
 fn imports_of_the_same_type_are_told_apart_in_a_table<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
-    let guests = [Guest::linked(&realm, Version::V1, TABLE, &[]), Guest::linked(&realm, Version::V1, TABLE, &[])];
+    let guests = [Guest::linked(&realm, None, TABLE, &[]), Guest::linked(&realm, None, TABLE, &[])];
     for guest in &guests {
         for (at, import) in [(1, 0), (2, 1)] {
             let seen = Rc::new(Cell::new(None));

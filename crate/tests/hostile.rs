@@ -2,12 +2,7 @@
 
 use std::{sync::Arc, thread};
 
-use sandbox_host::{
-    engine::Engine,
-    error::TrapCode,
-    module::Module,
-    realm::{Realm, Version},
-};
+use sandbox_host::{engine::Engine, error::TrapCode, module::Module, realm::Realm};
 
 use crate::guest::{Guest, compile, wasm};
 
@@ -59,7 +54,7 @@ fn types_that_collide_in_a_hash_do_no_harm_across_host_functions<E: Engine>(engi
     let realm = Realm::new(engine);
     for params in colliding() {
         let wat = format!(r#"(module (import "e" "f" (func (param {params}))) (export "f" (func 0)))"#);
-        let guest = Guest::linked(&realm, Version::V1, &wat, &[]);
+        let guest = Guest::linked(&realm, None, &wat, &[]);
         guest
             .call_with("f", &[1; 40], |call| {
                 assert_eq!(call.slots, [1; 40]);
@@ -80,7 +75,7 @@ fn types_that_collide_in_a_hash_are_not_confused<E: Engine>(engine: &Arc<E>) {
     );
     // An engine that cannot tell them apart may refuse the module, but not make the call.
     if let Ok(module) = Module::compile(&**engine, &wasm(&wat)) {
-        let guest = Guest::of(&Realm::new(engine), &Arc::new(module), Version::V1, &[]);
+        let guest = Guest::of(&Realm::new(engine), &Arc::new(module), None, &[]);
         assert_eq!(guest.trap("f", &[]), TrapCode::IndirectCallSignature);
     }
     assert_engine_works(engine);
@@ -99,7 +94,7 @@ fn types_that_collide_with_a_common_one_lock_nobody_out<E: Engine>(engine: &Arc<
 /// Compiles what may be refused, and calls its `f` if it is not.
 fn try_to_run<E: Engine>(engine: &Arc<E>, binary: &[u8]) {
     if let Ok(module) = Module::compile(&**engine, binary) {
-        let _ = Guest::of(&Realm::new(engine), &Arc::new(module), Version::V1, &[]).call("f", &[]);
+        let _ = Guest::of(&Realm::new(engine), &Arc::new(module), None, &[]).call("f", &[]);
     }
     assert_engine_works(engine);
 }

@@ -6,7 +6,7 @@ use sandbox_host::{
     engine::Engine,
     error::{InstantiateError, TrapCode},
     module::Module,
-    realm::{HostCall, Import, Realm, Version},
+    realm::{HostCall, Import, Realm},
 };
 
 use crate::guest::{Guest, compile, contents, pages, wasm};
@@ -39,7 +39,7 @@ on_both_engines![
 on_both_engines_alone![a_module_of_another_engine_is_refused];
 
 fn link<E: Engine>(realm: &Rc<Realm<E>>, wat: &str, imports: &[Import]) -> Result<u32, InstantiateError> {
-    realm.instantiate(&compile(&**realm.engine(), wat), Version::V1, imports)
+    realm.instantiate(&compile(&**realm.engine(), wat), None, imports)
 }
 
 fn assert_not_linked(result: Result<u32, InstantiateError>) -> String {
@@ -59,7 +59,7 @@ fn imports_link_under_any_module_name<E: Engine>(engine: &Arc<E>) {
         let realm = Realm::new(engine);
         let memory = realm.new_memory(pages(1, None)).expect("a good type");
         realm.memory_write(memory, 3, &[2]).expect("in bounds");
-        let guest = Guest::linked(&realm, Version::V1, &wat, &[memory]);
+        let guest = Guest::linked(&realm, None, &wat, &[memory]);
         let results = guest.call_with("run", &[], |call: HostCall<'_>| {
             call.slots[0] = 40;
             Ok(())
@@ -88,7 +88,7 @@ fn host_functions_and_memories_may_come_in_any_order<E: Engine>(engine: &Arc<E>)
     let memory = realm.new_memory(pages(1, None)).expect("a good type");
     let guest = Guest::linked(
         &realm,
-        Version::V1,
+        None,
         r#"(module (import "e" "a" (func)) (import "e" "m" (memory 1)) (import "e" "b" (func))
             (func (export "b") (call 1)))"#,
         &[memory],
@@ -109,7 +109,7 @@ fn several_memories_may_be_imported<E: Engine>(engine: &Arc<E>) {
     let wat = r#"(module (import "e" "1" (memory 1)) (import "e" "2" (memory 1))
         (func (export "sizes") (result i32 i32) (memory.size 0) (memory.size 1))
         (func (export "store") (i32.store8 1 (i32.const 4) (i32.const 9))))"#;
-    let guest = Guest::linked(&realm, Version::V1, wat, &[two, one]);
+    let guest = Guest::linked(&realm, None, wat, &[two, one]);
     assert_eq!(guest.call("sizes", &[]).expect("no trap"), [2, 1]);
     guest.call("store", &[]).expect("in bounds");
     assert_eq!((contents(&realm, one)[4], contents(&realm, two)[4]), (9, 0));
@@ -119,22 +119,22 @@ fn a_wrong_number_of_imports_is_refused<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     let wat = r#"(module (import "e" "a" (func)) (import "e" "b" (func)))"#;
     for given in [0, 1, 3] {
-        let message = assert_not_linked(link(&realm, wat, &vec![Import::HostFunc; given]));
+        let message = assert_not_linked(link(&realm, wat, &vec![Import::Host; given]));
         assert_eq!(message, format!("the module has 2 imports, {given} are given"));
     }
-    link(&realm, wat, &[Import::HostFunc; 2]).expect("the right number");
+    link(&realm, wat, &[Import::Host, Import::Host]).expect("the right number");
 }
 
 fn imports_of_a_wrong_kind_are_refused<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     let memory = Import::Memory(realm.new_memory(pages(1, None)).expect("a good type"));
     for (import, given) in [
-        ("(func)", memory),
-        ("(memory 1)", Import::HostFunc),
-        ("(global i32)", Import::HostFunc),
-        ("(global (mut i64))", memory),
-        ("(table 1 funcref)", Import::HostFunc),
-        ("(table 1 externref)", memory),
+        ("(func)", memory.clone()),
+        ("(memory 1)", Import::Host),
+        ("(global i32)", Import::Host),
+        ("(global (mut i64))", memory.clone()),
+        ("(table 1 funcref)", Import::Host),
+        ("(table 1 externref)", memory.clone()),
     ] {
         let message = assert_not_linked(link(&realm, &format!(r#"(module (import "mod" "name" {import}))"#), &[given]));
         assert!(message.contains("mod") && message.contains("name"), "{message}");
@@ -263,18 +263,18 @@ fn data_segments_initialise_an_imported_memory<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     let memory = realm.new_memory(pages(1, None)).expect("a good type");
     realm.memory_write(memory, 0, b"before").expect("in bounds");
-    Guest::linked(&realm, Version::V1, r#"(module (import "e" "m" (memory 1)) (data (i32.const 2) "XY"))"#, &[memory]);
+    Guest::linked(&realm, None, r#"(module (import "e" "m" (memory 1)) (data (i32.const 2) "XY"))"#, &[memory]);
     assert_eq!(contents(&realm, memory)[..7], *b"beXYre\0");
 }
 
 fn a_refused_instance_leaves_the_realm_usable<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     let good = r#"(module (func (export "f") (result i32) (i32.const 7)))"#;
-    let first = Guest::linked(&realm, Version::V1, good, &[]);
+    let first = Guest::linked(&realm, None, good, &[]);
     assert!(link(&realm, r#"(module (memory 1) (data (i32.const 70000) "a"))"#, &[]).is_err());
     assert!(link(&realm, r#"(module (import "e" "f" (func)))"#, &[]).is_err());
-    assert!(link(&realm, r#"(module (import "e" "g" (global i32)))"#, &[Import::HostFunc]).is_err());
-    let second = Guest::linked(&realm, Version::V1, good, &[]);
+    assert!(link(&realm, r#"(module (import "e" "g" (global i32)))"#, &[Import::Host]).is_err());
+    let second = Guest::linked(&realm, None, good, &[]);
     assert_ne!(first.index, second.index);
     for guest in [first, second] {
         assert_eq!(guest.call("f", &[]).expect("no trap"), [7]);
@@ -291,7 +291,7 @@ fn instances_of_one_module_have_their_own_state<E: Engine>(engine: &Arc<E>) {
                 (global.get $g)))"#,
     );
     let realm = Realm::new(engine);
-    let guests: Vec<_> = (0..3).map(|_| Guest::of(&realm, &module, Version::V1, &[])).collect();
+    let guests: Vec<_> = (0..3).map(|_| Guest::of(&realm, &module, None, &[])).collect();
     for (calls, guest) in guests.iter().enumerate() {
         for call in 0..=calls as u64 {
             assert_eq!(guest.call("count", &[]).expect("no trap"), [call + 1]);
@@ -308,7 +308,7 @@ fn many_instances_live_in_one_realm<E: Engine>(engine: &Arc<E>) {
         &**engine,
         r#"(module (import "e" "who" (func (result i32))) (func (export "who") (result i32) (call 0)))"#,
     );
-    let guests: Vec<_> = (0..500).map(|_| Guest::of(&realm, &module, Version::V1, &[])).collect();
+    let guests: Vec<_> = (0..500).map(|_| Guest::of(&realm, &module, None, &[])).collect();
     for guest in guests.iter().rev() {
         let answer = |call: HostCall<'_>| {
             call.slots[0] = call.instance.into();
@@ -385,5 +385,5 @@ fn a_module_of_another_engine_is_refused<E: Engine>(engine: &Arc<E>) {
     let other = crate::guest::engine::<E>();
     let module = compile(&*other, r#"(module (func (export "f") unreachable))"#);
     drop(other);
-    assert_not_linked(Realm::new(engine).instantiate(&module, Version::V1, &[]));
+    assert_not_linked(Realm::new(engine).instantiate(&module, None, &[]));
 }

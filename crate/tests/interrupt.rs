@@ -10,7 +10,7 @@ use sandbox_host::{
     engine::{Engine, EngineConfig},
     error::{HostTrap, Trap, TrapCode},
     interrupt::Interrupt,
-    realm::{Host, HostCall, Realm, Version},
+    realm::{Host, HostCall, Realm},
 };
 
 use crate::guest::{Guest, compile, engine_with, imports};
@@ -217,7 +217,7 @@ fn an_interrupt_that_comes_too_late_stops_no_later_call<E: Engine>(engine: &Arc<
 fn a_start_function_stops<E: Engine>(engine: &Arc<E>) {
     let wat = "(module (func $start (loop $l (br $l))) (start $start))";
     let realm = Realm::new(engine);
-    let guest = Guest::linked(&realm, Version::V1, wat, &[]);
+    let guest = Guest::linked(&realm, None, wat, &[]);
     assert_interrupted(realm.start(guest.index, &mut Stopping(soon(), |_: HostCall<'_>| Ok(()))));
 }
 
@@ -347,7 +347,7 @@ fn without_interruptible_a_guest_stops_at_its_next_host_call<E: Engine>(_: &Arc<
     let engine = engine_with::<E>(&EngineConfig::default());
     let module = compile(&*engine, ENDLESS);
     let realm = Realm::new(&engine);
-    let index = realm.instantiate(&module, Version::V1, &imports(&module, &[])).expect("it links");
+    let index = realm.instantiate(&module, None, &imports(&module, &[])).expect("it links");
     let guest = Guest { realm, module, index };
     assert_interrupted(call_until(&guest, "host calls in a loop", soon()));
     assert_eq!(guest.call("fine", &[]).expect("still usable"), [7]);

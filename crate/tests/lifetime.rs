@@ -15,7 +15,7 @@ use std::{
 use sandbox_host::{
     engine::{Engine, StoreLimits},
     module::Module,
-    realm::{HostCall, Realm, Version},
+    realm::{HostCall, Realm},
 };
 
 use crate::guest::{Guest, HostFn, compile, contents, pages};
@@ -54,7 +54,7 @@ const WORKS: &str = r#"(module (import "e" "m" (memory 1)) (import "e" "f" (func
 fn working<E: Engine>(engine: &Arc<E>, module: &Arc<Module<E>>) -> Guest<E> {
     let realm = Realm::new(engine);
     let memory = realm.new_memory(pages(1, 16)).expect("a good type");
-    Guest::of(&realm, module, Version::V1, &[memory])
+    Guest::of(&realm, module, None, &[memory])
 }
 
 fn plus_one(call: HostCall<'_>) -> Result<(), sandbox_host::error::HostTrap> {
@@ -270,11 +270,11 @@ const GROWS: &str = r#"(module (import "e" "m" (memory 1)) (export "m" (memory 0
 fn a_renewed_memory_grows_as_before_by_the_host_and_by_guests<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     realm.new_memory(pages(1, 6)).expect("a good type");
-    Guest::linked(&realm, Version::V1, GROWS, &[0]).call("grow", &[1]).expect("no trap");
+    Guest::linked(&realm, None, GROWS, &[0]).call("grow", &[1]).expect("no trap");
     let realm = renewed(&realm);
     assert_eq!(realm.memory_grow(0, 1).expect("below the maximum"), 2);
     assert!(realm.memory_grow(0, 4).is_err());
-    let guest = Guest::linked(&realm, Version::V1, GROWS, &[0]);
+    let guest = Guest::linked(&realm, None, GROWS, &[0]);
     assert_eq!(guest.call("grow", &[1]).expect("no trap"), [3]);
     assert_eq!(guest.call("grow", &[3]).expect("no trap"), [u64::from(u32::MAX)]);
     assert_eq!(guest.call("load", &[4 * PAGE - 1]).expect("in bounds"), [0]);
@@ -286,9 +286,9 @@ fn a_renewed_memory_grows_as_before_by_the_host_and_by_guests<E: Engine>(engine:
 fn a_renewed_memory_is_shared_by_all_instances_made_afterwards<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     realm.new_memory(pages(1, 6)).expect("a good type");
-    Guest::linked(&realm, Version::V1, GROWS, &[0]).call("store", &[7, 70]).expect("in bounds");
+    Guest::linked(&realm, None, GROWS, &[0]).call("store", &[7, 70]).expect("in bounds");
     let realm = renewed(&realm);
-    let guests: Vec<_> = (0..3).map(|_| Guest::linked(&realm, Version::V1, GROWS, &[0])).collect();
+    let guests: Vec<_> = (0..3).map(|_| Guest::linked(&realm, None, GROWS, &[0])).collect();
     for (place, guest) in guests.iter().enumerate() {
         assert_eq!(guest.memory("m"), 0);
         guest.call("store", &[100 + place as u64, place as u64 + 1]).expect("in bounds");
@@ -309,7 +309,7 @@ fn a_realm_is_renewed_again_and_again<E: Engine>(engine: &Arc<E>) {
         assert_works(&guest);
         assert_eq!(u64::from(contents(&guest.realm, 0)[8]), 2 * (turn + 1));
         let realm = renewed(&guest.realm);
-        guest = Guest::of(&realm, &module, Version::V1, &[0]);
+        guest = Guest::of(&realm, &module, None, &[0]);
         assert_eq!(realm.memory_region(0), region);
     }
 }
@@ -356,7 +356,7 @@ const MAKES: &str = r#"(module (import "e" "m" (memory 1)) (memory (export "own"
 fn a_realm_is_not_renewed_with_a_memory_that_an_instance_has_made<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     realm.new_memory(pages(1, 16)).expect("a good type");
-    let guest = Guest::linked(&realm, Version::V1, MAKES, &[0]);
+    let guest = Guest::linked(&realm, None, MAKES, &[0]);
     let own = guest.memory("own");
     assert!(realm.is_made(0) && !realm.is_made(own) && !realm.is_made(own + 1));
     for kept in [&[0, own][..], &[own], &[own + 1]] {
@@ -370,14 +370,14 @@ fn a_memory_that_an_instance_has_made_stays_behind_with_its_bytes<E: Engine>(eng
     let realm = Realm::new(engine);
     realm.new_memory(pages(1, 16)).expect("a good type");
     realm.memory_write(0, 0, &[1]).expect("in bounds");
-    let own = Guest::linked(&realm, Version::V1, MAKES, &[0]).memory("own");
+    let own = Guest::linked(&realm, None, MAKES, &[0]).memory("own");
     realm.memory_write(own, 0, &[2]).expect("in bounds");
     let renewed = renewed(&realm);
     realm.empty_memories(&[0]);
     assert_eq!((contents(&renewed, 0)[0], contents(&realm, own)[0]), (1, 2));
     assert_eq!(contents(&realm, 0), []);
     assert_eq!(realm.memory_grow(own, 1).expect("below the maximum"), 1);
-    let guest = Guest::linked(&renewed, Version::V1, MAKES, &[0]);
+    let guest = Guest::linked(&renewed, None, MAKES, &[0]);
     drop(realm);
     assert_eq!(contents(&renewed, guest.memory("own"))[0], 0);
     assert_eq!(contents(&renewed, 0)[0], 1);
@@ -399,7 +399,7 @@ fn a_renewed_realm_keeps_its_limits<E: Engine>(engine: &Arc<E>) {
     realm.new_memory(pages(1, None)).expect("within the limit");
     let realm = renewed(&realm);
     assert!(realm.memory_grow(0, 2).is_err());
-    let guest = Guest::linked(&realm, Version::V1, GROWS, &[0]);
+    let guest = Guest::linked(&realm, None, GROWS, &[0]);
     assert_eq!(guest.call("grow", &[2]).expect("no trap"), [u64::from(u32::MAX)]);
     assert_eq!(guest.call("grow", &[1]).expect("no trap"), [1]);
     assert!(realm.new_memory(pages(3, None)).is_err());
@@ -437,7 +437,7 @@ fn instances_of_a_dropped_realm_leave_no_memory_behind<E: Engine>(engine: &Arc<E
     let each = growth_per_turn(400, |_| {
         let guest = working(engine, &module);
         for _ in 0..50 {
-            Guest::of(&guest.realm, &module, Version::V1, &[0]);
+            Guest::of(&guest.realm, &module, None, &[0]);
         }
     });
     assert!(each < 2048, "{each} bytes for each realm of 50 instances");
@@ -450,7 +450,7 @@ fn instances_of_a_memory_that_is_renewed_leave_no_memory_behind<E: Engine>(engin
     realm.new_memory(pages(1, 16)).expect("a good type");
     let each = growth_per_turn(2000, |_| {
         for _ in 0..20 {
-            assert_works(&Guest::of(&realm, &module, Version::V1, &[0]));
+            assert_works(&Guest::of(&realm, &module, None, &[0]));
         }
         realm.memory_write(0, 8, &[0]).expect("in bounds");
         realm = realm.renew(&[0], false).expect("no guest runs");
@@ -529,6 +529,6 @@ fn binaries() -> Vec<Vec<u8>> {
 #[cfg(target_os = "linux")]
 fn compile_and_run<E: Engine>(engine: &Arc<E>, binary: &[u8]) {
     let module = Arc::new(Module::compile(&**engine, binary).expect("valid"));
-    let guest = Guest::of(&Realm::new(engine), &module, Version::V1, &[]);
+    let guest = Guest::of(&Realm::new(engine), &module, None, &[]);
     assert!(guest.call("f", &[]).expect("no trap")[0] < 8);
 }

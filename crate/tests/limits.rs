@@ -6,7 +6,7 @@ use sandbox_host::{
     engine::{Engine, EngineConfig, MAX_TABLE_ELEMENTS, StoreLimits, features::Features, wasmer::Wasmer, wasmi::Wasmi},
     error::{InstantiateError, MemoryError, TrapCode},
     module::Module,
-    realm::{Realm, Version, move_memory},
+    realm::{Realm, move_memory},
     total::TotalBytes,
     value::PAGE_BYTES,
 };
@@ -50,7 +50,7 @@ fn a_memory_begins_and_grows_within_the_limit_only<E: Engine>(engine: &Arc<E>) {
         assert_eq!(realm.memory_grow(memory, 0).expect("none"), most);
         let guest = Guest::linked(
             &realm,
-            Version::V1,
+            None,
             r#"(module (import "e" "m" (memory 1))
                 (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0))))"#,
             &[realm.new_memory(pages(1, maximum)).expect("a small one")],
@@ -71,7 +71,7 @@ fn a_guests_own_memory_is_limited_alike<E: Engine>(engine: &Arc<E>) {
         )
     };
     for declared in ["1", "1 100", "3"] {
-        let guest = Guest::linked(&realm, Version::V1, &own(declared), &[]);
+        let guest = Guest::linked(&realm, None, &own(declared), &[]);
         let begins = guest.call("grow", &[0]).expect("no trap")[0];
         assert_eq!(guest.call("grow", &[4 - begins]).expect("no trap"), [u64::from(u32::MAX)]);
         assert_eq!(guest.call("grow", &[3 - begins]).expect("no trap"), [begins]);
@@ -79,7 +79,7 @@ fn a_guests_own_memory_is_limited_alike<E: Engine>(engine: &Arc<E>) {
         assert!(realm.memory_grow(guest.memory("m"), 1).is_err(), "nor may the host");
     }
     let module = compile(&**engine, &own("4"));
-    let error = realm.instantiate(&module, Version::V1, &[]).expect_err("too large from the start");
+    let error = realm.instantiate(&module, None, &[]).expect_err("too large from the start");
     assert!(matches!(error, InstantiateError::Limit { .. }), "{error}");
     assert_eq!(error.to_string(), "a memory of 262144 bytes exceeds the limit of 196608");
 }
@@ -102,7 +102,7 @@ fn a_table_begins_and_grows_within_the_limit_only<E: Engine>(engine: &Arc<E>) {
         )
     };
     for declared in ["4", "4 1000", "10"] {
-        let guest = Guest::linked(&realm, Version::V1, &with_table(declared), &[]);
+        let guest = Guest::linked(&realm, None, &with_table(declared), &[]);
         let begins = guest.call("size", &[]).expect("no trap")[0];
         assert_eq!(guest.call("grow", &[11 - begins]).expect("no trap"), [u64::from(u32::MAX)]);
         assert_eq!(guest.call("grow", &[10 - begins]).expect("no trap"), [begins]);
@@ -110,7 +110,7 @@ fn a_table_begins_and_grows_within_the_limit_only<E: Engine>(engine: &Arc<E>) {
         assert_eq!(guest.call("size", &[]).expect("no trap"), [10]);
     }
     let module = compile(&**engine, &with_table("11"));
-    let error = realm.instantiate(&module, Version::V1, &[]).expect_err("too large from the start");
+    let error = realm.instantiate(&module, None, &[]).expect_err("too large from the start");
     assert_eq!(error.to_string(), "a table of 11 elements exceeds the limit of 10");
 }
 
@@ -127,7 +127,7 @@ fn a_table_without_a_limit_has_one_all_the_same<E: Engine>(engine: &Arc<E>) {
     }
     assert_eq!(guest.call("grow", &[1000]).expect("no trap"), [1]);
     let module = compile(&**engine, &with_table(MAX_TABLE_ELEMENTS + 1));
-    let error = Realm::new(engine).instantiate(&module, Version::V1, &[]).expect_err("too large from the start");
+    let error = Realm::new(engine).instantiate(&module, None, &[]).expect_err("too large from the start");
     assert_eq!(error.to_string(), "a table of 10000001 elements exceeds the limit of 10000000");
 }
 
@@ -168,11 +168,11 @@ fn a_total_counts_what_guests_begin_with_and_grow_by<E: Engine>(engine: &Arc<E>)
         (func (export "grow imported") (param i32) (result i32) (memory.grow 0 (local.get 0)))
         (func $start (drop (memory.grow 1 (i32.const 1)))) (start $start))"#;
     let module = compile(&**engine, wat);
-    let guest = Guest::of(&realm, &module, Version::V1, &[imported]);
+    let guest = Guest::of(&realm, &module, None, &[imported]);
     assert_eq!(total.used(), 3 * PAGE_BYTES);
     realm.start(guest.index, &mut crate::guest::no_host()).expect("it does not trap");
     assert_eq!(total.used(), 4 * PAGE_BYTES);
-    let error = realm.instantiate(&module, Version::V1, &imports(&module, &[imported])).expect_err("6 of 5");
+    let error = realm.instantiate(&module, None, &imports(&module, &[imported])).expect_err("6 of 5");
     assert_eq!(
         error.to_string(),
         "131072 more bytes are asked for, 262144 are in use, and limits.totalBytes is 327680"
@@ -197,7 +197,7 @@ fn a_total_counts_tables_by_their_elements<E: Engine>(engine: &Arc<E>) {
         (func (export "fixed") (param i32) (result i32) (table.grow $fixed (ref.null func) (local.get 0)))
         (func (export "call") (param i32) (call_indirect $a (local.get 0)))
         (func (export "sizes") (result i32 i32) (table.size $a) (table.size $b)))"#;
-    let guest = Guest::linked(&counted(engine, &total), Version::V1, wat, &[]);
+    let guest = Guest::linked(&counted(engine, &total), None, wat, &[]);
     assert_eq!(total.used(), 8 * 60);
     assert_eq!(guest.call("a", &[31]).expect("no trap"), [FAILED], "beyond its maximum");
     assert_eq!(guest.call("b", &[41]).expect("no trap"), [FAILED], "beyond the total");
@@ -213,8 +213,8 @@ fn a_total_counts_tables_by_their_elements<E: Engine>(engine: &Arc<E>) {
     let module = guest.module.clone();
     drop(guest);
     assert_eq!(total.used(), 0);
-    let _whole = Guest::of(&counted(engine, &total), &module, Version::V1, &[]);
-    let error = counted(engine, &total).instantiate(&module, Version::V1, &[]).expect_err("120 of 100");
+    let _whole = Guest::of(&counted(engine, &total), &module, None, &[]);
+    let error = counted(engine, &total).instantiate(&module, None, &[]).expect_err("120 of 100");
     assert!(matches!(error, InstantiateError::Total(exceeded) if exceeded.asked == 8 * 60), "{error}");
 }
 
@@ -224,7 +224,7 @@ fn bytes_count_once_wherever_their_memory_goes<E: Engine>(engine: &Arc<E>) {
     let memory = realm.new_memory(pages(1, None)).expect("1 of 3");
     assert_eq!(realm.memory_grow(memory, 1).expect("2 of 3"), 1);
     let own = compile(&**engine, r#"(module (import "e" "m" (memory 1)) (memory 1))"#);
-    Guest::of(&realm, &own, Version::V1, &[memory]);
+    Guest::of(&realm, &own, None, &[memory]);
     assert_eq!(total.used(), 3 * PAGE_BYTES);
     // Although there is no room for it twice.
     let renewed = realm.renew(&[memory], true).expect("nothing is in use");
@@ -252,14 +252,14 @@ fn what_fails_counts_no_longer_than_its_store<E: Engine>(engine: &Arc<E>) {
     ];
     for module in bad.map(|wat| compile(&**engine, wat)) {
         for _ in 0..1000 {
-            counted(engine, &total).instantiate(&module, Version::V1, &[]).expect_err("it is bad");
+            counted(engine, &total).instantiate(&module, None, &[]).expect_err("it is bad");
             assert_eq!(total.used(), 0);
         }
     }
     let wants = compile(&**engine, r#"(module (import "e" "m" (memory 2)) (memory 1))"#);
     let realm = counted(engine, &total);
     let small = realm.new_memory(pages(1, None)).expect("1 of 2");
-    realm.instantiate(&wants, Version::V1, &imports(&wants, &[small])).expect_err("the memory is too small");
+    realm.instantiate(&wants, None, &imports(&wants, &[small])).expect_err("the memory is too small");
     assert_eq!(total.used(), PAGE_BYTES);
 }
 
@@ -275,7 +275,7 @@ fn a_total_holds_on_several_threads_at_once<E: Engine>(engine: &Arc<E>) {
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    let guest = Guest::of(&counted(engine, &total), &module, Version::V1, &[]);
+                    let guest = Guest::of(&counted(engine, &total), &module, None, &[]);
                     let calls = (0..100).map(|round| if round % 2 == 0 { "memory" } else { "table" });
                     let grown = calls.filter(|name| guest.call(name, &[]).expect("no trap") != [FAILED]).count();
                     assert!(total.used() <= 100 * PAGE_BYTES);
@@ -409,7 +409,7 @@ fn machine_code_runs_only_with_the_options_that_it_was_made_with() {
             |module: &Module<Wasmer>| module.exports.iter().map(|export| export.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&loaded), names(&module));
         let realm = Realm::new(&engine);
-        let guest = Guest::of(&realm, &loaded, Version::V1, &[]);
+        let guest = Guest::of(&realm, &loaded, None, &[]);
         assert_eq!(guest.call("direct", &[10]).expect("it runs"), [7]);
         let _ = imports(&loaded, &[]);
     }
@@ -425,12 +425,9 @@ fn running_out_of_address_space_is_not_blamed_on_the_module() {
         let engine = crate::guest::engine::<Wasmer>();
         let module = compile(&*engine, r#"(module (memory 1) (func (export "size") (result i32) memory.size))"#);
         let realm = Realm::new(&engine);
-        let refused = (0..29_000).find_map(|_| realm.instantiate(&module, Version::V1, &[]).err());
+        let refused = (0..29_000).find_map(|_| realm.instantiate(&module, None, &[]).err());
         assert!(matches!(refused, Some(InstantiateError::Allocation(_))), "{refused:?}");
         drop(realm);
-        assert_eq!(
-            Guest::of(&Realm::new(&engine), &module, Version::V1, &[]).call("size", &[]).expect("there is room"),
-            [1]
-        );
+        assert_eq!(Guest::of(&Realm::new(&engine), &module, None, &[]).call("size", &[]).expect("there is room"), [1]);
     });
 }

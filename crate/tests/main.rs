@@ -19,8 +19,10 @@ mod instantiate;
 mod start;
 
 mod call;
-mod gas;
+mod carried;
 mod host_call;
+mod linking;
+mod native;
 
 mod executor;
 mod frames;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use sandbox_host::{
     engine::Engine,
     error::MemoryError,
-    realm::{Realm, Version, move_memory},
+    realm::{Realm, move_memory},
     value::{MAX_PAGES, PAGE_BYTES},
 };
 
@@ -70,7 +70,7 @@ fn a_pinned_memory_does_not_move<E: Engine>(engine: &Arc<E>) {
     let text = r#"(module (import "e" "m" (memory $given 1)) (memory $own (export "own") 1 100)
         (func (export "grow given") (result i32) (memory.grow $given (i32.const 1)))
         (func (export "grow own") (result i32) (memory.grow $own (i32.const 1))))"#;
-    let guest = Guest::linked(&realm, Version::V1, text, &[given]);
+    let guest = Guest::linked(&realm, None, text, &[given]);
     let own = guest.memory("own");
     realm.pin_memories(true);
     for (memory, export) in [(given, "grow given"), (own, "grow own")] {
@@ -186,7 +186,7 @@ fn a_guest_grows_an_imported_memory<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     for maximum in [Some(10), None] {
         let memory = realm.new_memory(pages(1, maximum)).expect("a good type");
-        let guest = Guest::linked(&realm, Version::V1, GROWS, &[memory]);
+        let guest = Guest::linked(&realm, None, GROWS, &[memory]);
         for (delta, before) in [(0, 1), (1, 1), (3, 2), (0, 5)] {
             assert_eq!(guest.call("grow", &[delta]).expect("no trap"), [before]);
             assert_eq!(guest.call("size", &[]).expect("no trap"), [before + delta]);
@@ -199,7 +199,7 @@ fn a_guest_cannot_grow_beyond_the_maximum<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     for (maximum, fits) in [(Some(3), 2), (None, 0)] {
         let memory = realm.new_memory(pages(1, maximum)).expect("a good type");
-        let guest = Guest::linked(&realm, Version::V1, GROWS, &[memory]);
+        let guest = Guest::linked(&realm, None, GROWS, &[memory]);
         for too_much in [MAX_PAGES, 0x7fff_ffff, 0x8000_0000, NO] {
             assert_eq!(guest.call("grow", &[too_much]).expect("no trap"), [NO]);
         }
@@ -211,7 +211,7 @@ fn a_guest_cannot_grow_beyond_the_maximum<E: Engine>(engine: &Arc<E>) {
 fn what_the_host_grows_the_guest_can_use<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     let memory = realm.new_memory(pages(1, 4)).expect("a good type");
-    let guest = Guest::linked(&realm, Version::V1, GROWS, &[memory]);
+    let guest = Guest::linked(&realm, None, GROWS, &[memory]);
     let last = 2 * PAGE_BYTES - 1;
     assert!(guest.call("load", &[last]).is_err());
     realm.memory_grow(memory, 1).expect("below the maximum");
@@ -227,7 +227,7 @@ fn grown_pages_are_zero<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     for maximum in [Some(16), None] {
         let memory = realm.new_memory(pages(1, maximum)).expect("a good type");
-        let guest = Guest::linked(&realm, Version::V1, GROWS, &[memory]);
+        let guest = Guest::linked(&realm, None, GROWS, &[memory]);
         for by_guest in [false, true, false, true] {
             let before = size(&realm, memory);
             realm.memory_write(memory, 0, &vec![0xaa; before]).expect("in bounds");
@@ -252,7 +252,7 @@ fn a_memory_does_not_move_when_it_grows<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     for maximum in [Some(200), Some(MAX_PAGES), None] {
         let memory = realm.new_memory(pages(1, maximum)).expect("a good type");
-        let guest = Guest::linked(&realm, Version::V1, GROWS, &[memory]);
+        let guest = Guest::linked(&realm, None, GROWS, &[memory]);
         let base = realm.memory_region(memory).expect("not busy").base;
         for _ in 0..9 {
             realm.memory_grow(memory, 10).expect("below the maximum");
@@ -330,8 +330,8 @@ fn the_bounds_follow_growth<E: Engine>(engine: &Arc<E>) {
 fn instances_share_an_imported_memory<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     let memory = realm.new_memory(pages(1, 5)).expect("a good type");
-    let one = Guest::linked(&realm, Version::V1, GROWS, &[memory]);
-    let two = Guest::linked(&realm, Version::V1, GROWS, &[memory]);
+    let one = Guest::linked(&realm, None, GROWS, &[memory]);
+    let two = Guest::linked(&realm, None, GROWS, &[memory]);
     one.call("store", &[100, 42]).expect("in bounds");
     assert_eq!(two.call("load", &[100]).expect("in bounds"), [42]);
     one.call("grow", &[1]).expect("no trap");
@@ -389,7 +389,7 @@ fn a_moved_memory_can_be_imported<E: Engine>(engine: &Arc<E>) {
     from.memory_grow(memory, 1).expect("below the maximum");
     from.memory_write(memory, PAGE_BYTES, &[8]).expect("in bounds");
     let moved = move_memory(&from, memory, &to).expect("both are idle");
-    let guest = Guest::linked(&to, Version::V1, wat, &[moved]);
+    let guest = Guest::linked(&to, None, wat, &[moved]);
     assert_eq!(guest.call("load", &[PAGE_BYTES]).expect("in bounds"), [8]);
 }
 
@@ -464,7 +464,7 @@ fn any_sequence_of_accesses_agrees_with_a_model<E: Engine>(engine: &Arc<E>) {
     proptest!(ProptestConfig::with_cases(200), |(steps in steps())| {
         let realm = Realm::new(engine);
         let memory = realm.new_memory(pages(1, 4)).expect("a good type");
-        let guest = Guest::of(&realm, &module, Version::V1, &[memory]);
+        let guest = Guest::of(&realm, &module, None, &[memory]);
         let mut model = vec![0; PAGE];
         for step in steps {
             match step {

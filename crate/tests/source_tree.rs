@@ -38,6 +38,24 @@ fn napi_is_named_in_the_binding_only() {
     }
 }
 
+/// Who reads or changes the bytes of a module, besides the passes and checks of an engine.
+const REWRITE: [&str; 4] =
+    ["crate/rewrite", "crate/rewrite.rs", "crate/engine/wasmi/repairs.rs", "crate/engine/wasmer/checks.rs"];
+
+/// Who names its crates for less: the set of features, and the names of functions.
+const READERS: [&str; 2] = ["crate/engine/features.rs", "crate/engine/wasmer/names.rs"];
+
+#[test]
+fn the_bytes_of_a_module_are_the_business_of_the_rewriter_and_the_passes() {
+    for (path, code) in sources() {
+        let is_elsewhere = |allowed: &&str| !path.starts_with(allowed);
+        let is_test = path.starts_with("crate/tests") || path.starts_with("crate/support");
+        if !is_test && REWRITE.iter().chain(&READERS).all(is_elsewhere) {
+            assert_names_none(&path, &code, &["wasmparser", "wasm_encoder"]);
+        }
+    }
+}
+
 #[test]
 fn the_doors_are_where_this_test_looks_for_them() {
     let sources = sources();

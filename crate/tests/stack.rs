@@ -6,7 +6,7 @@ use std::{sync::Arc, thread};
 use sandbox_host::{
     engine::{Engine, EngineConfig},
     error::TrapCode,
-    realm::{Realm, Version},
+    realm::Realm,
 };
 
 use crate::guest::{Guest, compile, engine_with};
@@ -170,8 +170,7 @@ fn a_thread_with_a_small_stack_can_run_guests<E: Engine>(engine: &Arc<E>) {
     let engine = engine.clone();
     let run = move || {
         let realm = Realm::new(&engine);
-        let index =
-            realm.instantiate(&module, Version::V1, &[sandbox_host::realm::Import::HostFunc]).expect("it links");
+        let index = realm.instantiate(&module, None, &[sandbox_host::realm::Import::Host]).expect("it links");
         let guest = Guest { realm, module, index };
         for _ in 0..10 {
             assert_overflows(&guest, "endless");
@@ -194,7 +193,7 @@ fn threads_overflow_side_by_side<E: Engine>(engine: &Arc<E>) {
             let (engine, module) = (engine.clone(), module.clone());
             thread::spawn(move || {
                 let realm = Realm::new(&engine);
-                let guest = Guest::of(&realm, &module, Version::V1, &[]);
+                let guest = Guest::of(&realm, &module, None, &[]);
                 for _ in 0..50 {
                     assert_overflows(&guest, "endless");
                 }

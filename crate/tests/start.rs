@@ -6,7 +6,7 @@ use sandbox_host::{
     engine::Engine,
     error::{HostTrap, Trap, TrapCode},
     module::Module,
-    realm::{HostCall, Realm, Version},
+    realm::{HostCall, Realm},
 };
 
 use crate::guest::{Guest, HostFn, contents, no_host, wasm};
@@ -269,7 +269,7 @@ fn custom_sections_around_the_start_section_do_no_harm<E: Engine>(engine: &Arc<E
         [&FUNC_TYPES[..8], custom, &FUNC_TYPES[8..], custom, EXPORT, custom, START, custom, CODE, custom].concat();
     let module = Arc::new(Module::compile(&**engine, &all).expect("valid"));
     let realm = Realm::new(engine);
-    let guest = Guest::of(&realm, &module, Version::V1, &[]);
+    let guest = Guest::of(&realm, &module, None, &[]);
     realm.start(guest.index, &mut no_host()).expect("no trap");
     assert_eq!(module.exports.len(), 1);
 }

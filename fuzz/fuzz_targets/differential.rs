@@ -1,4 +1,4 @@
-//! Valid modules on both engines: `npm run fuzz differential`. The input is what `crate/smith` makes a module of; a failure says
+//! Valid modules on both engines: `npm run fuzz differential`. The input is what `crate/support/smith` makes a module of; a failure says
 //! the module's binary in hexadecimal.
 
 #![no_main]

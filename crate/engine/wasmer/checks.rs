@@ -6,16 +6,15 @@
 //! rule, so that both engines count alike: a function, the body of a loop and each arm of an `if` are paid for when they are entered, with
 //! everything that stands in them, but not what stands in further ones of these.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use wasmer::sys::{FunctionMiddleware, MiddlewareError, MiddlewareReaderState, ModuleMiddleware, wasmparser};
 use wasmer_types::{
     ExportIndex, GlobalIndex, GlobalInit, GlobalType, LocalFunctionIndex, ModuleInfo, Mutability, Type,
 };
 use wasmparser::{BlockType, FuncType, FunctionBody, Operator, Parser, Payload, ValType};
+
+use crate::rewrite::{Sections, start_export::FreeNames};
 
 /// What is to be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,15 +34,10 @@ impl CheckOptions {
     }
 
     /// What the added exports of a module are called.
-    pub fn names_in(self, wasm: &[u8]) -> Names {
-        let exports = exports_of(wasm);
-        let free = |wanted: bool, name: &str| {
-            let mut name = name.to_owned();
-            while exports.contains(name.as_str()) {
-                name.push('\'');
-            }
-            wanted.then_some(name)
-        };
+    pub fn names_in(self, sections: &Sections<'_>) -> Names {
+        let exports: Vec<&str> = sections.exports().map(|export| export.name).collect();
+        let mut names = FreeNames::new(&exports);
+        let mut free = |wanted: bool, name: &str| wanted.then(|| names.like(name));
         Names {
             stop: free(self.interruptible, "stop"),
             fuel: free(self.has_fuel, "fuel"),
@@ -63,7 +57,7 @@ pub struct Checks {
     /// Of each function the local that its fuel is in.
     locals: Vec<Option<u32>>,
     /// What the added exports are called.
-    pub names: Arc<Names>,
+    names: Arc<Names>,
     globals: OnceLock<Globals>,
 }
 
@@ -103,12 +97,12 @@ struct Globals {
 
 impl Checks {
     /// The checks for a module, if there are any. `locals` are of each function the local that its fuel can be in.
-    pub fn of(wasm: &[u8], options: CheckOptions, locals: Vec<Option<u32>>) -> Option<Arc<Self>> {
+    pub fn of(wasm: &[u8], options: CheckOptions, names: &Arc<Names>, locals: Vec<Option<u32>>) -> Option<Arc<Self>> {
         if !options.any() {
             return None;
         }
         let costs = if options.has_fuel { costs_of(wasm) } else { Vec::new() };
-        let names = Arc::new(options.names_in(wasm));
+        let names = names.clone();
         Some(Arc::new(Self { options, costs, locals, names, globals: OnceLock::new() }))
     }
 }
@@ -215,7 +209,7 @@ impl FunctionChecks {
     }
 
     /// Ends the guest if it is to stop or has used up its fuel.
-    fn look<'a>(&self, state: &mut MiddlewareReaderState<'a>) {
+    fn emit_check<'a>(&self, state: &mut MiddlewareReaderState<'a>) {
         match (self.fuel, self.stop) {
             (Some(fuel), stop) => state.extend([
                 self.left(fuel),
@@ -277,7 +271,7 @@ impl FunctionChecks {
             Operator::I64Sub,
         ]);
         self.set_left(fuel, state);
-        self.look(state);
+        self.emit_check(state);
         state.push_operator(Operator::GlobalGet { global_index: length });
     }
 
@@ -286,7 +280,7 @@ impl FunctionChecks {
         self.descend(state);
         self.refresh(state);
         self.pay(state);
-        self.look(state);
+        self.emit_check(state);
     }
 }
 
@@ -347,7 +341,7 @@ impl<'a> FunctionMiddleware<'a> for FunctionChecks {
         state.push_operator(operator);
         if is_loop {
             self.pay(state);
-            self.look(state);
+            self.emit_check(state);
         } else if is_arm {
             self.pay(state);
         } else if is_call {
@@ -359,16 +353,6 @@ impl<'a> FunctionMiddleware<'a> for FunctionChecks {
         }
         Ok(())
     }
-}
-
-/// The names of the exports of a module. Whatever is wrong with it the compiler will say.
-fn exports_of(wasm: &[u8]) -> HashSet<&str> {
-    let section = |payload| match payload {
-        Ok(Payload::ExportSection(exports)) => Some(exports),
-        _ => None,
-    };
-    let exports = Parser::new(0).parse_all(wasm).find_map(section);
-    exports.into_iter().flatten().flatten().map(|export| export.name).collect()
 }
 
 // Costs
@@ -426,7 +410,7 @@ impl Types {
 struct Open {
     /// The place of the cost that what stands in it adds to.
     cost: usize,
-    /// Whether a `br_table` to its label has to move values, see `wasmi/rewrite.rs`.
+    /// Whether a `br_table` to its label has to move values, see `wasmi/repairs.rs`.
     moves: bool,
     /// What the arm costs that it does not have, as far as is known.
     missing_arm: u32,
@@ -482,7 +466,7 @@ fn cost_of(operator: &Operator<'_>) -> u32 {
         | Operator::Return
         | Operator::Else
         | Operator::End => 0,
-        // There the host does it, see `wasmi/rewrite.rs`: a call, and a constant for it.
+        // There the host does it, see `wasmi/repairs.rs`: a call, and a constant for it.
         Operator::MemoryGrow { .. } | Operator::TableGrow { .. } => 2,
         _ => 1,
     }

@@ -40,7 +40,7 @@ impl<T: Copy> Number<T> {
 
 /// What the call around this one had.
 #[derive(Debug, Clone, Copy)]
-pub struct Around {
+pub struct SavedCounters {
     fuel: Option<i64>,
     depth: Option<u32>,
 }
@@ -55,24 +55,24 @@ impl Meters {
     }
 
     /// Begins a call.
-    pub fn begin(self, fuel: Option<u64>) -> Around {
-        let around = Around { fuel: self.fuel.map(Number::get), depth: self.depth.map(Number::get) };
+    pub fn begin(self, fuel: Option<u64>) -> SavedCounters {
+        let saved = SavedCounters { fuel: self.fuel.map(Number::get), depth: self.depth.map(Number::get) };
         self.set_fuel(fuel.unwrap_or(UNLIMITED_FUEL));
         if let Some(depth) = self.depth {
             depth.set(0);
         }
-        around
+        saved
     }
 
     /// Ends a call, and says what its fuel has come to.
-    pub fn end(self, around: Around) -> Ended {
+    pub fn end(self, saved: SavedCounters) -> Ended {
         let depth = self.depth.map(Number::get);
         let ended = Ended { fuel: self.fuel_left(), is_too_deep: depth.is_some_and(|depth| depth > self.most_depth) };
-        if let (Some(fuel), Some(around)) = (self.fuel, around.fuel) {
-            fuel.set(around);
+        if let (Some(fuel), Some(before)) = (self.fuel, saved.fuel) {
+            fuel.set(before);
         }
-        if let (Some(depth), Some(around)) = (self.depth, around.depth) {
-            depth.set(around);
+        if let (Some(depth), Some(before)) = (self.depth, saved.depth) {
+            depth.set(before);
         }
         ended
     }

@@ -3,9 +3,11 @@
 //! wasmer copies the whole name of a function for each frame of a trap's stack, and a guest chooses both: a module of 30 KB could take gigabytes by
 //! one trap. So wasmer gets to see no names, and a trap finds them here, cut.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::collections::HashMap;
 
-use wasmparser::{KnownCustom, Name, Parser, Payload};
+use wasmparser::{KnownCustom, Name};
+
+use crate::rewrite::{Edits, Sections};
 
 /// What a custom section with names is called: <https://webassembly.github.io/spec/core/appendix/custom.html#name-section>.
 const SECTION: &str = "name";
@@ -15,30 +17,18 @@ const SECTION: &str = "name";
 pub struct FunctionNames(HashMap<u32, Box<str>>);
 
 impl FunctionNames {
-    /// The names in a binary, each with `most` characters at most, and the binary as wasmer is to see it: as long as before, but without a section of that
-    /// name. Where the binary is damaged there are no more names.
-    pub fn hide(wasm: Cow<'_, [u8]>, most: usize) -> (Self, Cow<'_, [u8]>) {
+    /// The names in a binary, each with `most` characters at most. wasmer gets the binary without a section of that name. Where a section is damaged there
+    /// are no more names.
+    pub fn hide(sections: &Sections<'_>, most: usize, edits: &mut Edits) -> Self {
         let mut names = Self::default();
-        let mut found = Vec::new();
-        for payload in Parser::new(0).parse_all(&wasm).map_while(Result::ok) {
-            if let Payload::CustomSection(section) = payload
-                && section.name() == SECTION
-            {
-                found.push(section.data_offset() as usize - SECTION.len());
-                if let KnownCustom::Name(section) = section.as_known() {
-                    names.read(section, most);
-                }
+        for (section, name) in sections.custom(SECTION) {
+            // A custom section of another name means nothing to wasmer.
+            edits.overwrite(name.start, b'-');
+            if let KnownCustom::Name(section) = section.as_known() {
+                names.read(section, most);
             }
         }
-        if found.is_empty() {
-            return (names, wasm);
-        }
-        let mut hidden = wasm.into_owned();
-        for at in found {
-            // A custom section of another name means nothing to wasmer.
-            hidden[at] = b'-';
-        }
-        (names, Cow::Owned(hidden))
+        names
     }
 
     fn read(&mut self, section: wasmparser::NameSectionReader<'_>, most: usize) {
@@ -58,25 +48,33 @@ impl FunctionNames {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
+
+    fn hide(wasm: &[u8]) -> (FunctionNames, Cow<'_, [u8]>) {
+        let (sections, mut edits) = (Sections::of(wasm), Edits::default());
+        let names = FunctionNames::hide(&sections, 256, &mut edits);
+        (names, edits.apply(&sections).expect("its sections are in order").wasm)
+    }
 
     #[test]
     fn names_are_found_and_cut_and_hidden() {
         let wasm = wat::parse_str(format!("(module (func ${}) (func) (func $\"\u{e9}t\u{e9}\"))", "n".repeat(300)))
             .expect("valid text");
-        let (names, hidden) = FunctionNames::hide(Cow::Borrowed(&wasm), 256);
+        let (names, hidden) = hide(&wasm);
         assert_eq!(names.get(0).map(str::len), Some(256));
         assert_eq!(names.get(1), None);
         assert_eq!(names.get(2), Some("\u{e9}t\u{e9}"));
         assert_eq!(hidden.len(), wasm.len());
-        let (none, again) = FunctionNames::hide(hidden, 256);
+        let (none, again) = hide(&hidden);
         assert_eq!(none.get(0), None);
         wasmparser::validate(&again).expect("still a valid module");
     }
 
     #[test]
     fn a_module_without_names_stays_as_it_is() {
-        let (_, hidden) = FunctionNames::hide(Cow::Borrowed(b"\0asm\x01\0\0\0"), 256);
+        let (_, hidden) = hide(b"\0asm\x01\0\0\0");
         assert!(matches!(hidden, Cow::Borrowed(_)));
     }
 }

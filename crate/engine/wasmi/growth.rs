@@ -1,8 +1,8 @@
-//! The host functions by which guests on wasmi grow their memories and tables, see `rewrite.rs`. A part of `engine/wasmi.rs`.
+//! The host functions by which guests on wasmi grow their memories and tables, see `repairs.rs`. A part of `engine/wasmi.rs`.
 
 use wasmi::{AsContextMut as _, Caller, Func, FuncType, Instance, Memory, Ref, StoreContextMut, Table, Val, ValType};
 
-use super::rewrite::{Element, Grown, Growth};
+use super::repairs::{Element, Grown, Growth};
 use super::{Data, Wasmi};
 use crate::{engine::Engine as _, total::ELEMENT_BYTES};
 

@@ -140,8 +140,8 @@ impl Calls {
             is_told = group.occupancy.with_asked(|asked| {
                 fuel = Some(asked.fuel);
                 scratch.write_word(WORD_FUNC, asked.site.import);
-                scratch.write_word(WORD_HAS_GAS, u32::from(asked.gas.is_some()));
-                scratch.write_gas(asked.gas.unwrap_or(0));
+                scratch.write_word(WORD_HAS_GAS, u32::from(asked.carried.is_some()));
+                scratch.write_gas(asked.carried.unwrap_or(0));
                 scratch.write_slots(&asked.slots);
             });
         }
@@ -168,7 +168,7 @@ impl Calls {
         if let Some(asked) = held.asked() {
             scratch.read_slots(&mut asked.slots);
             asked.fuel = self.fuel_of(tables, id).unwrap_or(asked.fuel);
-            if let Some(gas) = &mut asked.gas {
+            if let Some(gas) = &mut asked.carried {
                 *gas = scratch.read_gas();
             }
         }

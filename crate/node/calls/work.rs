@@ -61,14 +61,14 @@ impl What {
                 })
             }
             Self::Instantiate { linking, .. } => {
-                let (version, imports) = (linking.version, linking.imports(tables)?);
+                let (carried, imports) = (linking.carried.clone(), linking.imports(tables)?);
                 group.instances.count_made();
                 match (&*realm, linking.module.clone()) {
                     (AnyRealm::Wasmi(realm), AnyModule::Wasmi(module)) => {
-                        Ok(AnyBegin::Wasmi(realm.clone(), Begin::Instantiate { module, version, imports }))
+                        Ok(AnyBegin::Wasmi(realm.clone(), Begin::Instantiate { module, carried, imports }))
                     }
                     (AnyRealm::Wasmer(realm), AnyModule::Wasmer(module)) => {
-                        Ok(AnyBegin::Wasmer(realm.clone(), Begin::Instantiate { module, version, imports }))
+                        Ok(AnyBegin::Wasmer(realm.clone(), Begin::Instantiate { module, carried, imports }))
                     }
                     _ => Err(NativeError::internal("the memory and the module are of different backends")),
                 }

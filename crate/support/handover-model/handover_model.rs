@@ -3,7 +3,7 @@
 //! at once and who sleeps for ever. What the handover passes from hand to hand is a cell that loom watches; all else of
 //! the executor is left out.
 
-#[path = "../executor/handover.rs"]
+#[path = "../../executor/handover.rs"]
 mod handover;
 
 /// What `crate/executor.rs` has of the standard library.

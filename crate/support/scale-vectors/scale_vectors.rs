@@ -14,7 +14,7 @@ use sp_wasm_interface_common::{ReturnValue, Value};
 
 /// Where the vectors lie.
 fn vectors_path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../__test__/vectors/scale.json")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../__test__/vectors/scale.json")
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn the_committed_vectors_are_what_the_reference_crate_says() {
 
 /// One case is one line, so that a change of the file can be read.
 fn render(cases: &[Json]) -> String {
-    let origin = json!("gear-sandbox-env 1.10.0, see crate/scale-vectors/scale_vectors.rs");
+    let origin = json!("gear-sandbox-env 1.10.0, see crate/support/scale-vectors/scale_vectors.rs");
     let lines: Vec<String> = cases.iter().map(|case| format!("    {case}")).collect();
     format!("{{\n  \"madeBy\": {origin},\n  \"cases\": [\n{}\n  ]\n}}\n", lines.join(",\n"))
 }

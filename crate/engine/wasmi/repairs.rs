@@ -13,22 +13,17 @@
 //!
 //! A block costs no fuel, and an empty one makes no code but for what it saves. What else is added costs as much on wasmer, see `wasmer/checks.rs`.
 
-use std::{collections::HashMap, error::Error, ops::Range};
+use std::collections::HashMap;
 
 use wasm_encoder::Encode;
 use wasmparser::{
-    BlockType, BrTable, CompositeInnerType, Encoding, Frame, FrameKind, FuncValidator, FuncValidatorAllocations,
-    FunctionBody, Operator, Parser, Payload, RefType, TypeRef, ValType, ValidPayload, Validator, ValidatorResources,
-    WasmFeatures, WasmModuleResources,
+    BlockType, BrTable, CompositeInnerType, Frame, FrameKind, Operator, RefType, TypeRef, ValType, WasmModuleResources,
 };
 
-/// A module that wasmi does right.
-#[derive(Debug)]
-pub struct Rewritten {
-    pub wasm: Vec<u8>,
-    /// What it needs to grow its memories and tables, if it does that.
-    pub growth: Option<Growth>,
-}
+use crate::{
+    error::CompileError,
+    rewrite::{BodyEdits, Edits, Function, Pass, SectionId, Sections},
+};
 
 /// The exports that a module got so that the host can grow what it asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +49,16 @@ pub enum Element {
 }
 
 impl Growth {
+    /// With names that no export of the module has.
+    fn named(sections: &Sections<'_>, grown: Vec<Grown>) -> Self {
+        let marks = |export: wasmparser::Export<'_>| {
+            let rest = export.name.strip_prefix(PREFIX)?;
+            Some(rest.len() - rest.trim_start_matches('\'').len() + 1)
+        };
+        let marks = sections.exports().filter_map(marks).max().unwrap_or(0);
+        Self { prefix: format!("{PREFIX}{}", "'".repeat(marks)), grown }
+    }
+
     /// Whether that export was added.
     pub fn has_added(&self, name: &str) -> bool {
         name.starts_with(&self.prefix)
@@ -70,71 +75,23 @@ impl Growth {
     }
 }
 
-/// The module as wasmi needs it, or `None` if it can stay as it is.
-///
-/// Refuses what is not a valid module, since one that calls what it does not have could be valid afterwards. Which proposals a module may use is
-/// for the engine to say.
-pub fn for_wasmi(wasm: &[u8]) -> Result<Option<Rewritten>, Box<dyn Error>> {
-    let module = Layout::validate(wasm)?;
-    if module.bodies.is_empty() {
-        return Ok(None);
-    }
-    module.rewrite(wasm).map(Some)
-}
-
-/// What must be known of a module.
+/// The pass.
 #[derive(Default)]
-struct Layout {
-    types: Section,
-    /// If it has none, where one would be.
-    tables: Section,
-    exports: Section,
-    code: Section,
-    /// What each of its tables holds; `None` for what wasmi has no tables of.
+pub struct Repairs {
+    /// What each of the module's tables holds; `None` for what wasmi has no tables of.
     elements: Vec<Option<Element>>,
-    /// How long the names of its exports are at least that could be taken for added ones.
-    prefix: usize,
-    /// The bodies that are changed.
-    bodies: Vec<Body>,
-    grown: Vec<Grown>,
+    /// How many types the module has.
+    types: u32,
     /// The types that are added, and which of these each is.
     added: HashMap<Vec<u8>, u32>,
     /// The same in their order.
-    added_types: Vec<u8>,
+    added_types: Vec<Vec<u8>>,
+    grown: Vec<Grown>,
+    /// Whether what lies on the stack may be a comparison with zero, see [`may_be_test_of_zero`].
+    may_fuse: bool,
+    /// What it needs to grow its memories and tables, if it does that; known when the pass has ended.
+    pub growth: Option<Growth>,
 }
-
-/// A section: all of it, its entries without their count, and that count.
-#[derive(Default, Clone)]
-struct Section {
-    range: Range<usize>,
-    entries: Range<usize>,
-    count: u32,
-}
-
-/// A function's body that is changed.
-struct Body {
-    /// With its length.
-    range: Range<usize>,
-    content: usize,
-    edits: Vec<Edit>,
-}
-
-/// What is put in an operator's place, or before it.
-enum Change {
-    Instead(Vec<u8>),
-    Before(Vec<u8>),
-}
-
-/// What is put in the place of a part of the binary.
-struct Edit {
-    range: Range<usize>,
-    with: Vec<u8>,
-}
-
-const TYPE_SECTION: u8 = 1;
-const TABLE_SECTION: u8 = 4;
-const EXPORT_SECTION: u8 = 7;
-const CODE_SECTION: u8 = 10;
 
 const FUNCTION_TYPE: u8 = 0x60;
 const I32: u8 = 0x7f;
@@ -161,144 +118,90 @@ const LARGE_OFFSET: u64 = 1 << 16;
 
 const PREFIX: &str = "grow";
 
-impl Layout {
-    fn validate(wasm: &[u8]) -> Result<Self, Box<dyn Error>> {
-        let mut layout = Self::default();
-        let mut validator = Validator::new_with_features(WasmFeatures::all());
-        let mut allocations = FuncValidatorAllocations::default();
-        // Where the last section or body ended.
-        let mut begin = 0;
-        for payload in Parser::new(0).parse_all(wasm) {
-            let payload = payload?;
-            if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
-                let mut function = function.into_validator(allocations);
-                let edits = layout.edits_of(&mut function, &body)?;
-                allocations = function.into_allocations();
-                let content = at(body.range())?;
-                if !edits.is_empty() {
-                    layout.bodies.push(Body { range: begin..content.end, content: content.start, edits });
-                }
-                begin = content.end;
-                continue;
-            }
-            let section = |content: Range<u64>, count: u32| Section::new(wasm, begin, content, count);
-            match &payload {
-                Payload::TypeSection(types) => layout.types = section(types.range(), types.count())?,
-                Payload::ImportSection(imports) => {
-                    for import in imports.clone().into_imports() {
-                        if let TypeRef::Table(table) = import?.ty {
-                            layout.elements.push(element(table.element_type));
-                        }
-                    }
-                }
-                Payload::TableSection(tables) => {
-                    for table in tables.clone() {
-                        layout.elements.push(element(table?.ty.element_type));
-                    }
-                    layout.tables = section(tables.range(), tables.count())?;
-                }
-                Payload::ExportSection(exports) => {
-                    for export in exports.clone() {
-                        let rest = export?.name.strip_prefix(PREFIX);
-                        let marks = rest.map(|rest| rest.len() - rest.trim_start_matches('\'').len() + 1);
-                        layout.prefix = layout.prefix.max(marks.unwrap_or(0));
-                    }
-                    layout.exports = section(exports.range(), exports.count())?;
-                }
-                Payload::CodeSectionStart { range, count, .. } => {
-                    layout.code = section(range.clone(), *count)?;
-                }
-                _ => {}
-            }
-            begin = match &payload {
-                Payload::Version { encoding: Encoding::Component, .. } => {
-                    return Err("a component is not a module".into());
-                }
-                Payload::Version { range, .. } => at(range.clone())?.end,
-                Payload::CodeSectionStart { .. } => layout.code.entries.start,
-                other => other.as_section().map_or(Ok(begin), |(_, range)| at(range).map(|range| range.end))?,
-            };
-            layout.skip_absent(&payload, begin);
-        }
-        Ok(layout)
+impl Pass for Repairs {
+    fn wants(&self, opcode: u8) -> bool {
+        // Blocks, br_table, select, i32.store, i32.store8, i32.store16, memory.grow, and what has table.grow among it.
+        matches!(opcode, 0x02..=0x04 | BR_TABLE | 0x1b | 0x1c | 0x36 | 0x3a | 0x3b | 0x40 | 0xfc)
     }
 
-    /// Notes that sections which may be missing come after this one.
-    fn skip_absent(&mut self, payload: &Payload<'_>, end: usize) {
-        let (before_tables, before_exports) = match payload {
-            Payload::TypeSection(_) | Payload::ImportSection(_) | Payload::FunctionSection(_) => (true, true),
-            Payload::TableSection(_)
-            | Payload::MemorySection(_)
-            | Payload::TagSection(_)
-            | Payload::GlobalSection(_) => (false, true),
-            _ => (false, false),
-        };
-        for (section, is_before) in [(&mut self.tables, before_tables), (&mut self.exports, before_exports)] {
-            if is_before {
-                *section = Section { range: end..end, entries: end..end, count: 0 };
-            }
-        }
+    fn function(&mut self, _body: &mut BodyEdits<'_>) {
+        self.may_fuse = false;
     }
 
-    fn edits_of(
-        &mut self,
-        function: &mut FuncValidator<ValidatorResources>,
-        body: &FunctionBody<'_>,
-    ) -> Result<Vec<Edit>, Box<dyn Error>> {
-        let mut edits = Vec::new();
-        let bytes = body.as_bytes();
-        let begin = body.range().start;
-        let mut reader = body.get_binary_reader();
-        function.read_locals(&mut reader)?;
-        let mut may_fuse = false;
-        while !reader.eof() {
-            let offset = reader.original_position();
-            let opcode = bytes.get(usize::try_from(offset - begin)?).copied().unwrap_or(0);
-            let change = if may_be_changed(opcode) {
-                let operator = reader.peek_operator(&function.visitor(offset))?;
-                self.change(&operator, function, may_fuse)?
-            } else {
-                None
-            };
-            reader.visit_operator(&mut function.visitor(offset))??;
-            match change {
-                Some(Change::Instead(with)) => {
-                    edits.push(Edit { range: at(offset..reader.original_position())?, with });
-                }
-                Some(Change::Before(with)) => edits.push(Edit { range: at(offset..offset)?, with }),
-                None => {}
-            }
-            may_fuse = may_be_test_of_zero(opcode, may_fuse);
-        }
-        reader.finish_expression(&function.visitor(reader.original_position()))?;
-        Ok(edits)
-    }
-
-    /// What becomes of an operator, if it does not stay as it is.
-    fn change(
+    fn operator(
         &mut self,
         operator: &Operator<'_>,
-        function: &FuncValidator<ValidatorResources>,
-        may_fuse: bool,
-    ) -> Result<Option<Change>, Box<dyn Error>> {
-        let instead = match operator {
-            Operator::MemoryGrow { mem } => Some(self.call(Grown::Memory(*mem))),
+        function: &Function,
+        body: &mut BodyEdits<'_>,
+    ) -> Result<(), CompileError> {
+        match operator {
+            Operator::MemoryGrow { mem } => self.call(Grown::Memory(*mem), body),
             // Else there is no such table, or it is one that wasmi refuses.
-            Operator::TableGrow { table } => match self.elements.get(*table as usize) {
-                Some(Some(element)) => Some(self.call(Grown::Table(*table, *element))),
-                _ => None,
-            },
-            Operator::BrTable { targets } => self.branch_table(targets, function)?,
-            _ if wants_nothing_at_hand(operator, function, may_fuse) => {
-                return Ok(Some(Change::Before(EMPTY_BLOCK.to_vec())));
+            Operator::TableGrow { table } => {
+                if let Some(Some(element)) = self.elements.get(*table as usize) {
+                    self.call(Grown::Table(*table, *element), body);
+                }
             }
-            _ => None,
-        };
-        Ok(instead.map(Change::Instead))
+            Operator::BrTable { targets } => self.branch_table(targets, function, body)?,
+            _ if wants_nothing_at_hand(operator, function, self.may_fuse) => {
+                body.before(|code| code.extend(EMPTY_BLOCK));
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
-    /// The call that grows this.
-    fn call(&mut self, grown: Grown) -> Vec<u8> {
+    fn passed(&mut self, opcode: u8) {
+        self.may_fuse = may_be_test_of_zero(opcode, self.may_fuse);
+    }
+
+    fn end(&mut self, sections: &Sections<'_>, edits: &mut Edits) {
+        for ty in &self.added_types {
+            edits.add(SectionId::Type, |types| types.extend_from_slice(ty));
+        }
+        if self.grown.is_empty() {
+            return;
+        }
+        let size = self.grown.len() as u32;
+        edits.add(SectionId::Table, |tables| {
+            tables.extend([FUNCREF, HAS_MAXIMUM]);
+            size.encode(tables);
+            size.encode(tables);
+        });
+        let growth = Growth::named(sections, std::mem::take(&mut self.grown));
+        let mut export = |name: &str, kind: u8, index: u32| {
+            edits.add(SectionId::Export, |exports| {
+                name.encode(exports);
+                exports.push(kind);
+                index.encode(exports);
+            });
+        };
+        export(growth.table(), TABLE_EXPORT, self.elements.len() as u32);
+        for (place, grown) in growth.grown.iter().enumerate() {
+            let (kind, index) = match grown {
+                Grown::Memory(index) => (MEMORY_EXPORT, *index),
+                Grown::Table(index, _) => (TABLE_EXPORT, *index),
+            };
+            export(&growth.target(place), kind, index);
+        }
+        self.growth = Some(growth);
+    }
+}
+
+impl Repairs {
+    /// The pass for that module.
+    pub fn of(sections: &Sections<'_>) -> Self {
+        let imported = sections.imports().filter_map(|import| match import.ty {
+            TypeRef::Table(table) => Some(table),
+            _ => None,
+        });
+        let tables = imported.chain(sections.tables().map(|table| table.ty));
+        let elements = tables.map(|table| element(table.element_type)).collect();
+        Self { elements, types: sections.count(SectionId::Type), ..Self::default() }
+    }
+
+    /// Puts the call that grows this in the operator's place.
+    fn call(&mut self, grown: Grown, body: &mut BodyEdits<'_>) {
         let place = self.grown.iter().position(|other| *other == grown).unwrap_or_else(|| {
             self.grown.push(grown);
             self.grown.len() - 1
@@ -308,38 +211,43 @@ impl Layout {
             Grown::Table(_, Element::Func) => self.function_type(&[FUNCREF, I32], &[I32]),
             Grown::Table(_, Element::Extern) => self.function_type(&[EXTERNREF, I32], &[I32]),
         };
-        let mut code = vec![I32_CONST];
-        (place as i32).encode(&mut code);
-        code.push(CALL_INDIRECT);
-        ty.encode(&mut code);
-        (self.elements.len() as u32).encode(&mut code);
-        code
+        body.instead(|code| {
+            code.push(I32_CONST);
+            (place as i32).encode(code);
+            code.push(CALL_INDIRECT);
+            ty.encode(code);
+            (self.elements.len() as u32).encode(code);
+        });
     }
 
-    /// A `br_table` whose default is another, if it must be.
+    /// Gives a `br_table` another default, if it must have one.
     fn branch_table(
         &mut self,
         targets: &BrTable<'_>,
-        function: &FuncValidator<ValidatorResources>,
-    ) -> Result<Option<Vec<u8>>, Box<dyn Error>> {
+        function: &Function,
+        body: &mut BodyEdits<'_>,
+    ) -> Result<(), CompileError> {
         let label = function.get_control_frame(targets.default() as usize);
         let values = label.and_then(|frame| values_of_label(frame, function)).unwrap_or_default();
         if targets.is_empty() || !(values.len() > 1 || values == [V128]) {
-            return Ok(None);
+            return Ok(());
         }
         let with_index: Vec<u8> = values.iter().copied().chain([I32]).collect();
         let ty = self.function_type(&with_index, &values);
-        let mut code = EMPTY_BLOCK.to_vec();
-        code.push(BLOCK);
-        i64::from(ty).encode(&mut code);
-        code.push(BR_TABLE);
-        targets.len().encode(&mut code);
-        for target in targets.targets() {
-            (target? + 1).encode(&mut code);
-        }
-        code.extend([0, END, BR]);
-        targets.default().encode(&mut code);
-        Ok(Some(code))
+        let depths = targets.targets().collect::<Result<Vec<u32>, _>>()?;
+        body.instead(|code| {
+            code.extend(EMPTY_BLOCK);
+            code.push(BLOCK);
+            i64::from(ty).encode(code);
+            code.push(BR_TABLE);
+            targets.len().encode(code);
+            for depth in depths {
+                depth.wrapping_add(1).encode(code);
+            }
+            code.extend([0, END, BR]);
+            targets.default().encode(code);
+        });
+        Ok(())
     }
 
     /// The index of a type that the module gets.
@@ -349,99 +257,15 @@ impl Layout {
         results.encode(&mut ty);
         let next = self.added.len() as u32;
         let place = *self.added.entry(ty).or_insert_with_key(|ty| {
-            self.added_types.extend(ty);
+            self.added_types.push(ty.clone());
             next
         });
-        self.types.count + place
-    }
-
-    fn rewrite(self, wasm: &[u8]) -> Result<Rewritten, Box<dyn Error>> {
-        let code = self.code(wasm)?;
-        let mut sections = Vec::with_capacity(4);
-        let mut growth = None;
-        if !self.added.is_empty() {
-            sections.push((TYPE_SECTION, &self.types, self.types(wasm)));
-        }
-        if !self.grown.is_empty() {
-            let prefix = format!("{PREFIX}{}", "'".repeat(self.prefix));
-            let added = Growth { prefix, grown: self.grown.clone() };
-            sections.push((TABLE_SECTION, &self.tables, self.tables(wasm)));
-            sections.push((EXPORT_SECTION, &self.exports, self.exports(wasm, &added)));
-            growth = Some(added);
-        }
-        sections.push((CODE_SECTION, &self.code, code));
-
-        let more: usize = sections.iter().map(|(_, _, content)| content.len()).sum();
-        let mut module = Vec::with_capacity(wasm.len() + more);
-        let mut copied = 0;
-        for (id, section, content) in &sections {
-            module.extend_from_slice(wasm.get(copied..section.range.start).ok_or("the sections are out of order")?);
-            module.push(*id);
-            content.encode(&mut module);
-            copied = section.range.end;
-        }
-        module.extend_from_slice(&wasm[copied..]);
-        Ok(Rewritten { wasm: module, growth })
-    }
-
-    fn types(&self, wasm: &[u8]) -> Vec<u8> {
-        let mut types = self.types.begin(wasm, self.added.len() as u32);
-        types.extend(&self.added_types);
-        types
-    }
-
-    fn tables(&self, wasm: &[u8]) -> Vec<u8> {
-        let size = self.grown.len() as u32;
-        let mut tables = self.tables.begin(wasm, 1);
-        tables.extend([FUNCREF, HAS_MAXIMUM]);
-        size.encode(&mut tables);
-        size.encode(&mut tables);
-        tables
-    }
-
-    fn exports(&self, wasm: &[u8], growth: &Growth) -> Vec<u8> {
-        let mut exports = self.exports.begin(wasm, 1 + self.grown.len() as u32);
-        let mut export = |name: &str, kind: u8, index: u32| {
-            name.encode(&mut exports);
-            exports.push(kind);
-            index.encode(&mut exports);
-        };
-        export(growth.table(), TABLE_EXPORT, self.elements.len() as u32);
-        for (place, grown) in self.grown.iter().enumerate() {
-            let (kind, index) = match grown {
-                Grown::Memory(index) => (MEMORY_EXPORT, *index),
-                Grown::Table(index, _) => (TABLE_EXPORT, *index),
-            };
-            export(&growth.target(place), kind, index);
-        }
-        exports
-    }
-
-    fn code(&self, wasm: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
-        let mut code = Vec::with_capacity(self.code.entries.len() + 64);
-        self.code.count.encode(&mut code);
-        let mut copied = self.code.entries.start;
-        let mut changed = Vec::new();
-        for body in &self.bodies {
-            code.extend_from_slice(wasm.get(copied..body.range.start).ok_or("the bodies are out of order")?);
-            copied = body.content;
-            changed.clear();
-            for edit in &body.edits {
-                changed.extend_from_slice(wasm.get(copied..edit.range.start).ok_or("a body is out of order")?);
-                changed.extend_from_slice(&edit.with);
-                copied = edit.range.end;
-            }
-            changed.extend_from_slice(&wasm[copied..body.range.end]);
-            changed.encode(&mut code);
-            copied = body.range.end;
-        }
-        code.extend_from_slice(&wasm[copied..self.code.range.end]);
-        Ok(code)
+        self.types + place
     }
 }
 
 /// The types of the values that a branch to a label takes along, if wasmi has them all.
-fn values_of_label(frame: &Frame, function: &FuncValidator<ValidatorResources>) -> Option<Vec<u8>> {
+fn values_of_label(frame: &Frame, function: &Function) -> Option<Vec<u8>> {
     let types = match frame.block_type {
         BlockType::Empty => return None,
         BlockType::Type(_) if frame.kind == FrameKind::Loop => return None,
@@ -467,11 +291,7 @@ fn values_of_label(frame: &Frame, function: &FuncValidator<ValidatorResources>) 
 }
 
 /// Whether wasmi does this operator wrong if locals or registers are on its stack, `may_fuse` as in [`may_be_test_of_zero`].
-fn wants_nothing_at_hand(
-    operator: &Operator<'_>,
-    function: &FuncValidator<ValidatorResources>,
-    may_fuse: bool,
-) -> bool {
+fn wants_nothing_at_hand(operator: &Operator<'_>, function: &Function, may_fuse: bool) -> bool {
     match operator {
         Operator::Select | Operator::TypedSelect { .. } => may_fuse,
         Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => match blockty {
@@ -486,12 +306,6 @@ fn wants_nothing_at_hand(
         }
         _ => false,
     }
-}
-
-/// Whether operators that begin with this byte may be changed, so that it is worth while to look at them.
-fn may_be_changed(opcode: u8) -> bool {
-    // Blocks, br_table, select, i32.store, i32.store8, i32.store16, memory.grow, and what has table.grow among it.
-    matches!(opcode, 0x02..=0x04 | BR_TABLE | 0x1b | 0x1c | 0x36 | 0x3a | 0x3b | 0x40 | 0xfc)
 }
 
 /// Whether what lies on the stack after this operator may be the result of a comparison with zero that wasmi can still fuse with what comes, from how
@@ -516,31 +330,30 @@ fn element(ty: RefType) -> Option<Element> {
     }
 }
 
-fn at(range: Range<u64>) -> Result<Range<usize>, Box<dyn Error>> {
-    Ok(usize::try_from(range.start)?..usize::try_from(range.end)?)
-}
-
-impl Section {
-    fn new(wasm: &[u8], begin: usize, content: Range<u64>, count: u32) -> Result<Self, Box<dyn Error>> {
-        let content = at(content)?;
-        let bytes = wasm.get(content.clone()).ok_or("a section is truncated")?;
-        // The count may be longer than it need be.
-        let length = bytes.iter().position(|byte| byte & 0x80 == 0).ok_or("a section has no count")? + 1;
-        Ok(Self { range: begin..content.end, entries: content.start + length..content.end, count })
-    }
-
-    /// Its content, to be added to.
-    fn begin(&self, wasm: &[u8], more: u32) -> Vec<u8> {
-        let mut content = Vec::with_capacity(self.entries.len() + 64);
-        (self.count + more).encode(&mut content);
-        content.extend_from_slice(&wasm[self.entries.clone()]);
-        content
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
+    use wasmparser::{Parser, Payload, Validator, WasmFeatures};
+
     use super::*;
+    use crate::rewrite::walk;
+
+    #[derive(Debug)]
+    struct Rewritten {
+        wasm: Vec<u8>,
+        growth: Option<Growth>,
+    }
+
+    fn for_wasmi(wasm: &[u8]) -> Result<Option<Rewritten>, CompileError> {
+        let sections = Sections::of(wasm);
+        let (mut repairs, mut edits) = (Repairs::of(&sections), Edits::default());
+        walk(&sections, Some(WasmFeatures::all()), &mut repairs, &mut edits)?;
+        Ok(match edits.apply(&sections)?.wasm {
+            Cow::Owned(wasm) => Some(Rewritten { wasm, growth: repairs.growth }),
+            Cow::Borrowed(_) => None,
+        })
+    }
 
     fn rewritten(wat: &str) -> Option<Rewritten> {
         let made = for_wasmi(&wat::parse_str(wat).expect("good text")).expect("a good module");

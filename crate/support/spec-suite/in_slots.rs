@@ -4,8 +4,9 @@
 //!
 //! What there was before stays as it is, byte for byte.
 
+use sandbox_host::rewrite::{Edits, SectionId, Sections};
 use wasm_encoder::{Encode, Function, ValType};
-use wasmparser::{BinaryReader, ExternalKind, FuncType, Parser, Payload, RefType, Validator, WasmFeatures};
+use wasmparser::{ExternalKind, FuncType, RefType, Validator, WasmFeatures};
 
 /// The name of the function that stands for an export.
 pub fn name(export: &str) -> String {
@@ -17,14 +18,14 @@ pub fn with_functions_in_slots(wasm: &[u8]) -> Option<Vec<u8>> {
     // What is not valid is for the core to refuse.
     let types = Validator::new_with_features(WasmFeatures::all()).validate_all(wasm).ok()?;
     let types = types.as_ref();
-    let exports = Parser::new(0).parse_all(wasm).find_map(|payload| match payload {
-        Ok(Payload::ExportSection(exports)) => Some(exports),
-        _ => None,
-    })?;
-    let mut added =
-        Added { first_type: types.core_type_count_in_module(), first_func: types.function_count(), ..Added::default() };
-    for export in exports {
-        let export = export.ok()?;
+    let sections = Sections::of(wasm);
+    let mut added = Added {
+        first_type: types.core_type_count_in_module(),
+        first_func: types.function_count(),
+        count: 0,
+        edits: Edits::default(),
+    };
+    for export in sections.exports() {
         match export.kind {
             ExternalKind::Func | ExternalKind::FuncExact => {
                 let ty = types[types.core_function_at(export.index)].unwrap_func();
@@ -37,7 +38,11 @@ pub fn with_functions_in_slots(wasm: &[u8]) -> Option<Vec<u8>> {
             _ => {}
         }
     }
-    (added.count > 0).then(|| added.to(wasm))
+    if added.edits.is_empty() {
+        return None;
+    }
+    let made = added.edits.apply(&sections).expect("the module is valid");
+    Some(made.wasm.into_owned())
 }
 
 /// What an added function stands for.
@@ -47,25 +52,13 @@ enum Original {
     Global(u32),
 }
 
-/// The entries that sections get.
-#[derive(Default)]
+/// What the module gets.
 struct Added {
     first_type: u32,
     first_func: u32,
     count: u32,
-    types: Vec<u8>,
-    functions: Vec<u8>,
-    exports: Vec<u8>,
-    code: Vec<u8>,
+    edits: Edits,
 }
-
-const TYPE_SECTION: u8 = 1;
-const FUNCTION_SECTION: u8 = 3;
-const EXPORT_SECTION: u8 = 7;
-const CODE_SECTION: u8 = 10;
-/// The sections that are not custom, in their order.
-const ORDER: [u8; 13] = [TYPE_SECTION, 2, FUNCTION_SECTION, 4, 5, 13, 6, EXPORT_SECTION, 8, 9, 12, CODE_SECTION, 11];
-const HEADER_BYTES: usize = 8;
 
 const FUNCTION_TYPE: u8 = 0x60;
 const FUNCTION_EXPORT: u8 = 0;
@@ -117,77 +110,21 @@ impl Added {
             };
         }
         code.end();
-        function.encode(&mut self.code);
-
-        self.types.push(FUNCTION_TYPE);
-        params_in_slots.encode(&mut self.types);
-        results_in_slots.encode(&mut self.types);
-        (self.first_type + self.count).encode(&mut self.functions);
-        name(export).as_str().encode(&mut self.exports);
-        self.exports.push(FUNCTION_EXPORT);
-        (self.first_func + self.count).encode(&mut self.exports);
+        let (ty, index) = (self.first_type + self.count, self.first_func + self.count);
+        self.edits.add(SectionId::Type, |types| {
+            types.push(FUNCTION_TYPE);
+            params_in_slots.encode(types);
+            results_in_slots.encode(types);
+        });
+        self.edits.add(SectionId::Function, |functions| ty.encode(functions));
+        self.edits.add(SectionId::Export, |exports| {
+            name(export).as_str().encode(exports);
+            exports.push(FUNCTION_EXPORT);
+            index.encode(exports);
+        });
+        self.edits.add(SectionId::Code, |bodies| function.encode(bodies));
         self.count += 1;
     }
-
-    /// The module with what is added.
-    fn to(&self, wasm: &[u8]) -> Vec<u8> {
-        let mut sections = sections(wasm);
-        let changed = [
-            (TYPE_SECTION, &self.types),
-            (FUNCTION_SECTION, &self.functions),
-            (EXPORT_SECTION, &self.exports),
-            (CODE_SECTION, &self.code),
-        ];
-        for (id, entries) in changed {
-            let place = sections.iter().position(|section| section.id == id).unwrap_or_else(|| {
-                let after = |section: &Section| place_of(section.id) > place_of(id);
-                let place = sections.iter().position(after).unwrap_or(sections.len());
-                sections.insert(place, Section { id, content: vec![0] });
-                place
-            });
-            sections[place].add(self.count, entries);
-        }
-        let mut module = wasm[..HEADER_BYTES].to_vec();
-        for section in sections {
-            module.push(section.id);
-            section.content.encode(&mut module);
-        }
-        module
-    }
-}
-
-struct Section {
-    id: u8,
-    content: Vec<u8>,
-}
-
-impl Section {
-    fn add(&mut self, count: u32, entries: &[u8]) {
-        let mut reader = BinaryReader::new(&self.content, 0);
-        let before = reader.read_var_u32().expect("the module is valid");
-        let mut content = Vec::new();
-        (before + count).encode(&mut content);
-        content.extend_from_slice(&self.content[reader.original_position() as usize..]);
-        content.extend_from_slice(entries);
-        self.content = content;
-    }
-}
-
-/// Custom sections are before all others, which matters only to where one is put in.
-fn place_of(id: u8) -> Option<usize> {
-    ORDER.iter().position(|other| *other == id)
-}
-
-fn sections(wasm: &[u8]) -> Vec<Section> {
-    let mut sections = Vec::new();
-    let mut reader = BinaryReader::new(&wasm[HEADER_BYTES..], 0);
-    while !reader.eof() {
-        let id = reader.read_u8().expect("the module is valid");
-        let length = reader.read_var_u32().expect("the module is valid");
-        let content = reader.read_bytes(length as usize).expect("the module is valid").to_vec();
-        sections.push(Section { id, content });
-    }
-    sections
 }
 
 /// The types of the slots that a value of that type takes.
