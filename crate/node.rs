@@ -6,8 +6,8 @@
 
 mod async_functions;
 mod backend;
-mod budget;
 mod calls;
+mod fuel;
 mod functions;
 mod group;
 mod linking;

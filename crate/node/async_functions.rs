@@ -9,7 +9,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    executor::pool::{Budget, NoThread, Pool},
+    executor::pool::{NoThread, Pool, ThreadQuota},
     realm::Slots,
 };
 
@@ -32,20 +32,20 @@ pub fn register(registrar: &Registrar<'_>) {
     registrar.hot_function("putOff", put_off);
 }
 
-/// `newBudget(wrapper, threads)`: the number of a budget of so many native threads.
+/// `newBudget(wrapper, threads)`: the number of a quota of so many native threads.
 fn new_budget(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
-    let budget = Budget::new(arguments.u32(scope, 1)? as usize);
-    Ok(Some(scope.number(f64::from(state.budgets.add(scope, budget, arguments.get(0))?))))
+    let quota = ThreadQuota::new(arguments.u32(scope, 1)? as usize);
+    Ok(Some(scope.number(f64::from(state.quotas.add(scope, quota, arguments.get(0))?))))
 }
 
-/// `compileAsync(engine, cache | NO_CACHE, wasm, budget)`: the number of a call that ends with a module, to be asked for by `compiledBy`. Its timeout
+/// `compileAsync(engine, cache | NO_CACHE, wasm, quota)`: the number of a call that ends with a module, to be asked for by `compiledBy`. Its timeout
 /// is in the scratch buffer.
 fn compile_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let engine = state.engines.get(arguments.u32(scope, 0)?)?;
     let cache = state.cache(arguments.u32(scope, 1)?)?;
     // SAFETY: copied at once.
     let wasm = unsafe { arguments.bytes(scope, 2) }?.to_vec();
-    let budget = state.budgets.get(arguments.u32(scope, 3)?)?;
+    let quota = state.quotas.get(arguments.u32(scope, 3)?)?;
     let compile = move || {
         if engine.engine.has_room_to_compile() {
             Ok(engine.engine.compile(&wasm, cache.as_deref()))
@@ -53,7 +53,7 @@ fn compile_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome 
             Err(NoThread::NoRoom)
         }
     };
-    let call = state.calls.compile(state, scope, &state.scratch(), &budget, compile)?;
+    let call = state.calls.compile(state, scope, &state.scratch(), &quota, compile)?;
     Ok(Some(scope.number(f64::from(call))))
 }
 
@@ -64,7 +64,7 @@ fn compiled_by(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     Ok(state.module_wrapper(scope, module))
 }
 
-/// `instantiateAsync(module, engine, version, memories, budget)`: the number of a call that ends with an instance, whose start
+/// `instantiateAsync(module, engine, version, memories, quota)`: the number of a call that ends with an instance, whose start
 /// function has run, to be adopted. Its timeout is in the scratch buffer.
 fn instantiate_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     state.sweep_if_due(scope);
@@ -74,9 +74,9 @@ fn instantiate_async(state: &State, scope: Scope, arguments: &Arguments) -> Outc
         state.renew_if_collected(scope, &group);
     }
     state.make_room(scope, &engine.limits, linking.initial_bytes());
-    let budget = state.budgets.get(arguments.u32(scope, 4)?)?;
+    let quota = state.quotas.get(arguments.u32(scope, 4)?)?;
     let work = Work { slots: Slots::new(0), what: What::Instantiate { engine, linking } };
-    let call = state.calls.enter(state, scope, &state.scratch(), &budget, work)?;
+    let call = state.calls.enter(state, scope, &state.scratch(), &quota, work)?;
     Ok(Some(scope.number(f64::from(call))))
 }
 
@@ -88,16 +88,16 @@ fn adopt_instance(state: &State, scope: Scope, arguments: &Arguments) -> Outcome
     Ok(Some(scope.number(f64::from(number))))
 }
 
-/// `invokeAsync(budget)`: the number of a call of export `WORD_FUNC` of instance `WORD_INSTANCE` with `WORD_COUNT` slots.
+/// `invokeAsync(quota)`: the number of a call of export `WORD_FUNC` of instance `WORD_INSTANCE` with `WORD_COUNT` slots.
 fn invoke_async(state: &State, scope: Scope, arguments: &Arguments) -> Outcome {
     let scratch = state.scratch();
-    let budget = state.budgets.get(arguments.u32(scope, 0)?)?;
+    let quota = state.quotas.get(arguments.u32(scope, 0)?)?;
     let Entry { group, index: instance } = state.instances.get(scratch.read_word(WORD_INSTANCE))?;
     let export = scratch.read_word(WORD_FUNC);
     let mut slots = Slots::new(count_of_slots(&scratch)?);
     scratch.read_slots(&mut slots);
     let work = Work { slots, what: What::Call { group, instance, export } };
-    let call = state.calls.enter(state, scope, &scratch, &budget, work)?;
+    let call = state.calls.enter(state, scope, &scratch, &quota, work)?;
     Ok(Some(scope.number(f64::from(call))))
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     backend::{AnyModule, AnyRealm, LimitedEngine, with_module},
-    budget::Fuel,
+    fuel::Fuel,
     group::Group,
     linking::Linking,
     port::{Event, JsPort},
@@ -32,11 +32,11 @@ use crate::{
     engine::{UNLIMITED_FUEL, wasmer::Wasmer, wasmi::Wasmi},
     error::{CompileError, HostTrap, Trap, TrapCode},
     executor::{
-        Begin, Call, CallId, Context, Finished, Outcome, Patience,
+        Begin, Call, CallId, Context, Finished, Outcome, SpinBudget,
         deadlock::{self, Waits},
         exchange::{Exchange, Held},
         lease::Lease,
-        pool::{Budget, NoThread, Ticket},
+        pool::{NoThread, ThreadQuota, Ticket},
     },
     interrupt::Interrupt,
     realm::{Realm, Slots, panic_message},
@@ -73,7 +73,7 @@ struct Pending {
     /// What it began with, and the call in which it was made, which pays for it.
     begun: u64,
     around: CallId,
-    budget: Arc<Budget>,
+    quota: Arc<ThreadQuota>,
     /// Whether its supervisor has last put off an answer.
     is_put_off: bool,
     stage: Stage,
@@ -115,7 +115,7 @@ impl Calls {
         }
         let port = Arc::new(JsPort::new(scope, state)?);
         shut_down_before(scope, state);
-        let context = Context { port: port.clone(), patience: Patience::default() };
+        let context = Context { port: port.clone(), spin_budget: SpinBudget::default() };
         self.context.replace(Some(Arc::new(context)));
         self.port.replace(Some(port.clone()));
         self.look_micros.set(MOST_LOOK_MICROS);
@@ -140,7 +140,7 @@ impl Calls {
         state: &State,
         scope: Scope,
         scratch: &Scratch,
-        budget: &Arc<Budget>,
+        quota: &Arc<ThreadQuota>,
         fuel: Fuel,
         stage: impl FnOnce(CallId, &Arc<JsPort>, &Arc<Interrupt>) -> Result<Stage, Throw>,
     ) -> Result<CallId, Throw> {
@@ -161,8 +161,8 @@ impl Calls {
             state.keep_alive(scope, true);
         }
         let (begun, around) = (fuel.left, self.within.get());
-        let budget = budget.clone();
-        pending.insert(id, Pending { interrupt, deadline, fuel, begun, around, budget, is_put_off: false, stage });
+        let quota = quota.clone();
+        pending.insert(id, Pending { interrupt, deadline, fuel, begun, around, quota, is_put_off: false, stage });
         self.nested.set(self.nested.get() + usize::from(around != 0));
         Ok(id)
     }
@@ -243,12 +243,12 @@ impl Calls {
         state: &State,
         scope: Scope,
         scratch: &Scratch,
-        budget: &Arc<Budget>,
+        quota: &Arc<ThreadQuota>,
         compile: impl FnOnce() -> Result<Result<AnyModule, CompileError>, NoThread> + Send + 'static,
     ) -> Result<CallId, Throw> {
         // It runs no guest.
         let fuel = Fuel { left: 0, is_limited: false };
-        let id = self.add(state, scope, scratch, budget, fuel, |id, port, interrupt| {
+        let id = self.add(state, scope, scratch, quota, fuel, |id, port, interrupt| {
             let (port, interrupt) = (port.clone(), interrupt.clone());
             let ticket = Ticket::new(Box::new(move |thread| {
                 if let Err(error) = thread {
@@ -264,7 +264,7 @@ impl Calls {
                 }
             }));
             let task = ticket.clone();
-            budget.submit(Box::new(move |thread| task.run(thread)));
+            quota.submit(Box::new(move |thread| task.run(thread)));
             Ok(Stage::Compiling(ticket))
         })?;
         self.refuse_if_stuck(state);
@@ -277,12 +277,12 @@ impl Calls {
         state: &State,
         scope: Scope,
         scratch: &Scratch,
-        budget: &Arc<Budget>,
+        quota: &Arc<ThreadQuota>,
         work: Work,
     ) -> Result<CallId, Throw> {
         let around = state.fuel.get();
         let fuel = self.take_fuel(state, scratch.read_fuel());
-        let id = self.add(state, scope, scratch, budget, fuel, |_, _, _| Ok(Stage::Waiting(work)));
+        let id = self.add(state, scope, scratch, quota, fuel, |_, _, _| Ok(Stage::Waiting(work)));
         let id = id.inspect_err(|_| state.fuel.set(around))?;
         self.begin(state, scope, id).inspect_err(|_| drop(self.remove_unused(state, scope, id)))?;
         self.refuse_if_stuck(state);
@@ -291,11 +291,11 @@ impl Calls {
 
     /// Begins a call if its group is free, or has it wait.
     fn begin(&self, state: &State, scope: Scope, id: CallId) -> Result<(), Throw> {
-        let (work, budget) = {
+        let (work, quota) = {
             let mut pending = self.pending.borrow_mut();
             let Some(pending) = pending.get_mut(&id) else { return Ok(()) };
             match std::mem::replace(&mut pending.stage, Stage::Beginning) {
-                Stage::Waiting(work) => (work, pending.budget.clone()),
+                Stage::Waiting(work) => (work, pending.quota.clone()),
                 other => {
                     pending.stage = other;
                     return Ok(());
@@ -323,10 +323,10 @@ impl Calls {
         group.begin_turn(scope, id, &exchange);
         match begin {
             AnyBegin::Wasmi(realm, begin) => {
-                Call::new(id, context, budget, exchange, interrupt, Lease::new(realm), slots, fuel, begin).submit()
+                Call::new(id, context, quota, exchange, interrupt, Lease::new(realm), slots, fuel, begin).submit()
             }
             AnyBegin::Wasmer(realm, begin) => {
-                Call::new(id, context, budget, exchange, interrupt, Lease::new(realm), slots, fuel, begin).submit()
+                Call::new(id, context, quota, exchange, interrupt, Lease::new(realm), slots, fuel, begin).submit()
             }
         }
         Ok(())
@@ -687,8 +687,8 @@ impl Pending {
             }
             Stage::Beginning => Waits::ForNothing,
         };
-        let budget = Arc::as_ptr(&self.budget).addr();
-        deadlock::Pending { call: id, around: self.around, budget, threads: self.budget.most(), waits }
+        let quota = Arc::as_ptr(&self.quota).addr();
+        deadlock::Pending { call: id, around: self.around, quota, threads: self.quota.most(), waits }
     }
 }
 

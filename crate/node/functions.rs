@@ -610,7 +610,7 @@ fn count_each_for_tests(state: &State, scope: Scope, _arguments: &Arguments) -> 
     for (name, count) in [
         ("engines", state.engines.len()),
         ("caches", state.caches.len()),
-        ("budgets", state.budgets.len()),
+        ("budgets", state.quotas.len()),
         ("modules", state.modules.len()),
         ("memories", state.memories.len()),
         ("instances", state.instances.len()),

@@ -17,8 +17,8 @@ use std::{
 
 use super::{
     backend::{AnyModule, AnyRealm, Cache, LimitedEngine},
-    budget::Fuel,
     calls::Calls,
+    fuel::Fuel,
     group::Group,
     raw::{Reference, RenewedScope, Scope, Throw, Value},
     scratch::Scratch,
@@ -29,7 +29,7 @@ use crate::{
     cache::{DEFAULT_ENTRIES, ModuleCache},
     engine::StoreLimits,
     error::Trap,
-    executor::pool::Budget,
+    executor::pool::ThreadQuota,
     total::TotalBytes,
 };
 
@@ -57,7 +57,7 @@ pub struct State {
     scratch: Rc<Scratch>,
     pub engines: Table<LimitedEngine>,
     pub caches: Table<Arc<Cache>>,
-    pub budgets: Table<Arc<Budget>>,
+    pub quotas: Table<Arc<ThreadQuota>>,
     pub modules: Table<AnyModule>,
     /// The number of each module in `modules`, by its address.
     module_numbers: RefCell<HashMap<usize, u32>>,
@@ -96,7 +96,7 @@ impl State {
             scratch: Rc::new(scratch),
             engines: Table::default(),
             caches: Table::default(),
-            budgets: Table::default(),
+            quotas: Table::default(),
             modules: Table::default(),
             module_numbers: RefCell::default(),
             unclaimed: RefCell::default(),
@@ -374,8 +374,8 @@ impl State {
     }
 
     fn entries(&self) -> usize {
-        let Self { engines, caches, budgets, modules, memories, instances, .. } = self;
-        [engines.len(), caches.len(), budgets.len(), modules.len(), memories.len(), instances.len()].iter().sum()
+        let Self { engines, caches, quotas, modules, memories, instances, .. } = self;
+        [engines.len(), caches.len(), quotas.len(), modules.len(), memories.len(), instances.len()].iter().sum()
     }
 
     pub fn has_entries(&self) -> bool {
@@ -394,7 +394,7 @@ impl State {
         }
         self.forget_modules(self.modules.take_collected(scope));
         drop(self.caches.take_collected(scope));
-        drop(self.budgets.take_collected(scope));
+        drop(self.quotas.take_collected(scope));
         drop(self.engines.take_collected(scope));
         self.entries_at_next_sweep.set((2 * self.entries()).max(MIN_SWEEP));
     }
@@ -419,7 +419,7 @@ impl State {
             release_if_last(scope, entry.group);
         }
         drop(self.modules.take_all(scope));
-        drop((self.caches.take_all(scope), self.budgets.take_all(scope), self.engines.take_all(scope)));
+        drop((self.caches.take_all(scope), self.quotas.take_all(scope), self.engines.take_all(scope)));
         if let Some(Functions { dispatch, drain }) = self.functions.take() {
             dispatch.delete(scope);
             drain.delete(scope);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    budget::Fuel,
+    fuel::Fuel,
     group::Group,
     raw::{Reference, RenewedScope, Scope, Throw, Value},
     scratch::{STATUS_DONE, STATUS_TRAPPED, Scratch, WORD_FUNC, WORD_HAS_GAS, WORD_STATUS},
