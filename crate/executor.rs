@@ -43,7 +43,7 @@ use std::{
 use self::{
     exchange::{Exchange, LeftCall},
     lease::Lease,
-    pool::{Budget, NoThread, Ticket},
+    pool::{NoThread, ThreadQuota, Ticket},
 };
 use crate::{
     engine::Engine,
@@ -99,9 +99,9 @@ pub enum Begin<E: Engine> {
 /// How long a guest's thread looks for an answer before it leaves or sleeps: longer where that has paid, down to almost nothing
 /// where it has not. Shared by the guests of one port.
 #[derive(Debug)]
-pub struct Patience(AtomicU32);
+pub struct SpinBudget(AtomicU32);
 
-impl Patience {
+impl SpinBudget {
     const MOST_MICROS: u32 = 50;
     const LEAST_MICROS: u32 = 2;
 
@@ -118,7 +118,7 @@ impl Patience {
     }
 }
 
-impl Default for Patience {
+impl Default for SpinBudget {
     fn default() -> Self {
         Self(AtomicU32::new(Self::MOST_MICROS))
     }
@@ -127,14 +127,14 @@ impl Default for Patience {
 /// What all calls of a port share.
 pub struct Context {
     pub port: Arc<dyn Port>,
-    pub patience: Patience,
+    pub spin_budget: SpinBudget,
 }
 
 /// An asynchronous call.
 pub struct Call<E: Engine> {
     id: CallId,
     context: Arc<Context>,
-    budget: Arc<Budget>,
+    quota: Arc<ThreadQuota>,
     exchange: Arc<Exchange>,
     interrupt: Arc<Interrupt>,
     realm: Lease<E>,
@@ -158,7 +158,7 @@ impl<E: Engine> Call<E> {
     pub fn new(
         id: CallId,
         context: Arc<Context>,
-        budget: Arc<Budget>,
+        quota: Arc<ThreadQuota>,
         exchange: Arc<Exchange>,
         interrupt: Arc<Interrupt>,
         realm: Lease<E>,
@@ -169,7 +169,7 @@ impl<E: Engine> Call<E> {
         Box::new(Self {
             id,
             context,
-            budget,
+            quota,
             exchange,
             interrupt,
             realm,
@@ -182,11 +182,11 @@ impl<E: Engine> Call<E> {
 
     /// Has a thread of the pool run it. If there is none, it ends with [`Outcome::NoThread`].
     pub fn submit(self: Box<Self>) {
-        let (budget, exchange) = (self.budget.clone(), self.exchange.clone());
+        let (quota, exchange) = (self.quota.clone(), self.exchange.clone());
         let ticket = Ticket::new(Box::new(move |thread| self.run(thread)));
         // The exchange and what is on the ticket hold one another until that is begun.
         exchange.set_ticket(ticket.clone());
-        budget.submit(Box::new(move |thread| ticket.run(thread)));
+        quota.submit(Box::new(move |thread| ticket.run(thread)));
     }
 
     fn run(mut self: Box<Self>, thread: Result<(), NoThread>) {
@@ -293,7 +293,7 @@ struct PoolHost<'a> {
 
 impl Host for PoolHost<'_> {
     fn call(&mut self, call: HostCall<'_>) -> Result<(), Box<HostTrap>> {
-        let Context { port, patience } = self.context;
+        let Context { port, spin_budget } = self.context;
         self.exchange.ask(&call, *self.fuel);
         if !port.asked(self.id) {
             return Err(Box::new(HostTrap::Interrupted));
@@ -314,12 +314,12 @@ impl Host for PoolHost<'_> {
                 return false;
             }
             let now = Instant::now();
-            let until = *until.get_or_insert_with(|| now + patience.get());
+            let until = *until.get_or_insert_with(|| now + spin_budget.get());
             has_given_up = now >= until;
             !has_given_up
         };
         let outcome = self.exchange.wait(call, self.fuel, may_leave, keep_looking);
-        patience.has_paid(!has_given_up);
+        spin_budget.has_paid(!has_given_up);
         outcome
     }
 

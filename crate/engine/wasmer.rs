@@ -6,7 +6,9 @@
 
 mod checks;
 mod code;
+mod errors;
 mod frames;
+mod host_func;
 mod limited;
 mod linked_types;
 mod memory;
@@ -14,24 +16,23 @@ mod meters;
 mod names;
 mod stack;
 mod tables;
+mod types;
 
 use std::{
     cell::Cell,
     convert::Infallible,
     num::NonZero,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::{self, NonNull},
     sync::Arc,
 };
 
-use thiserror::Error;
 use wasmer::{
     AsStoreMut, StoreMut, VMExternToExtern as _, Value,
     sys::{
         CompilerConfig as _, Cranelift, CraneliftOptLevel, EngineBuilder, Features, NativeEngineExt as _,
         vm::{
-            self, LinearMemory as _, MaybeInstanceOwned, StoreHandle, StoreObject as _, VMCallerCheckedAnyfunc,
-            VMContext, VMDynamicFunctionContext, VMExtern, VMFunction, VMFunctionContext, VMFunctionKind,
+            self, LinearMemory as _, MaybeInstanceOwned, StoreHandle, VMCallerCheckedAnyfunc, VMDynamicFunctionContext,
+            VMExtern, VMFunction, VMFunctionContext, VMFunctionKind,
         },
     },
 };
@@ -40,7 +41,8 @@ use wasmer_types::{CompilationProgressCallback, RawValue, UserAbort};
 use self::{
     checks::{CheckOptions, Checks, Names},
     code::{Code, Codes},
-    frames::Running,
+    errors::{compiled, instantiate_error, no_code, translate_trap},
+    host_func::{HostFunc, host_func, host_func_trampoline, replace_raise_trap},
     limited::Limited,
     linked_types::LinkedTypes,
     memory::Bounds,
@@ -48,20 +50,18 @@ use self::{
     names::FunctionNames,
     stack::{Call, GuestStacks, Stopped},
     tables::GrowingTables,
+    types::{extern_type, global_type, memory_type, slot_of, types, value_type},
 };
 use super::{
     Control, Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
     MemoryRegion, OptLevel, RealmPtr, StoreLimits, store_slot::Lend,
 };
 use crate::{
-    error::{
-        CompileError, EngineError, Frame, GlobalError, HostTrap, InstantiateError, MAX_NAME, MemoryError, Trap,
-        TrapCode,
-    },
+    error::{CompileError, EngineError, GlobalError, InstantiateError, MAX_NAME, MemoryError, Trap, TrapCode},
     interrupt::{Flag, Interrupt},
-    realm::{Realm, Slots, panic_message},
+    realm::Realm,
     rewrite::{BodyEdits, Edits, Pass, REWRITE_VERSION, Sections, metering::Metering},
-    value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, TableType, ValueType},
+    value::{FuncType, GlobalType, MAX_PAGES, MemoryType, ValueType},
 };
 
 /// Part of what machine code depends on. A test compares it with `Cargo.toml`.
@@ -662,149 +662,6 @@ fn features() -> Features {
     features
 }
 
-// Host functions
-
-/// What a host function knows: its place, and how many slots its type has.
-struct HostFunc {
-    realm: RealmPtr<Wasmer>,
-    site: ImportSite,
-    /// The larger of the numbers of parameters and results.
-    slots: usize,
-    params: Box<[ValueType]>,
-    /// Of the instance that it was made for, once there is one.
-    meters: Cell<Meters>,
-}
-
-impl HostFunc {
-    /// Runs on the thread's own stack.
-    ///
-    /// # Safety
-    ///
-    /// `values` must point to as many values as the type of the function has parameters or results, whichever is more.
-    unsafe fn run(&self, values: *mut RawValue) -> Result<(), Box<HostTrap>> {
-        // SAFETY: `values` is good for `self.slots` values, see above, and the guest is waiting for us to return.
-        let values = unsafe { std::slice::from_raw_parts_mut(values, self.slots) };
-        // Beyond the parameters, and above the 32 bits of a small one, there is whatever was on the stack before.
-        let mut slots = Slots::new(self.slots);
-        for ((slot, value), ty) in slots.iter_mut().zip(values.iter()).zip(&self.params) {
-            // SAFETY: the guest has written a value of this type there, and any bits are a number.
-            *slot = unsafe { slot_of(value, *ty) };
-        }
-        // SAFETY: this is a host function that the engine is calling, made with this pointer.
-        unsafe { self.realm.get() }.parked_host_call(self.site, &mut slots)?;
-        self.meters.get().count_host_call();
-        for (value, slot) in values.iter_mut().zip(slots.iter()) {
-            *value = RawValue { u128: u128::from(*slot) };
-        }
-        Ok(())
-    }
-}
-
-/// How a host function ends its guest. It travels through wasmer as the error of a user's trap.
-#[derive(Debug, Error)]
-#[error("{trap}")]
-struct HostEnd {
-    trap: HostTrap,
-    frames: Vec<Frame>,
-}
-
-/// How a guest ends itself, by `unreachable` and by all checks in its code.
-#[derive(Debug, Error)]
-#[error("the guest has trapped")]
-struct GuestEnd {
-    code: wasmer_types::TrapCode,
-    frames: Vec<Frame>,
-}
-
-/// Takes the place of wasmer's function that ends guests, which would look at every frame of the stack, on that stack.
-#[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
-#[unsafe(naked)]
-unsafe extern "C" fn raise_trap(code: wasmer_types::TrapCode) -> ! {
-    #[cfg(target_arch = "x86_64")]
-    core::arch::naked_asm!("mov rsi, rbp", "mov rdx, [rsp]", "jmp {}", sym raise_trap_of);
-    #[cfg(target_arch = "aarch64")]
-    core::arch::naked_asm!("mov x1, x29", "mov x2, x30", "b {}", sym raise_trap_of);
-}
-
-/// Ends the guest whose last frame is `frame`, and whose code goes on at `returns`.
-#[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
-unsafe extern "C-unwind" fn raise_trap_of(code: wasmer_types::TrapCode, frame: usize, returns: usize) -> ! {
-    let end = vm::on_host_stack(|| Box::new(GuestEnd { code, frames: frames::of_waiting_guest(frame, returns) }));
-    // SAFETY: as in `host_func_of`.
-    unsafe { vm::raise_user_trap(end) }
-}
-
-/// Gives the newest instance of a store our [`raise_trap`].
-#[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn replace_raise_trap(cx: &mut StoreMut<'_>) {
-    let Some(instance) = vm::VMInstance::list(cx.objects_mut().as_sys()).last() else { return };
-    let place = tables::pointer_to_builtin(instance, vm::VMBuiltinFunctionIndex::get_raise_trap_index());
-    // SAFETY: it is the place of an address, and no guest runs.
-    unsafe {
-        if place.read() == vm::libcalls::wasmer_vm_raise_trap as *const () as usize {
-            place.write(raise_trap as *const () as usize);
-        }
-    }
-}
-
-#[cfg(not(all(unix, any(target_arch = "x86_64", target_arch = "aarch64"))))]
-fn replace_raise_trap(_cx: &mut StoreMut<'_>) {}
-
-/// The body of every host function, called by a trampoline that wasmer generated for its type, which is the guest's last
-/// frame: this passes on where that is.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-#[unsafe(naked)]
-unsafe extern "C-unwind" fn host_func(this: *mut VMDynamicFunctionContext<HostFunc>, values: *mut RawValue) {
-    #[cfg(all(target_arch = "x86_64", not(windows)))]
-    core::arch::naked_asm!("mov rdx, rbp", "jmp {}", sym host_func_of);
-    #[cfg(all(target_arch = "x86_64", windows))]
-    core::arch::naked_asm!("mov r8, rbp", "jmp {}", sym host_func_of);
-    #[cfg(target_arch = "aarch64")]
-    core::arch::naked_asm!("mov x2, x29", "b {}", sym host_func_of);
-}
-
-/// The body of every host function where nobody knows the guest's last frame.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-unsafe extern "C-unwind" fn host_func(this: *mut VMDynamicFunctionContext<HostFunc>, values: *mut RawValue) {
-    // SAFETY: passed on to the caller.
-    unsafe { host_func_of(this, values, 0) }
-}
-
-/// The body of a host function whose guest's last frame is `frame`, or 0.
-unsafe extern "C-unwind" fn host_func_of(
-    this: *mut VMDynamicFunctionContext<HostFunc>,
-    values: *mut RawValue,
-    frame: usize,
-) {
-    // SAFETY: the trampoline passes the context that `new_host_func` put into `vmctx`, alive as long as the store, and
-    // a buffer for all parameters and results.
-    let outcome = vm::on_host_stack(|| unsafe { (*this).ctx.run(values) }.map_err(|trap| host_end(*trap, frame)));
-    // Nothing may be allocated from here on: this is the guest's stack.
-    if let Err(end) = outcome {
-        // SAFETY: a guest is below us on this stack, and no value with a destructor is left in this frame but the box,
-        // which moves into the trap.
-        unsafe { vm::raise_user_trap(end) }
-    }
-}
-
-/// The guest's frames must be read while it waits.
-#[cold]
-#[inline(never)]
-fn host_end(trap: HostTrap, frame: usize) -> Box<HostEnd> {
-    Box::new(HostEnd { trap, frames: frames::of_waiting_guest(frame, 0) })
-}
-
-/// Calls a host function directly, when an instance exports one that it imported.
-unsafe extern "C" fn host_func_trampoline(
-    context: *mut VMContext,
-    _body: *const vm::VMFunctionBody,
-    values: *mut RawValue,
-) {
-    // SAFETY: wasmer passes the `vmctx` next to which this trampoline stands in the `VMCallerCheckedAnyfunc`, which is
-    // the context of a `HostFunc`, and the caller's buffer.
-    unsafe { host_func_of(context.cast(), values, 0) }
-}
-
 /// The call handle of an exported function.
 fn export_func(cx: &mut StoreMut<'_>, export: Option<&wasmer::Extern>) -> Result<Func, InstantiateError> {
     match export.map(|export| export.to_vm_extern().unwrap_sys()) {
@@ -831,174 +688,6 @@ fn added_to(cx: &mut StoreMut<'_>, module: &Module, instance: &wasmer::Instance)
     // SAFETY: as above. The realm uses meters with the store's context only, and host functions while their guest waits.
     let meters = unsafe { Meters::new(fuel.map(NonNull::cast), depth.map(NonNull::cast), names.most_depth) };
     (flag, meters)
-}
-
-/// The bits of a value of that type as a slot.
-///
-/// # Safety
-///
-/// A value of at least the type's size must have been written to `value`.
-unsafe fn slot_of(value: &RawValue, ty: ValueType) -> u64 {
-    match ty {
-        // SAFETY: passed on to the caller.
-        ValueType::I32 | ValueType::F32 => u64::from(unsafe { value.u32 }),
-        // SAFETY: passed on to the caller.
-        _ => unsafe { value.u64 },
-    }
-}
-
-// Types
-
-fn value_type(ty: wasmer::Type) -> ValueType {
-    match ty {
-        wasmer::Type::I32 => ValueType::I32,
-        wasmer::Type::I64 => ValueType::I64,
-        wasmer::Type::F32 => ValueType::F32,
-        wasmer::Type::F64 => ValueType::F64,
-        wasmer::Type::V128 => ValueType::V128,
-        wasmer::Type::FuncRef => ValueType::FuncRef,
-        wasmer::Type::ExternRef => ValueType::ExternRef,
-        wasmer::Type::ExceptionRef => ValueType::Other,
-    }
-}
-
-fn types(types: &[ValueType]) -> Vec<wasmer::Type> {
-    types
-        .iter()
-        .map(|ty| match ty {
-            ValueType::I32 => wasmer::Type::I32,
-            ValueType::I64 => wasmer::Type::I64,
-            ValueType::F32 => wasmer::Type::F32,
-            ValueType::F64 => wasmer::Type::F64,
-            ValueType::V128 => wasmer::Type::V128,
-            ValueType::FuncRef => wasmer::Type::FuncRef,
-            ValueType::ExternRef => wasmer::Type::ExternRef,
-            ValueType::Other => wasmer::Type::ExceptionRef,
-        })
-        .collect()
-}
-
-fn memory_type(ty: &wasmer::MemoryType) -> MemoryType {
-    MemoryType { minimum: u64::from(ty.minimum.0), maximum: ty.maximum.map(|pages| u64::from(pages.0)) }
-}
-
-fn global_type(ty: &wasmer::GlobalType) -> GlobalType {
-    GlobalType { value: value_type(ty.ty), mutable: ty.mutability == wasmer::Mutability::Var }
-}
-
-fn extern_type(ty: &wasmer::ExternType) -> ExternType {
-    match ty {
-        wasmer::ExternType::Function(ty) => ExternType::Func(FuncType {
-            params: ty.params().iter().copied().map(value_type).collect(),
-            results: ty.results().iter().copied().map(value_type).collect(),
-        }),
-        wasmer::ExternType::Memory(ty) => ExternType::Memory(memory_type(ty)),
-        wasmer::ExternType::Table(ty) => ExternType::Table(TableType {
-            element: value_type(ty.ty),
-            minimum: u64::from(ty.minimum),
-            maximum: ty.maximum.map(u64::from),
-        }),
-        wasmer::ExternType::Global(ty) => ExternType::Global(global_type(ty)),
-        wasmer::ExternType::Tag(_) => ExternType::Other,
-    }
-}
-
-// Errors
-
-/// What comes out of wasmer's compiler or loader, which panics where it cannot start a thread or may not make code executable.
-fn compiled(
-    make: impl FnOnce() -> Result<wasmer::Module, wasmer::DeserializeError>,
-) -> Result<wasmer::Module, CompileError> {
-    use wasmer::{CompileError as Error, DeserializeError};
-    match catch_unwind(AssertUnwindSafe(make)) {
-        Ok(Ok(module)) => Ok(module),
-        Ok(Err(DeserializeError::Compiler(Error::Resource(reason)))) => Err(CompileError::Allocation(reason)),
-        Ok(Err(error)) => Err(CompileError::Refused(error.to_string())),
-        Err(panic) => {
-            let message = panic_message(&*panic);
-            if !LACK_OF_ROOM.iter().any(|panic| message.contains(panic)) {
-                resume_unwind(panic);
-            }
-            Err(CompileError::Allocation(message))
-        }
-    }
-}
-
-/// How the panics begin with which wasmer says that the system gave it no thread or no memory.
-const LACK_OF_ROOM: [&str; 2] = ["ThreadPoolBuildError", "unable to make memory readonly and executable"];
-
-/// The other code of a module that has been compiled before.
-fn no_code(error: CompileError) -> InstantiateError {
-    match error {
-        CompileError::Refused(reason) => InstantiateError::Link(reason),
-        CompileError::Allocation(reason) => InstantiateError::Allocation(reason),
-    }
-}
-
-fn instantiate_error(error: wasmer::InstantiationError) -> InstantiateError {
-    match error {
-        wasmer::InstantiationError::Link(wasmer::LinkError::Trap(error)) => {
-            InstantiateError::Segment(with_trace(&error))
-        }
-        // The realm has compared the sizes with the limits, so only the system can have refused.
-        wasmer::InstantiationError::Link(wasmer::LinkError::Resource(reason)) => InstantiateError::Allocation(reason),
-        wasmer::InstantiationError::Link(error) => InstantiateError::Link(error.to_string()),
-        wasmer::InstantiationError::Start(error) => InstantiateError::Segment(with_trace(&error)),
-        wasmer::InstantiationError::CpuFeature(feature) => InstantiateError::CpuFeature(feature),
-        wasmer::InstantiationError::DifferentStores | wasmer::InstantiationError::DifferentArchOS => {
-            InstantiateError::Link(error.to_string())
-        }
-    }
-}
-
-/// A trap of instantiation, which no call is around.
-fn with_trace(error: &wasmer::RuntimeError) -> Trap {
-    Trap { frames: frames::of_trace(error.trace()), ..runtime_error(error) }
-}
-
-fn translate_trap(trap: vm::Trap, running: &Running) -> Trap {
-    if let vm::Trap::OOM { .. } = trap {
-        return Trap::new(TrapCode::OutOfMemory);
-    }
-    match trap.downcast::<HostEnd>() {
-        Ok(HostEnd { trap, frames }) => Trap { frames, ..trap.into() },
-        Err(trap) => {
-            let trap = match trap.downcast::<GuestEnd>() {
-                Ok(GuestEnd { code, frames }) => return Trap { frames, ..Trap::new(trap_code(code)) },
-                Err(trap) => trap,
-            };
-            let error = wasmer::RuntimeError::from(trap);
-            Trap { frames: running.frames(error.trace()), ..runtime_error(&error) }
-        }
-    }
-}
-
-/// A trap without its frames.
-fn runtime_error(error: &wasmer::RuntimeError) -> Trap {
-    match error.clone().to_trap() {
-        Some(code) => Trap::new(trap_code(code)),
-        None => Trap::with_message(TrapCode::Internal, error.message()),
-    }
-}
-
-fn trap_code(code: wasmer_types::TrapCode) -> TrapCode {
-    use wasmer_types::TrapCode as Code;
-    match code {
-        Code::StackOverflow => TrapCode::StackOverflow,
-        Code::HeapAccessOutOfBounds => TrapCode::MemoryOutOfBounds,
-        Code::HeapMisaligned | Code::UnalignedAtomic => TrapCode::UnalignedAtomic,
-        Code::TableAccessOutOfBounds => TrapCode::TableOutOfBounds,
-        Code::IndirectCallToNull => TrapCode::IndirectCallNull,
-        Code::BadSignature => TrapCode::IndirectCallSignature,
-        Code::IntegerOverflow => TrapCode::IntegerOverflow,
-        Code::IntegerDivisionByZero => TrapCode::IntegerDivideByZero,
-        Code::BadConversionToInteger => TrapCode::InvalidConversion,
-        Code::UnreachableCodeReached => TrapCode::Unreachable,
-        Code::UncaughtException | Code::UninitializedExnRef => TrapCode::UncaughtException,
-        Code::HostInterrupt => TrapCode::Interrupted,
-        // Neither can happen: `experimental-async` is off, and only wasmer's own linker makes tables read-only.
-        Code::YieldOutsideAsyncContext | Code::ReadonlyTableModified => TrapCode::Internal,
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Finds calls that could wait for one another for ever. A guest on an engine that cannot suspend holds its thread while its supervisor's answer takes
-//! time. If a supervisor call makes further calls meanwhile, and the [`Budget`](super::pool::Budget) has no thread for them because guests
+//! time. If a supervisor call makes further calls meanwhile, and the [`ThreadQuota`](super::pool::ThreadQuota) has no thread for them because guests
 //! that wait for such calls hold all, then none of them ever goes on.
 //!
 //! What a supervisor waits for cannot be seen. A call counts as one that its supervisor call waits for if it was made in it and is not over.
@@ -14,8 +14,8 @@ pub struct Pending {
     pub call: CallId,
     /// The call in whose supervisor call it was made, or 0.
     pub around: CallId,
-    /// Which budget it belongs to, and how many threads that has.
-    pub budget: usize,
+    /// Which quota it belongs to, and how many threads that has.
+    pub quota: usize,
     pub threads: usize,
     pub waits: Waits,
 }
@@ -47,12 +47,12 @@ pub fn call_to_refuse(calls: &[Pending]) -> Option<CallId> {
         let waited_for: HashSet<CallId> = stuck.iter().map(|pending| pending.around).collect();
         let mut holders: HashMap<usize, usize> = HashMap::new();
         for pending in stuck.iter().filter(|pending| pending.waits == HOLDS_THREAD) {
-            *holders.entry(pending.budget).or_default() += 1;
+            *holders.entry(pending.quota).or_default() += 1;
         }
         let stays = |pending: &&&Pending| match &pending.waits {
             Waits::ForNothing => false,
             Waits::ForSupervisor { .. } => waited_for.contains(&pending.call),
-            Waits::ForThread => full.get(&pending.budget).is_some_and(|all| holders.get(&pending.budget) == Some(all)),
+            Waits::ForThread => full.get(&pending.quota).is_some_and(|all| holders.get(&pending.quota) == Some(all)),
             Waits::ForCalls(others) => others.iter().any(|other| ids.contains(other)),
         };
         let next: Vec<&Pending> = stuck.iter().filter(stays).copied().collect();
@@ -65,14 +65,14 @@ pub fn call_to_refuse(calls: &[Pending]) -> Option<CallId> {
     }
 }
 
-/// The budgets of which guests that wait for their supervisors hold every thread, with how many guests these are.
+/// The quotas of which guests that wait for their supervisors hold every thread, with how many guests these are.
 fn full_budgets(calls: &[Pending]) -> HashMap<usize, usize> {
     let mut holders: HashMap<usize, (usize, usize)> = HashMap::new();
     for pending in calls.iter().filter(|pending| pending.waits == HOLDS_THREAD) {
-        holders.entry(pending.budget).or_insert((0, pending.threads)).0 += 1;
+        holders.entry(pending.quota).or_insert((0, pending.threads)).0 += 1;
     }
     let full = holders.into_iter().filter(|(_, (count, threads))| count >= threads);
-    full.map(|(budget, (count, _))| (budget, count)).collect()
+    full.map(|(quota, (count, _))| (quota, count)).collect()
 }
 
 const HOLDS_THREAD: Waits = Waits::ForSupervisor { holds_thread: true };
@@ -83,9 +83,9 @@ mod tests {
 
     const SUSPENDED: Waits = Waits::ForSupervisor { holds_thread: false };
 
-    /// A call of a budget of so many threads.
+    /// A call of a quota of so many threads.
     fn pending(call: CallId, around: CallId, threads: usize, waits: Waits) -> Pending {
-        Pending { call, around, budget: threads, threads, waits }
+        Pending { call, around, quota: threads, threads, waits }
     }
 
     #[test]
@@ -142,10 +142,10 @@ mod tests {
     #[test]
     fn budgets_whose_guests_wait_for_one_another_are_stuck() {
         let calls = [
-            Pending { budget: 1, ..pending(1, 0, 1, HOLDS_THREAD) },
-            Pending { budget: 2, ..pending(2, 1, 1, SUSPENDED) },
-            Pending { budget: 3, ..pending(3, 2, 1, HOLDS_THREAD) },
-            Pending { budget: 1, ..pending(4, 3, 1, Waits::ForThread) },
+            Pending { quota: 1, ..pending(1, 0, 1, HOLDS_THREAD) },
+            Pending { quota: 2, ..pending(2, 1, 1, SUSPENDED) },
+            Pending { quota: 3, ..pending(3, 2, 1, HOLDS_THREAD) },
+            Pending { quota: 1, ..pending(4, 3, 1, Waits::ForThread) },
         ];
         assert_eq!(call_to_refuse(&calls), Some(4));
     }
@@ -155,7 +155,7 @@ mod tests {
         let calls = [
             pending(1, 0, 1, HOLDS_THREAD),
             pending(2, 0, 1, Waits::ForThread),
-            Pending { budget: 2, ..pending(3, 1, 9, Waits::ForCalls(vec![2])) },
+            Pending { quota: 2, ..pending(3, 1, 9, Waits::ForCalls(vec![2])) },
         ];
         assert_eq!(call_to_refuse(&calls), Some(3));
     }

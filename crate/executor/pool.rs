@@ -1,7 +1,7 @@
 //! The threads that run guests of asynchronous calls: as many at once as the machine has cores, and more where that is not enough,
 //! because some of them wait for their supervisors or have been computing for long.
 //!
-//! There is one pool for the process. A [`Budget`] says how many of its threads some guests may hold; it is the option
+//! There is one pool for the process. A [`ThreadQuota`] says how many of its threads some guests may hold; it is the option
 //! `threads`.
 //!
 //! The pool starts a thread only when tasks are queued and no thread is idle or starting. So there are never more threads than tasks that run or are
@@ -68,7 +68,7 @@ pub enum NoThread {
 }
 
 /// How many threads of the pool some guests may hold at once, and what waits because they do.
-pub struct Budget {
+pub struct ThreadQuota {
     pool: &'static Pool,
     most: usize,
     state: Mutex<BudgetState>,
@@ -80,13 +80,13 @@ struct BudgetState {
     waiting: VecDeque<Task>,
 }
 
-impl Budget {
-    /// A budget of the pool of the process. `most` is at least 1.
+impl ThreadQuota {
+    /// A quota of the pool of the process. `most` is at least 1.
     pub fn new(most: usize) -> Arc<Self> {
         Self::of(Pool::get(), most)
     }
 
-    /// A budget of that pool.
+    /// A quota of that pool.
     pub fn of(pool: &'static Pool, most: usize) -> Arc<Self> {
         Arc::new(Self { pool, most: most.max(1), state: Mutex::default() })
     }
@@ -96,7 +96,7 @@ impl Budget {
         self.most
     }
 
-    /// Has a thread run `task`, as soon as this budget and the pool have one.
+    /// Has a thread run `task`, as soon as this quota and the pool have one.
     pub fn submit(self: &Arc<Self>, task: Task) {
         let mut state = self.lock();
         if state.held == self.most {
@@ -105,7 +105,7 @@ impl Budget {
         }
         state.held += 1;
         drop(state);
-        self.pool.submit(Job { budget: self.clone(), task });
+        self.pool.submit(Job { quota: self.clone(), task });
     }
 
     /// A task that held a thread is over. Gives the task that holds the thread from now on.
@@ -123,9 +123,9 @@ impl Budget {
     }
 }
 
-/// A task that counts in its budget.
+/// A task that counts in its quota.
 struct Job {
-    budget: Arc<Budget>,
+    quota: Arc<ThreadQuota>,
     task: Task,
 }
 
@@ -178,7 +178,7 @@ thread_local! {
 const IDLE: Duration = Duration::from_secs(5);
 
 /// A task that was begun so long ago does not keep another from beginning, although all cores are busy.
-const PATIENCE: Duration = Duration::from_millis(20);
+const OVERSUBSCRIBE_AFTER: Duration = Duration::from_millis(20);
 
 /// Where all cores are busy with tasks of that kind, one task begins at a time, or one for so many of them.
 const PATIENT_FOR_EACH: usize = 4;
@@ -231,10 +231,10 @@ impl Pool {
         let refused = if is_looked_after { VecDeque::new() } else { std::mem::take(&mut threads.queue) };
         self.waiting.store(threads.queue.len(), Ordering::Relaxed);
         drop(threads);
-        for Job { budget, task } in refused {
+        for Job { quota, task } in refused {
             call(task, Err(NoThread::NotStarted));
             // It might be run if there is a thread by now, but nobody waits for that.
-            while let Some(task) = budget.next() {
+            while let Some(task) = quota.next() {
                 call(task, Err(NoThread::NotStarted));
             }
         }
@@ -275,7 +275,8 @@ impl Pool {
         threads.starting -= 1;
         loop {
             let now = Instant::now();
-            let rest = if threads.queue.is_empty() { Some(IDLE) } else { threads.rest_of_patience(self.cores, now) };
+            let rest =
+                if threads.queue.is_empty() { Some(IDLE) } else { threads.rest_until_oversubscribed(self.cores, now) };
             if let Some(rest) = rest {
                 threads.idle += 1;
                 let (changed, timeout) =
@@ -289,7 +290,7 @@ impl Pool {
                 }
                 continue;
             }
-            let Some(Job { budget, task }) = threads.queue.pop_front() else { continue };
+            let Some(Job { quota, task }) = threads.queue.pop_front() else { continue };
             self.waiting.store(threads.queue.len(), Ordering::Relaxed);
             let running = Running { pool: self, number: threads.begin(now), begun: now };
             // Another thread looks after the rest of the queue meanwhile, if there can be one.
@@ -301,8 +302,8 @@ impl Pool {
             threads = self.lock();
             threads.computing.remove(&running.number);
             // Under the lock: a task submitted from here on finds this thread idle, or busy with what it takes next.
-            if let Some(task) = budget.next() {
-                threads.queue.push_back(Job { budget, task });
+            if let Some(task) = quota.next() {
+                threads.queue.push_back(Job { quota, task });
             }
         }
     }
@@ -334,14 +335,15 @@ impl Threads {
     }
 
     /// How long the next task has to wait at least because the cores are busy; nothing if it may begin.
-    fn rest_of_patience(&self, cores: usize, now: Instant) -> Option<Duration> {
+    fn rest_until_oversubscribed(&self, cores: usize, now: Instant) -> Option<Duration> {
         if self.computing.len() < cores {
             return None;
         }
         let ages = self.computing.values().rev().map(|begun| now.saturating_duration_since(*begun));
-        let (young, oldest_young) =
-            ages.take_while(|age| *age < PATIENCE).fold((0, Duration::ZERO), |(count, _), age| (count + 1, age));
+        let (young, oldest_young) = ages
+            .take_while(|age| *age < OVERSUBSCRIBE_AFTER)
+            .fold((0, Duration::ZERO), |(count, _), age| (count + 1, age));
         let may_begin = young < ((self.computing.len() - young) / PATIENT_FOR_EACH).max(1);
-        (!may_begin).then(|| PATIENCE - oldest_young)
+        (!may_begin).then(|| OVERSUBSCRIBE_AFTER - oldest_young)
     }
 }

@@ -38,10 +38,10 @@ use crate::{
     engine::UNLIMITED_FUEL,
     error::CompileError,
     executor::{
-        Call, CallId, Context, Patience,
+        Call, CallId, Context, SpinBudget,
         exchange::Exchange,
         lease::Lease,
-        pool::{Budget, NoThread, Ticket},
+        pool::{NoThread, ThreadQuota, Ticket},
     },
     interrupt::Interrupt,
     realm::panic_message,
@@ -103,7 +103,7 @@ impl Calls {
         if let Some(before) = self.hook.replace(CleanupHook::new(scope, self.environment.clone()).ok()) {
             before.remove(scope);
         }
-        let context = Context { port: port.clone(), patience: Patience::default() };
+        let context = Context { port: port.clone(), spin_budget: SpinBudget::default() };
         self.context.replace(Some(Arc::new(context)));
         self.port.replace(Some(port.clone()));
         Ok(port)
@@ -127,7 +127,7 @@ impl Calls {
         tables: &Tables,
         scope: Scope,
         scratch: &Scratch,
-        budget: &Arc<Budget>,
+        quota: &Arc<ThreadQuota>,
         fuel: Fuel,
         stage: impl FnOnce(CallId, &Arc<JsPort>, &Arc<Interrupt>) -> Result<Stage, NativeError>,
     ) -> Result<CallId, NativeError> {
@@ -148,8 +148,8 @@ impl Calls {
             tables.functions.keep_alive(scope, true);
         }
         let (begun, around) = (fuel.left, self.within.get());
-        let budget = budget.clone();
-        pending.insert(id, Pending { interrupt, deadline, fuel, begun, around, budget, is_put_off: false, stage });
+        let quota = quota.clone();
+        pending.insert(id, Pending { interrupt, deadline, fuel, begun, around, quota, is_put_off: false, stage });
         self.nested.set(self.nested.get() + usize::from(around != 0));
         Ok(id)
     }
@@ -230,12 +230,12 @@ impl Calls {
         tables: &Tables,
         scope: Scope,
         scratch: &Scratch,
-        budget: &Arc<Budget>,
+        quota: &Arc<ThreadQuota>,
         compile: impl FnOnce() -> Result<Result<AnyModule, CompileError>, NoThread> + Send + 'static,
     ) -> Result<CallId, NativeError> {
         // It runs no guest.
         let fuel = Fuel { left: 0, is_limited: false };
-        let id = self.add(tables, scope, scratch, budget, fuel, |id, port, interrupt| {
+        let id = self.add(tables, scope, scratch, quota, fuel, |id, port, interrupt| {
             let (port, interrupt) = (port.clone(), interrupt.clone());
             let ticket = Ticket::new(Box::new(move |thread| {
                 if let Err(error) = thread {
@@ -251,7 +251,7 @@ impl Calls {
                 }
             }));
             let task = ticket.clone();
-            budget.submit(Box::new(move |thread| task.run(thread)));
+            quota.submit(Box::new(move |thread| task.run(thread)));
             Ok(Stage::Compiling(ticket))
         })?;
         self.refuse_if_stuck(tables);
@@ -264,12 +264,12 @@ impl Calls {
         tables: &Tables,
         scope: Scope,
         scratch: &Scratch,
-        budget: &Arc<Budget>,
+        quota: &Arc<ThreadQuota>,
         work: Work,
     ) -> Result<CallId, NativeError> {
         let around = tables.fuel.get();
         let fuel = self.take_fuel(tables, scratch.read_fuel());
-        let id = self.add(tables, scope, scratch, budget, fuel, |_, _, _| Ok(Stage::Waiting(work)));
+        let id = self.add(tables, scope, scratch, quota, fuel, |_, _, _| Ok(Stage::Waiting(work)));
         let id = id.inspect_err(|_| tables.fuel.set(around))?;
         self.begin(tables, scope, id).inspect_err(|_| drop(self.remove_unused(tables, scope, id)))?;
         self.refuse_if_stuck(tables);
@@ -278,11 +278,11 @@ impl Calls {
 
     /// Begins a call if its group is free, or has it wait.
     fn begin(&self, tables: &Tables, scope: Scope, id: CallId) -> Result<(), NativeError> {
-        let (work, budget) = {
+        let (work, quota) = {
             let mut pending = self.pending.borrow_mut();
             let Some(pending) = pending.get_mut(&id) else { return Ok(()) };
             match std::mem::replace(&mut pending.stage, Stage::Beginning) {
-                Stage::Waiting(work) => (work, pending.budget.clone()),
+                Stage::Waiting(work) => (work, pending.quota.clone()),
                 other => {
                     pending.stage = other;
                     return Ok(());
@@ -310,10 +310,10 @@ impl Calls {
         group.occupy(scope, id, &exchange);
         match begin {
             AnyBegin::Wasmi(realm, begin) => {
-                Call::new(id, context, budget, exchange, interrupt, Lease::new(realm), slots, fuel, begin).submit()
+                Call::new(id, context, quota, exchange, interrupt, Lease::new(realm), slots, fuel, begin).submit()
             }
             AnyBegin::Wasmer(realm, begin) => {
-                Call::new(id, context, budget, exchange, interrupt, Lease::new(realm), slots, fuel, begin).submit()
+                Call::new(id, context, quota, exchange, interrupt, Lease::new(realm), slots, fuel, begin).submit()
             }
         }
         Ok(())

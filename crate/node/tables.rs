@@ -32,7 +32,7 @@ use crate::{
     cache::{DEFAULT_ENTRIES, ModuleCache},
     engine::StoreLimits,
     error::Trap,
-    executor::pool::Budget,
+    executor::pool::ThreadQuota,
     total::TotalBytes,
 };
 
@@ -59,7 +59,7 @@ pub struct Tables {
     scratch: Rc<Scratch>,
     pub engines: Table<LimitedEngine>,
     pub caches: Table<Arc<Cache>>,
-    pub quotas: Table<Arc<Budget>>,
+    pub quotas: Table<Arc<ThreadQuota>>,
     pub modules: Table<AnyModule>,
     /// The number of each module in `modules`, by its address.
     module_numbers: RefCell<HashMap<usize, u32>>,

@@ -1,6 +1,6 @@
 //! Functions of the host that are answered in Rust, where the guest runs.
 
-use super::{Realm, in_bounds, refused};
+use super::{Realm, host_calls::refused, memories::in_bounds};
 use crate::{
     engine::{Engine, ImportSite, MemoryRegion},
     error::{HostTrap, MemoryError},

@@ -16,10 +16,10 @@ use sandbox_host::{
     engine::{Engine, EngineConfig, UNLIMITED_FUEL, wasmer::Wasmer, wasmi::Wasmi},
     error::{HostTrap, InstantiateError, Trap, TrapCode},
     executor::{
-        Begin, Call, CallId, Context, Finished, Outcome, Patience, Port,
+        Begin, Call, CallId, Context, Finished, Outcome, Port, SpinBudget,
         exchange::Exchange,
         lease::Lease,
-        pool::{self, Budget, NoThread, Pool, Ticket},
+        pool::{self, NoThread, Pool, ThreadQuota, Ticket},
     },
     interrupt::Interrupt,
     module::Module,
@@ -161,14 +161,14 @@ impl Supervisor {
 
     fn with_port<P: Port + 'static>(port: impl FnOnce(ToThread) -> P) -> Self {
         let (tells, told) = channel();
-        let context = Context { port: Arc::new(port(ToThread(tells))), patience: Patience::default() };
+        let context = Context { port: Arc::new(port(ToThread(tells))), spin_budget: SpinBudget::default() };
         Self { context: Arc::new(context), told, last: 0 }
     }
 
     fn begin<E: Engine>(
         &mut self,
         realm: &Rc<Realm<E>>,
-        budget: &Arc<Budget>,
+        quota: &Arc<ThreadQuota>,
         interrupt: Arc<Interrupt>,
         slots: Slots,
         begin: Begin<E>,
@@ -177,9 +177,9 @@ impl Supervisor {
         let pending = Pending { id: self.last, exchange: Arc::default(), interrupt };
         let Pending { id, exchange, interrupt } = &pending;
         let lease = Lease::new(realm.clone());
-        let (context, budget) = (self.context.clone(), budget.clone());
+        let (context, quota) = (self.context.clone(), quota.clone());
         let (exchange, interrupt) = (exchange.clone(), interrupt.clone());
-        let call = Call::new(*id, context, budget, exchange, interrupt, lease, slots, UNLIMITED_FUEL, begin);
+        let call = Call::new(*id, context, quota, exchange, interrupt, lease, slots, UNLIMITED_FUEL, begin);
         call.submit();
         pending
     }
@@ -189,23 +189,29 @@ impl Supervisor {
         guest: &Guest<E>,
         name: &str,
         arguments: &[u64],
-        budget: &Arc<Budget>,
+        quota: &Arc<ThreadQuota>,
         interrupt: Arc<Interrupt>,
     ) -> Pending {
         let export = guest.export(name);
         let ExternType::Func(ty) = &guest.module.exports[export as usize].ty else { panic!("{name} is no function") };
         let mut slots = Slots::new(ty.slots());
         slots[..arguments.len()].copy_from_slice(arguments);
-        self.begin(&guest.realm, budget, interrupt, slots, Begin::Call { instance: guest.index, export })
+        self.begin(&guest.realm, quota, interrupt, slots, Begin::Call { instance: guest.index, export })
     }
 
-    fn call<E: Engine>(&mut self, guest: &Guest<E>, name: &str, arguments: &[u64], budget: &Arc<Budget>) -> Pending {
-        self.call_until(guest, name, arguments, budget, Interrupt::new())
+    fn call<E: Engine>(
+        &mut self,
+        guest: &Guest<E>,
+        name: &str,
+        arguments: &[u64],
+        quota: &Arc<ThreadQuota>,
+    ) -> Pending {
+        self.call_until(guest, name, arguments, quota, Interrupt::new())
     }
 
     fn instantiate<E: Engine>(&mut self, realm: &Rc<Realm<E>>, module: &Arc<Module<E>>) -> Pending {
         let begin = Begin::Instantiate { module: module.clone(), carried: None, imports: imports(module, &[]) };
-        self.begin(realm, &Budget::new(1), Interrupt::new(), Slots::new(0), begin)
+        self.begin(realm, &ThreadQuota::new(1), Interrupt::new(), Slots::new(0), begin)
     }
 
     fn next(&self) -> Told {
@@ -244,25 +250,25 @@ fn result_of(finished: Finished) -> Result<u64, Box<Trap>> {
     }
 }
 
-/// Returns when a guest that has asked, and has the one thread of `budget`, has left that thread. Where the engine's guests
+/// Returns when a guest that has asked, and has the one thread of `quota`, has left that thread. Where the engine's guests
 /// stay on their threads, it returns after a while in which that guest may have gone to sleep.
-fn until_it_waits<E: Engine>(engine: &Arc<E>, budget: &Arc<Budget>) {
+fn until_it_waits<E: Engine>(engine: &Arc<E>, quota: &Arc<ThreadQuota>) {
     let guest = Guest::new(engine, r#"(module (func (export "f")))"#);
     let mut supervisor = Supervisor::new();
-    let (calls, budget) = if E::SUSPENDS { (1, budget.clone()) } else { (50, Budget::new(1)) };
+    let (calls, quota) = if E::SUSPENDS { (1, quota.clone()) } else { (50, ThreadQuota::new(1)) };
     for _ in 0..calls {
-        let pending = supervisor.call(&guest, "f", &[], &budget);
+        let pending = supervisor.call(&guest, "f", &[], &quota);
         supervisor.ended(&pending).result.expect("no trap");
     }
 }
 
 /// Runs a test twice: with answers that come as soon as they can, and with answers that come when the guest waits for them.
-fn at_once_and_late<E: Engine>(engine: &Arc<E>, test: impl Fn(&Arc<Budget>, &dyn Fn())) {
+fn at_once_and_late<E: Engine>(engine: &Arc<E>, test: impl Fn(&Arc<ThreadQuota>, &dyn Fn())) {
     for is_late in [false, true] {
-        let budget = Budget::new(1);
-        test(&budget, &|| {
+        let quota = ThreadQuota::new(1);
+        test(&quota, &|| {
             if is_late {
-                until_it_waits(engine, &budget);
+                until_it_waits(engine, &quota);
             }
         });
     }
@@ -292,7 +298,7 @@ const ASKS: &str = r#"(module (import "e" "f" (func $f (param i64) (result i64))
 fn a_call_runs_on_another_thread_and_gives_its_results<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, ASKS);
     let mut supervisor = Supervisor::new();
-    let pending = supervisor.call(&guest, "add", &[3, 4], &Budget::new(1));
+    let pending = supervisor.call(&guest, "add", &[3, 4], &ThreadQuota::new(1));
     let ended = supervisor.ended(&pending);
     assert_eq!(ended.result.expect("no trap"), 7);
     assert_ne!(ended.on, thread::current().id());
@@ -300,9 +306,9 @@ fn a_call_runs_on_another_thread_and_gives_its_results<E: Engine>(engine: &Arc<E
 
 /// A guest asks with 5 and gets 40.
 fn assert_asks<E: Engine>(engine: &Arc<E>, guest: &Guest<E>, name: &str, expected: u64) {
-    at_once_and_late(engine, |budget, until_it_waits| {
+    at_once_and_late(engine, |quota, until_it_waits| {
         let mut supervisor = Supervisor::new();
-        let pending = supervisor.call(guest, name, &[5], budget);
+        let pending = supervisor.call(guest, name, &[5], quota);
         assert_eq!(supervisor.asked(), pending.id);
         until_it_waits();
         assert_eq!(pending.argument(), 5);
@@ -343,9 +349,9 @@ fn the_high_bits_of_a_small_result_do_not_matter<E: Engine>(engine: &Arc<E>) {
     let wat = r#"(module (import "e" "f" (func $f (param i32) (result i32)))
         (func (export "ask") (param i32) (result i64) (i64.extend_i32_u (call $f (local.get 0)))))"#;
     let guest = Guest::new(engine, wat);
-    at_once_and_late(engine, |budget, until_it_waits| {
+    at_once_and_late(engine, |quota, until_it_waits| {
         let mut supervisor = Supervisor::new();
-        let pending = supervisor.call(&guest, "ask", &[5], budget);
+        let pending = supervisor.call(&guest, "ask", &[5], quota);
         supervisor.asked();
         until_it_waits();
         pending.answer(u64::MAX);
@@ -356,13 +362,13 @@ fn the_high_bits_of_a_small_result_do_not_matter<E: Engine>(engine: &Arc<E>) {
 fn a_guest_may_ask_again_and_again<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, ASKS);
     let mut supervisor = Supervisor::new();
-    let budget = Budget::new(1);
-    let pending = supervisor.call(&guest, "sum", &[200], &budget);
+    let quota = ThreadQuota::new(1);
+    let pending = supervisor.call(&guest, "sum", &[200], &quota);
     for asked in (1..=200).rev() {
         supervisor.asked();
         // Some wait, most do not.
         if asked % 20 == 0 {
-            until_it_waits(engine, &budget);
+            until_it_waits(engine, &quota);
         }
         assert_eq!(pending.argument(), asked);
         pending.answer(asked * 10);
@@ -373,10 +379,10 @@ fn a_guest_may_ask_again_and_again<E: Engine>(engine: &Arc<E>) {
 fn a_global_goes_to_the_supervisor_and_comes_back<E: Engine>(engine: &Arc<E>) {
     let wat = r#"(module (import "e" "f" (func $f)) (global $counter (export "counter") (mut i64) (i64.const 100))
         (func (export "run") (result i64) (call $f) (global.get $counter)))"#;
-    at_once_and_late(engine, |budget, until_it_waits| {
+    at_once_and_late(engine, |quota, until_it_waits| {
         let guest = Guest::linked(&Realm::new(engine), Some("counter"), wat, &[]);
         let mut supervisor = Supervisor::new();
-        let pending = supervisor.call(&guest, "run", &[], budget);
+        let pending = supervisor.call(&guest, "run", &[], quota);
         supervisor.asked();
         until_it_waits();
         let mut held = pending.exchange.hold();
@@ -391,10 +397,10 @@ fn a_global_goes_to_the_supervisor_and_comes_back<E: Engine>(engine: &Arc<E>) {
 fn a_guest_that_waits_holds_its_thread_only_if_its_engine_must<E: Engine>(engine: &Arc<E>) {
     let (waits, other) = (Guest::new(engine, ASKS), Guest::new(engine, ASKS));
     let mut supervisor = Supervisor::new();
-    let budget = Budget::new(1);
-    let first = supervisor.call(&waits, "ask", &[5], &budget);
+    let quota = ThreadQuota::new(1);
+    let first = supervisor.call(&waits, "ask", &[5], &quota);
     supervisor.asked();
-    let second = supervisor.call(&other, "nothing", &[], &budget);
+    let second = supervisor.call(&other, "nothing", &[], &quota);
     let end_first = |supervisor: &Supervisor| {
         first.answer(40);
         assert_eq!(supervisor.ended(&first).result.expect("no trap"), 41);
@@ -403,7 +409,7 @@ fn a_guest_that_waits_holds_its_thread_only_if_its_engine_must<E: Engine>(engine
         supervisor.ended(&second).result.expect("no trap");
         end_first(&supervisor);
     } else {
-        until_it_waits(engine, &budget);
+        until_it_waits(engine, &quota);
         end_first(&supervisor);
         supervisor.ended(&second).result.expect("no trap");
     }
@@ -413,14 +419,14 @@ fn many_guests_that_wait_hold_few_threads_unless_their_engine_must<E: Engine>(en
     const GUESTS: usize = 50;
     let module = compile(&**engine, ASKS);
     let mut supervisor = Supervisor::new();
-    let budget = Budget::new(if E::SUSPENDS { 1 } else { GUESTS });
+    let quota = ThreadQuota::new(if E::SUSPENDS { 1 } else { GUESTS });
     let mut waiting = Vec::new();
     for _ in 0..GUESTS {
         let guest = Guest::of(&Realm::new(engine), &module, None, &[]);
-        let pending = supervisor.call(&guest, "ask", &[5], &budget);
+        let pending = supervisor.call(&guest, "ask", &[5], &quota);
         supervisor.asked();
         if E::SUSPENDS {
-            until_it_waits(engine, &budget);
+            until_it_waits(engine, &quota);
         }
         waiting.push((guest, pending));
     }
@@ -436,16 +442,16 @@ fn many_guests_that_wait_hold_few_threads_unless_their_engine_must<E: Engine>(en
 fn more_guests_than_cores_compute_at_once<E: Engine>(engine: &Arc<E>) {
     let module = compile(&**engine, ASKS);
     let mut supervisor = Supervisor::new();
-    let budget = Budget::new(100);
+    let quota = ThreadQuota::new(100);
     let count = thread::available_parallelism().map_or(1, usize::from) + 3;
     let guests: Vec<_> = (0..=count).map(|_| Guest::of(&Realm::new(engine), &module, None, &[])).collect();
     let (last, endless) = guests.split_last().expect("there is one");
-    let pending: Vec<_> = endless.iter().map(|guest| supervisor.call(guest, "ask and run on", &[], &budget)).collect();
+    let pending: Vec<_> = endless.iter().map(|guest| supervisor.call(guest, "ask and run on", &[], &quota)).collect();
     for _ in endless {
         let asked = supervisor.asked();
         pending.iter().find(|pending| pending.id == asked).expect("one of these").answer(0);
     }
-    let short = supervisor.call(last, "add", &[3, 4], &budget);
+    let short = supervisor.call(last, "add", &[3, 4], &quota);
     assert_eq!(supervisor.ended(&short).result.expect("no trap"), 7);
     for pending in &pending {
         pending.interrupt.set();
@@ -456,9 +462,9 @@ fn more_guests_than_cores_compute_at_once<E: Engine>(engine: &Arc<E>) {
 fn a_failure_ends_the_guest<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, ASKS);
     for (name, asks) in [("ask", 1), ("sum", 3)] {
-        at_once_and_late(engine, |budget, until_it_waits| {
+        at_once_and_late(engine, |quota, until_it_waits| {
             let mut supervisor = Supervisor::new();
-            let pending = supervisor.call(&guest, name, &[3], budget);
+            let pending = supervisor.call(&guest, name, &[3], quota);
             for _ in 1..asks {
                 supervisor.asked();
                 until_it_waits();
@@ -477,10 +483,10 @@ fn a_failure_ends_the_guest<E: Engine>(engine: &Arc<E>) {
 fn a_guest_that_has_left_needs_no_thread_to_end<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, ASKS);
     let mut supervisor = Supervisor::new();
-    let budget = Budget::new(1);
-    let pending = supervisor.call(&guest, "ask", &[5], &budget);
+    let quota = ThreadQuota::new(1);
+    let pending = supervisor.call(&guest, "ask", &[5], &quota);
     supervisor.asked();
-    until_it_waits(engine, &budget);
+    until_it_waits(engine, &quota);
     pending.fail(HostTrap::Parked);
     let ended = supervisor.ended(&pending);
     assert_eq!(ended.on == thread::current().id(), E::SUSPENDS);
@@ -489,9 +495,9 @@ fn a_guest_that_has_left_needs_no_thread_to_end<E: Engine>(engine: &Arc<E>) {
 
 fn a_trap_of_the_guest_is_that_trap<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, ASKS);
-    at_once_and_late(engine, |budget, until_it_waits| {
+    at_once_and_late(engine, |quota, until_it_waits| {
         let mut supervisor = Supervisor::new();
-        let pending = supervisor.call(&guest, "ask and trap", &[], budget);
+        let pending = supervisor.call(&guest, "ask and trap", &[], quota);
         supervisor.asked();
         until_it_waits();
         pending.answer(0);
@@ -502,11 +508,11 @@ fn a_trap_of_the_guest_is_that_trap<E: Engine>(engine: &Arc<E>) {
 
 fn an_interrupt_ends_a_guest_that_waits<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, ASKS);
-    at_once_and_late(engine, |budget, until_it_waits| {
+    at_once_and_late(engine, |quota, until_it_waits| {
         let mut supervisor = Supervisor::new();
         let (tells, told) = channel();
         let tell = move || tells.send(thread::current().id()).expect("this thread is there");
-        let pending = supervisor.call_until(&guest, "ask", &[5], budget, Interrupt::telling(tell));
+        let pending = supervisor.call_until(&guest, "ask", &[5], quota, Interrupt::telling(tell));
         supervisor.asked();
         until_it_waits();
         let other = pending.interrupt.clone();
@@ -522,9 +528,9 @@ fn an_interrupt_ends_a_guest_that_waits<E: Engine>(engine: &Arc<E>) {
 
 fn an_interrupt_ends_a_guest_that_comes_back_with_an_answer<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, ASKS);
-    at_once_and_late(engine, |budget, until_it_waits| {
+    at_once_and_late(engine, |quota, until_it_waits| {
         let mut supervisor = Supervisor::new();
-        let pending = supervisor.call(&guest, "ask", &[5], budget);
+        let pending = supervisor.call(&guest, "ask", &[5], quota);
         supervisor.asked();
         until_it_waits();
         pending.interrupt.set();
@@ -535,9 +541,9 @@ fn an_interrupt_ends_a_guest_that_comes_back_with_an_answer<E: Engine>(engine: &
 
 fn an_interrupt_ends_a_guest_that_computes<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, ASKS);
-    at_once_and_late(engine, |budget, until_it_waits| {
+    at_once_and_late(engine, |quota, until_it_waits| {
         let mut supervisor = Supervisor::new();
-        let pending = supervisor.call(&guest, "ask and run on", &[], budget);
+        let pending = supervisor.call(&guest, "ask and run on", &[], quota);
         supervisor.asked();
         until_it_waits();
         pending.answer(0);
@@ -552,7 +558,7 @@ fn a_call_that_is_to_stop_does_not_begin<E: Engine>(engine: &Arc<E>) {
     let mut supervisor = Supervisor::new();
     let interrupt = Interrupt::new();
     interrupt.set();
-    let pending = supervisor.call_until(&guest, "add to n", &[5], &Budget::new(1), interrupt);
+    let pending = supervisor.call_until(&guest, "add to n", &[5], &ThreadQuota::new(1), interrupt);
     assert_eq!(supervisor.ended(&pending).trap(), TrapCode::Interrupted);
     assert_eq!(guest.global("n"), 0);
 }
@@ -560,20 +566,20 @@ fn a_call_that_is_to_stop_does_not_begin<E: Engine>(engine: &Arc<E>) {
 fn a_guest_that_nobody_will_answer_is_interrupted<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, ASKS);
     let mut supervisor = Supervisor::with_port(|port| Asking(|| false, port));
-    let pending = supervisor.call(&guest, "ask", &[5], &Budget::new(1));
+    let pending = supervisor.call(&guest, "ask", &[5], &ThreadQuota::new(1));
     assert_eq!(supervisor.ended(&pending).trap(), TrapCode::Interrupted);
 }
 
 fn a_panic_of_the_port_stops_at_the_seam<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, ASKS);
     let mut supervisor = Supervisor::with_port(|port| Asking(|| panic!("a test's panic"), port));
-    let budget = Budget::new(1);
-    let pending = supervisor.call(&guest, "ask", &[5], &budget);
+    let quota = ThreadQuota::new(1);
+    let pending = supervisor.call(&guest, "ask", &[5], &quota);
     let trap = supervisor.ended(&pending).result.expect_err("it traps");
     assert_eq!(trap.code, TrapCode::Internal);
     assert!(trap.message.contains("a test's panic"), "{trap}");
-    // The budget has its thread back, which runs the next call.
-    let pending = supervisor.call(&guest, "add", &[3, 4], &budget);
+    // The quota has its thread back, which runs the next call.
+    let pending = supervisor.call(&guest, "add", &[3, 4], &quota);
     assert_eq!(supervisor.ended(&pending).result.expect("no trap"), 7);
 }
 
@@ -587,10 +593,10 @@ fn a_guest_that_cannot_be_interrupted_waits_alike<E: Engine>(_: &Arc<E>) {
 }
 
 fn the_store_of_a_guest_that_waits_can_be_used<E: Engine>(engine: &Arc<E>) {
-    at_once_and_late(engine, |budget, until_it_waits| {
+    at_once_and_late(engine, |quota, until_it_waits| {
         let guest = Guest::new(engine, ASKS);
         let mut supervisor = Supervisor::new();
-        let pending = supervisor.call(&guest, "ask and look", &[], budget);
+        let pending = supervisor.call(&guest, "ask and look", &[], quota);
         supervisor.asked();
         until_it_waits();
         let memory = {
@@ -656,7 +662,7 @@ fn a_module_that_does_not_link_is_refused<E: Engine>(engine: &Arc<E>) {
     let realm = Realm::new(engine);
     let mut supervisor = Supervisor::new();
     let begin = Begin::Instantiate { module, carried: None, imports: Vec::new() };
-    supervisor.begin(&realm, &Budget::new(1), Interrupt::new(), Slots::new(0), begin);
+    supervisor.begin(&realm, &ThreadQuota::new(1), Interrupt::new(), Slots::new(0), begin);
     let (_, _, finished) = supervisor.finished();
     assert!(matches!(finished.outcome, Outcome::NotInstantiated(InstantiateError::Link(_))));
 }
@@ -664,7 +670,7 @@ fn a_module_that_does_not_link_is_refused<E: Engine>(engine: &Arc<E>) {
 fn a_lease_comes_back_with_the_results<E: Engine>(engine: &Arc<E>) {
     let guest = Guest::new(engine, ASKS);
     let mut supervisor = Supervisor::new();
-    let pending = supervisor.call(&guest, "ask", &[5], &Budget::new(1));
+    let pending = supervisor.call(&guest, "ask", &[5], &ThreadQuota::new(1));
     assert_eq!(Rc::strong_count(&guest.realm), 2);
     supervisor.asked();
     pending.answer(40);
@@ -690,11 +696,11 @@ impl Port for Dropping {
 
 fn the_last_lease_may_be_dropped_on_a_thread_of_the_pool<E: Engine>(engine: &Arc<E>) {
     let module = compile(&**engine, ASKS);
-    at_once_and_late(engine, |budget, until_it_waits| {
+    at_once_and_late(engine, |quota, until_it_waits| {
         let guest = Guest::of(&Realm::new(engine), &module, None, &[]);
         let (tells, dropped) = channel();
         let mut supervisor = Supervisor::with_port(|port| Dropping(port, tells));
-        let pending = supervisor.call(&guest, "ask", &[5], budget);
+        let pending = supervisor.call(&guest, "ask", &[5], quota);
         supervisor.asked();
         until_it_waits();
         let realm = Rc::downgrade(&guest.realm);
@@ -742,11 +748,11 @@ fn guests_that_are_answered_in_any_order_all_end<E: Engine>(engine: &Arc<E>) {
     let asks = prop::collection::vec(1..5_u64, 1..10);
     proptest!(ProptestConfig::with_cases(100), |(asks in asks, threads in 1..5_usize, replies in replies())| {
         let mut supervisor = Supervisor::new();
-        let budget = Budget::new(threads);
+        let quota = ThreadQuota::new(threads);
         let mut guests: Vec<Known<E>> = Vec::new();
         for asks in asks {
             let guest = Guest::of(&Realm::new(engine), &module, None, &[]);
-            let pending = supervisor.call(&guest, "sum", &[asks], &budget);
+            let pending = supervisor.call(&guest, "sum", &[asks], &quota);
             guests.push(Known { guest, pending, asks, sum: 0, n: 0, trap: None });
         }
         let mut replies = replies.into_iter();
@@ -805,7 +811,7 @@ fn guests_that_are_answered_in_any_order_all_end<E: Engine>(engine: &Arc<E>) {
 #[test]
 fn a_budget_of_one_thread_does_its_tasks_one_after_another() {
     for most in [1, 0] {
-        let budget = Budget::new(most);
+        let quota = ThreadQuota::new(most);
         let running = Arc::new(AtomicU32::new(0));
         let (tells, told) = channel();
         for number in 0..100 {
@@ -816,7 +822,7 @@ fn a_budget_of_one_thread_does_its_tasks_one_after_another() {
                 running.fetch_sub(1, Ordering::SeqCst);
                 let _ = tells.send((number, others));
             };
-            budget.submit(Box::new(task));
+            quota.submit(Box::new(task));
         }
         for number in 0..100 {
             assert_eq!(told.recv_timeout(LONG).expect("the task is done"), (number, 0));
@@ -827,7 +833,7 @@ fn a_budget_of_one_thread_does_its_tasks_one_after_another() {
 #[test]
 fn as_many_tasks_run_at_once_as_their_budget_has_threads() {
     const THREADS: usize = 3;
-    let budget = Budget::new(THREADS);
+    let quota = ThreadQuota::new(THREADS);
     let running = Arc::new(AtomicU32::new(0));
     // None goes on until so many run.
     let barrier = Arc::new(Barrier::new(THREADS));
@@ -840,7 +846,7 @@ fn as_many_tasks_run_at_once_as_their_budget_has_threads() {
             running.fetch_sub(1, Ordering::SeqCst);
             let _ = tells.send(count);
         };
-        budget.submit(Box::new(task));
+        quota.submit(Box::new(task));
     }
     for _ in 0..10 * THREADS {
         assert!(told.recv_timeout(LONG).expect("the task is done") <= THREADS as u32);
@@ -849,14 +855,14 @@ fn as_many_tasks_run_at_once_as_their_budget_has_threads() {
 
 #[test]
 fn a_task_may_submit_another_to_its_budget() {
-    let budget = Budget::new(1);
+    let quota = ThreadQuota::new(1);
     let (tells, told) = channel();
-    let inner = budget.clone();
+    let inner = quota.clone();
     let task = move |_| {
         let task = move |_| tells.send(()).expect("the test waits for it");
         inner.submit(Box::new(task));
     };
-    budget.submit(Box::new(task));
+    quota.submit(Box::new(task));
     told.recv_timeout(LONG).expect("the task is done");
 }
 
@@ -869,25 +875,25 @@ fn start_thread(run: Box<dyn FnOnce() + Send>) -> bool {
     thread::Builder::new().spawn(run).is_ok()
 }
 
-fn submit(budget: &Arc<Budget>, task: impl FnOnce(Result<(), NoThread>) + Send + 'static) {
-    budget.submit(Box::new(task));
+fn submit(quota: &Arc<ThreadQuota>, task: impl FnOnce(Result<(), NoThread>) + Send + 'static) {
+    quota.submit(Box::new(task));
 }
 
 /// Submits a task that tells `tells` how it was called.
-fn submit_telling(budget: &Arc<Budget>, tells: &Sender<Result<(), NoThread>>) {
+fn submit_telling(quota: &Arc<ThreadQuota>, tells: &Sender<Result<(), NoThread>>) {
     let tells = tells.clone();
-    submit(budget, move |thread| tells.send(thread).expect("the test waits for it"));
+    submit(quota, move |thread| tells.send(thread).expect("the test waits for it"));
 }
 
 #[test]
 fn a_pool_has_no_more_threads_than_the_budget_that_uses_it() {
     const THREADS: usize = 4;
     let pool = pool(2, start_thread);
-    let budget = Budget::of(pool, THREADS);
+    let quota = ThreadQuota::of(pool, THREADS);
     let (tells, told) = channel();
     for _ in 0..2000 {
         let tells = tells.clone();
-        submit(&budget, move |_| tells.send(pool.thread_count()).expect("the test waits for it"));
+        submit(&quota, move |_| tells.send(pool.thread_count()).expect("the test waits for it"));
     }
     for _ in 0..2000 {
         assert!(told.recv_timeout(LONG).expect("the task is done") <= THREADS);
@@ -898,10 +904,10 @@ fn a_pool_has_no_more_threads_than_the_budget_that_uses_it() {
 fn tasks_that_end_soon_need_no_more_threads_than_cores_and_one_that_looks_after_the_queue() {
     const CORES: usize = 3;
     let pool = pool(CORES, start_thread);
-    let budget = Budget::of(pool, 1024);
+    let quota = ThreadQuota::of(pool, 1024);
     let (tells, told) = channel();
     for _ in 0..20_000 {
-        submit_telling(&budget, &tells);
+        submit_telling(&quota, &tells);
     }
     for _ in 0..20_000 {
         told.recv_timeout(LONG).expect("the task is done").expect("on a thread");
@@ -913,15 +919,15 @@ fn tasks_that_end_soon_need_no_more_threads_than_cores_and_one_that_looks_after_
 #[test]
 fn tasks_that_never_end_keep_no_other_from_its_turn() {
     let pool = pool(1, start_thread);
-    let budget = Budget::of(pool, 1024);
+    let quota = ThreadQuota::of(pool, 1024);
     let (ends, end) = channel::<()>();
     let end = Arc::new(Mutex::new(end));
     for _ in 0..100 {
         let end = end.clone();
-        submit(&budget, move |_| drop(end.lock().map(|end| end.recv())));
+        submit(&quota, move |_| drop(end.lock().map(|end| end.recv())));
     }
     let (tells, told) = channel();
-    submit_telling(&budget, &tells);
+    submit_telling(&quota, &tells);
     assert_eq!(told.recv_timeout(LONG), Ok(Ok(())));
     drop(ends);
 }
@@ -930,15 +936,15 @@ fn tasks_that_never_end_keep_no_other_from_its_turn() {
 fn the_first_thread_that_is_refused_refuses_the_task_and_the_next_task_tries_again() {
     static GIVES_THREADS: AtomicBool = AtomicBool::new(false);
     let pool = pool(2, |run| GIVES_THREADS.load(Ordering::SeqCst) && start_thread(run));
-    let budget = Budget::of(pool, 1);
+    let quota = ThreadQuota::of(pool, 1);
     let (tells, told) = channel();
     for _ in 0..3 {
-        submit_telling(&budget, &tells);
+        submit_telling(&quota, &tells);
         assert_eq!(told.try_recv(), Ok(Err(NoThread::NotStarted)));
     }
     assert_eq!(pool.thread_count(), 0);
     GIVES_THREADS.store(true, Ordering::SeqCst);
-    submit_telling(&budget, &tells);
+    submit_telling(&quota, &tells);
     assert_eq!(told.recv_timeout(LONG), Ok(Ok(())));
 }
 
@@ -955,10 +961,10 @@ macro_rules! start_one_thread {
 #[test]
 fn one_thread_does_all_tasks_where_the_system_gives_no_second_one() {
     let pool = pool(4, start_one_thread!());
-    let budget = Budget::of(pool, 8);
+    let quota = ThreadQuota::of(pool, 8);
     let (tells, told) = channel();
     for _ in 0..1000 {
-        submit_telling(&budget, &tells);
+        submit_telling(&quota, &tells);
     }
     for _ in 0..1000 {
         assert_eq!(told.recv_timeout(LONG), Ok(Ok(())));
@@ -973,8 +979,8 @@ fn tasks_behind_a_guest_that_waits_are_refused_where_the_system_gives_no_other_t
     let (wakes, wake) = channel::<()>();
     let (has_parked, parked) = channel();
     let (tells, told) = channel();
-    let other = Budget::of(pool, 8);
-    submit(&Budget::of(pool, 1), move |_| {
+    let other = ThreadQuota::of(pool, 8);
+    submit(&ThreadQuota::of(pool, 1), move |_| {
         park.recv().expect("the test says when");
         pool::parked(|| {
             has_parked.send(()).expect("the test waits for it");
@@ -1007,17 +1013,17 @@ fn tasks_behind_a_guest_that_waits_are_refused_where_the_system_gives_no_other_t
 fn a_budget_whose_tasks_are_refused_has_all_its_threads_afterwards() {
     static GIVES_THREADS: AtomicBool = AtomicBool::new(false);
     let pool = pool(2, |run| GIVES_THREADS.load(Ordering::SeqCst) && start_thread(run));
-    let budget = Budget::of(pool, 2);
+    let quota = ThreadQuota::of(pool, 2);
     let (tells, told) = channel();
     for _ in 0..10 {
-        submit_telling(&budget, &tells);
+        submit_telling(&quota, &tells);
         assert_eq!(told.try_recv(), Ok(Err(NoThread::NotStarted)));
     }
     GIVES_THREADS.store(true, Ordering::SeqCst);
     let barrier = Arc::new(Barrier::new(3));
     for _ in 0..2 {
         let barrier = barrier.clone();
-        submit(&budget, move |_| {
+        submit(&quota, move |_| {
             barrier.wait();
         });
     }
@@ -1027,11 +1033,11 @@ fn a_budget_whose_tasks_are_refused_has_all_its_threads_afterwards() {
 #[test]
 fn a_task_that_panics_costs_neither_its_thread_nor_the_tasks_behind_it() {
     let pool = pool(1, start_thread);
-    let budget = Budget::of(pool, 1);
+    let quota = ThreadQuota::of(pool, 1);
     let (tells, told) = channel();
     for _ in 0..10 {
-        submit(&budget, |_| panic!("a test's panic"));
-        submit_telling(&budget, &tells);
+        submit(&quota, |_| panic!("a test's panic"));
+        submit_telling(&quota, &tells);
     }
     for _ in 0..10 {
         assert_eq!(told.recv_timeout(LONG), Ok(Ok(())));
@@ -1052,14 +1058,14 @@ fn a_guest_that_is_to_go_on_where_there_is_no_thread_ends_and_gives_back_its_rea
     let engine = engine::<Wasmi>();
     let guest = Guest::new(&engine, ASKS);
     let pool = pool(1, start_one_thread!());
-    let budget = Budget::of(pool, 2);
+    let quota = ThreadQuota::of(pool, 2);
     let mut supervisor = Supervisor::new();
-    let pending = supervisor.call(&guest, "ask", &[5], &budget);
+    let pending = supervisor.call(&guest, "ask", &[5], &quota);
     supervisor.asked();
-    until_it_waits(&engine, &budget);
+    until_it_waits(&engine, &quota);
     let (wakes, wake) = channel::<()>();
     let (has_parked, parked) = channel();
-    submit(&budget, move |_| {
+    submit(&quota, move |_| {
         pool::parked(|| {
             has_parked.send(()).expect("the test waits for it");
             wake.recv().expect("the test says when");

@@ -3,7 +3,7 @@ use napi_derive::napi;
 
 use super::{Binding, scope_of};
 use crate::{
-    executor::pool::{Budget, NoThread},
+    executor::pool::{NoThread, ThreadQuota},
     node::{
         calls::{What, Work},
         error::{NativeError, Result},
@@ -20,7 +20,7 @@ impl Binding {
     /// A quota of so many native threads.
     #[napi(catch_unwind)]
     pub fn new_thread_quota(&self, env: Env, wrapper: Object, threads: u32) -> Result<u32> {
-        let quota = Budget::new(threads as usize);
+        let quota = ThreadQuota::new(threads as usize);
         Ok(self.environment.tables.quotas.add(scope_of(env), quota, wrapper.raw())?)
     }
 

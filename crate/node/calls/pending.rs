@@ -9,7 +9,7 @@ use crate::{
         CallId,
         deadlock::{self, Waits},
         exchange::Held,
-        pool::{Budget, Ticket},
+        pool::{ThreadQuota, Ticket},
     },
     interrupt::Interrupt,
     node::{
@@ -29,7 +29,7 @@ pub struct Pending {
     /// What it began with, and the call in which it was made, which pays for it.
     pub begun: u64,
     pub around: CallId,
-    pub budget: Arc<Budget>,
+    pub quota: Arc<ThreadQuota>,
     /// Whether its supervisor has last put off an answer.
     pub is_put_off: bool,
     pub stage: Stage,
@@ -61,8 +61,8 @@ impl Pending {
             }
             Stage::Beginning => Waits::ForNothing,
         };
-        let budget = Arc::as_ptr(&self.budget).addr();
-        deadlock::Pending { call: id, around: self.around, budget, threads: self.budget.most(), waits }
+        let quota = Arc::as_ptr(&self.quota).addr();
+        deadlock::Pending { call: id, around: self.around, quota, threads: self.quota.most(), waits }
     }
 }
 
