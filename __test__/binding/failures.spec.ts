@@ -29,7 +29,7 @@ describe('An error of the addon', () => {
     assert.match((translate(panic, 'x') as Error).message, /on purpose.*its store is unusable/);
     const wrong = [
       () => native.memoryBytes('1' as never),
-      () => native.compile(0, null, [] as never),
+      () => hot.compile(0, null, [] as never),
       () => native.engine({}, {} as never),
       () => hot.memoryView('1' as never),
       () => hot.memoryRead(0, 0, new Uint16Array(1) as never),

@@ -16,7 +16,7 @@ use crate::{engine::ImportSite, error::HostTrap, realm::HostCall};
 
 /// A call of a guest to its supervisor, and then the answer.
 #[derive(Debug)]
-pub struct Asked {
+pub struct HostRequest {
     pub site: ImportSite,
     /// The value of the global that travels with the call, to be replaced by its new value.
     pub carried: Option<i64>,
@@ -41,7 +41,7 @@ pub trait LeftCall: Send {
 #[derive(Default)]
 pub struct Exchange {
     handover: Handover,
-    asked: UnsafeCell<Option<Asked>>,
+    asked: UnsafeCell<Option<HostRequest>>,
     left: UnsafeCell<Option<Box<dyn LeftCall>>>,
     /// What waits for a thread of the pool, or has had one.
     ticket: Mutex<Option<Arc<Ticket>>>,
@@ -60,7 +60,7 @@ impl Exchange {
     pub fn ask(&self, call: &HostCall<'_>, fuel: u64) {
         let site = ImportSite { instance: call.instance, import: call.import };
         let (carried, slots) = (call.carried.as_deref().copied(), SmallVec::from_slice(call.slots));
-        let asked = Asked { site, carried, fuel, slots, failure: None };
+        let asked = HostRequest { site, carried, fuel, slots, failure: None };
         // SAFETY: the guest is running, so this thread has the store.
         unsafe { *self.asked.get() = Some(asked) };
         self.handover.ask();
@@ -99,11 +99,11 @@ impl Exchange {
     }
 
     /// The answer, for the guest's thread, which goes on.
-    pub fn take_answer(&self) -> Result<Asked, Box<HostTrap>> {
+    pub fn take_answer(&self) -> Result<HostRequest, Box<HostTrap>> {
         // SAFETY: there is an answer, so the guest's thread has the store again.
         let asked = unsafe { (*self.asked.get()).take() };
         match asked {
-            Some(Asked { failure: Some(failure), .. }) => Err(Box::new(failure)),
+            Some(HostRequest { failure: Some(failure), .. }) => Err(Box::new(failure)),
             Some(asked) => Ok(asked),
             None => Err(Box::new(HostTrap::Message("the supervisor's answer is lost".into()))),
         }
@@ -139,7 +139,7 @@ pub struct Held {
 
 impl Held {
     /// What the guest asks.
-    pub fn asked(&mut self) -> Option<&mut Asked> {
+    pub fn asked(&mut self) -> Option<&mut HostRequest> {
         // SAFETY: held, and `self` is borrowed for as long as the reference is.
         unsafe { (*self.exchange.asked.get()).as_mut() }
     }

@@ -342,7 +342,7 @@ impl Calls {
         let Some(group) = self.group_of(id).filter(|group| group.occupancy.is_open(id)) else { return Ok(None) };
         let mut instance = None;
         let entered = group.enter()?;
-        group.occupancy.with_asked(|asked| instance = Some(asked.site.instance));
+        group.occupancy.with_request(|request| instance = Some(request.site.instance));
         drop(entered);
         Ok(instance.map(|instance| (group, instance)))
     }

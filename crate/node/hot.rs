@@ -1,4 +1,5 @@
-//! The functions that calls go through, and those that make and drop instances and memories. They are registered without napi-rs, whose
+//! The functions that calls go through, and those that make and drop instances and memories of modules that are compiled
+//! already. They are registered without napi-rs, whose
 //! functions cost a hundred nanoseconds more. `types.d.ts` types them for TypeScript.
 
 use std::rc::Rc;
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::{
     error::{Trap, cut},
+    executor::pool::NoThread,
     realm::Slots,
     value::{MemoryType, PAGE_BYTES},
 };
@@ -47,6 +49,7 @@ pub fn define(functions: &mut Functions, scope: Scope, environment: &Rc<Environm
         ("memoryWrite", memory_write),
         ("newMemory", new_memory),
         ("dropMemory", drop_memory),
+        ("compile", compile),
         ("instantiate", instantiate),
         ("dropInstance", drop_instance),
     ] {
@@ -200,7 +203,22 @@ fn within(environment: &Environment, scope: Scope, arguments: &Arguments) -> Nat
     Ok(None)
 }
 
-// Memories and instances
+// Modules, memories and instances
+
+/// `compile(engine, cache | null, wasm)`: compiles a module, or finds it in the cache. Gives the wrapper that stands for this module already; if
+/// there is none, one must be made and be given to `adoptModule` before anything else.
+fn compile(environment: &Environment, scope: Scope, arguments: &Arguments) -> NativeResult {
+    let tables = &environment.tables;
+    let engine = tables.engines.get(arguments.u32(scope, 0)?)?.engine;
+    let cache = tables.cache(arguments.optional_u32(scope, 1)?)?;
+    // SAFETY: no JavaScript runs and no memory grows while the engine compiles.
+    let wasm = unsafe { arguments.bytes(scope, 2) }?;
+    if !engine.has_room_to_compile() {
+        return Err(NoThread::NoRoom.into());
+    }
+    let module = engine.compile(wasm, cache.as_deref())?;
+    Ok(tables.module_wrapper(scope, module))
+}
 
 /// `memoryView(memory)`: its zero-copy ArrayBuffer, but nothing for an empty memory, or where the runtime forbids such buffers.
 fn memory_view(environment: &Environment, scope: Scope, arguments: &Arguments) -> NativeResult {

@@ -1,12 +1,10 @@
-//! All that the addon holds for one copy of the package's JavaScript: the tables behind the numbers that TypeScript passes, the scratch buffer and
-//! the last failure. A process can have several copies, even in one environment: bundles, a test runner's fresh registry for each file, an ES
-//! module beside CommonJS. Each of them opens the addon for itself and shares nothing with the others but engines and the default cache.
+//! The tables behind the numbers that TypeScript passes, and what the running calls may use, for one copy of the package's JavaScript.
 //!
 //! Lifetimes: an entry of a table belongs to one JavaScript wrapper object, see [`Table`]. It is dropped when TypeScript says so (a teardown of
 //! something that was never handed out), or once the wrapper has been collected, which [`Tables::sweep`] finds out by a weak
 //! reference. Unlike a finalizer, that works in a loop that never returns to the event loop. A realm goes when its last entry and last running
-//! call are gone. They themselves go when its copy of the JavaScript has been collected, see `Environment`: it refers to nothing of it but weakly,
-//! except while asynchronous calls are pending.
+//! call are gone. All of it goes when the copy of the JavaScript has been collected: the tables refer to nothing of it but weakly, except while
+//! asynchronous calls are pending.
 
 use std::{
     cell::{Cell, RefCell},

@@ -43,6 +43,11 @@ export interface HotFunctions {
   memoryWrite(memory: number, address: number, src: Uint8Array): void;
   /** As `memoryBuffer`, but undefined if the memory is empty or the runtime forbids such buffers. */
   memoryView(memory: number): ArrayBuffer | undefined;
+  /**
+   * Compiles a module, or finds it in the cache. Gives the wrapper that stands for this module already; if there is none, one must be made
+   * and be given to `adoptModule` before anything else.
+   */
+  compile(engine: number, cache: number | null, wasm: Uint8Array): object | undefined;
   newMemory(wrapper: object, engine: number, initial: number, maximum: number): number;
   dropMemory(memory: number): void;
   /** An instance whose start function has not run. `memories` are 32-bit numbers, one for each import. */

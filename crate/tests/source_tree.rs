@@ -63,7 +63,7 @@ fn the_doors_are_where_this_test_looks_for_them() {
     for (home, crates) in ENGINES {
         assert!(names(code(home), crates[0]), "{home} does not name {}", crates[0]);
     }
-    assert!(names(code("crate/node.rs"), "napi"));
+    assert!(names(code("crate/node/binding.rs"), "napi"));
 }
 
 #[test]

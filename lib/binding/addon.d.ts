@@ -43,6 +43,11 @@ export interface HotFunctions {
   memoryWrite(memory: number, address: number, src: Uint8Array): void;
   /** As `memoryBuffer`, but undefined if the memory is empty or the runtime forbids such buffers. */
   memoryView(memory: number): ArrayBuffer | undefined;
+  /**
+   * Compiles a module, or finds it in the cache. Gives the wrapper that stands for this module already; if there is none, one must be made
+   * and be given to `adoptModule` before anything else.
+   */
+  compile(engine: number, cache: number | null, wasm: Uint8Array): object | undefined;
   newMemory(wrapper: object, engine: number, initial: number, maximum: number): number;
   dropMemory(memory: number): void;
   /** An instance whose start function has not run. `memories` are 32-bit numbers, one for each import. */
@@ -104,11 +109,6 @@ export declare class Binding {
   memory0(wrapper: object, instance: number): number | null
   /** The same for the instance whose start function waits for its supervisor in that asynchronous call, which has no number yet. */
   memory0OfCall(wrapper: object, call: number): number | null
-  /**
-   * Compiles a module, or finds it in the cache. Gives the wrapper that stands for this module already; if there is none, one must be made
-   * and be given to `adoptModule` before anything else.
-   */
-  compile(engine: number, cache: number | undefined | null, wasm: Uint8Array): object | null
   /** Gives the module for which there was no wrapper its number. */
   adoptModule(wrapper: object): number
   /** What a module imports and exports. */

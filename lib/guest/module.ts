@@ -133,6 +133,6 @@ function deepFreeze<T extends object>(value: T): T {
 }
 
 /** The module that native code has found the wrapper of, or has just compiled. */
-export function guestModule(found: object | null): GuestModule {
-  return found === null ? new GuestModule() : (found as GuestModule);
+export function guestModule(found: object | null | undefined): GuestModule {
+  return (found ?? new GuestModule()) as GuestModule;
 }

@@ -3,7 +3,7 @@
 import { debug } from '../base/debug';
 import { InstantiationError } from '../base/errors';
 import { kindOf, translate } from '../binding/failures';
-import { DEFAULT_CACHE, native } from '../binding/native';
+import { DEFAULT_CACHE, hot } from '../binding/native';
 import type { Engine } from './engine';
 import { looksLike } from './looks_like';
 import { type GuestModule, guestModule } from './module';
@@ -27,9 +27,9 @@ export class Modules {
 
   /** Compiles a module, or finds it in the cache. */
   compile(engine: Engine, wasm: Uint8Array): GuestModule {
-    let found: object | null;
+    let found: object | undefined;
     try {
-      found = native.compile(engine.number, this.number, wasm);
+      found = hot.compile(engine.number, this.number, wasm);
     } catch (error) {
       throw compileError(error, looksLike(wasm));
     }

@@ -2,14 +2,11 @@ use napi::{Env, JsValue as _, bindgen_prelude::Object};
 use napi_derive::napi;
 
 use super::{Binding, scope_of};
-use crate::{
-    executor::pool::NoThread,
-    node::{
-        backend::with_module,
-        describe::Describer,
-        error::{NativeError, Result},
-        raw::JsValue,
-    },
+use crate::node::{
+    backend::with_module,
+    describe::Describer,
+    error::{NativeError, Result},
+    raw::JsValue,
 };
 
 /// What a module imports and exports.
@@ -36,21 +33,6 @@ pub struct DeserializedModule {
 
 #[napi]
 impl Binding {
-    /// Compiles a module, or finds it in the cache. Gives the wrapper that stands for this module already; if there is none, one must be made
-    /// and be given to `adoptModule` before anything else.
-    #[napi(catch_unwind, ts_return_type = "object | null")]
-    pub fn compile(&self, env: Env, engine: u32, cache: Option<u32>, wasm: &[u8]) -> Result<Option<JsValue>> {
-        let tables = &self.environment.tables;
-        let engine = tables.engines.get(engine)?.engine;
-        let cache = tables.cache(cache)?;
-        if !engine.has_room_to_compile() {
-            return Err(NativeError::from(NoThread::NoRoom).into());
-        }
-        // No JavaScript runs and no memory grows while the engine reads the bytes.
-        let module = engine.compile(wasm, cache.as_deref()).map_err(NativeError::from)?;
-        Ok(tables.module_wrapper(scope_of(env), module))
-    }
-
     /// Gives the module for which there was no wrapper its number.
     #[napi(catch_unwind)]
     pub fn adopt_module(&self, env: Env, wrapper: Object) -> Result<u32> {

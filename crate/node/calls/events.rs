@@ -137,7 +137,7 @@ impl Calls {
         let mut fuel = None;
         group.occupancy.open();
         if !self.interrupt_of(id).is_set() {
-            is_told = group.occupancy.with_asked(|asked| {
+            is_told = group.occupancy.with_request(|asked| {
                 fuel = Some(asked.fuel);
                 scratch.write_word(WORD_FUNC, asked.site.import);
                 scratch.write_word(WORD_HAS_GAS, u32::from(asked.carried.is_some()));

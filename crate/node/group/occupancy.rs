@@ -9,7 +9,7 @@ use std::{
 use crate::{
     executor::{
         CallId,
-        exchange::{Asked, Exchange, Held},
+        exchange::{Exchange, Held, HostRequest},
         pool::NoThread,
     },
     node::error::{ErrorKind, NativeError},
@@ -135,10 +135,10 @@ impl Occupancy {
     }
 
     /// Looks at what the guest asks. `false` if its realm is not held.
-    pub fn with_asked(&self, look: impl FnOnce(&Asked)) -> bool {
+    pub fn with_request(&self, look: impl FnOnce(&HostRequest)) -> bool {
         let occupant = &mut *self.occupant.borrow_mut();
         let held = occupant.as_mut().and_then(|occupant| occupant.held.as_mut());
-        held.and_then(Held::asked).map(|asked| look(asked)).is_some()
+        held.and_then(Held::asked).map(|request| look(request)).is_some()
     }
 
     /// Ends the call if it waits for a thread: because it is to stop, or because it is to get none.

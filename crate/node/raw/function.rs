@@ -155,6 +155,15 @@ impl Arguments {
         ok(status).then_some(number).ok_or_else(|| NativeError::internal(format!("argument {index} is not a number")))
     }
 
+    /// The same, or `None` for null and undefined.
+    pub fn optional_u32(&self, scope: Scope, index: usize) -> Result<Option<u32>, NativeError> {
+        let mut kind = sys::ValueType::napi_undefined;
+        // SAFETY: the value belongs to the current call.
+        unsafe { sys::napi_typeof(scope.env, self.get(index), &mut kind) };
+        let is_nothing = kind == sys::ValueType::napi_undefined || kind == sys::ValueType::napi_null;
+        if is_nothing { Ok(None) } else { self.u32(scope, index).map(Some) }
+    }
+
     /// The bytes of a `Uint8Array`.
     ///
     /// # Safety
