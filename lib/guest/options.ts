@@ -26,7 +26,7 @@ export interface SandboxOptions {
    * Whether guests are metered: {@link InvokeOptions.fuel} bounds what a call may do, and {@link SandboxInstance.fuel} tells what it has
    * left. About one unit for each instruction, one for each 64 bytes that a bulk operation moves, and 1,024 for each page that a memory
    * grows; the same on every run and machine for one version of this package, and as a rule on both backends. It costs something, see
-   * ARCHITECTURE.md. Default false.
+   * docs/measurements.md. Default false.
    */
   readonly fuel?: boolean;
   /** What bounds a call, or a start function, whose own {@link InvokeOptions} do not say. Default: nothing. */
@@ -41,7 +41,7 @@ export interface SandboxOptions {
   /** Which proposals of WebAssembly they may use. Default: all that the backend has, but no relaxed SIMD if `deterministic`. */
   readonly features?: SandboxFeatures;
   /**
-   * Whether {@link InvokeOptions.timeout} stops a guest while it computes, endless loops too. It costs a little, see ARCHITECTURE.md.
+   * Whether {@link InvokeOptions.timeout} stops a guest while it computes, endless loops too. It costs a little, see docs/measurements.md.
    * Without it a call is only stopped when the guest calls its supervisor. Default true.
    */
   readonly interruptible?: boolean;
