@@ -14,7 +14,6 @@ import {
   SandboxError,
   type SandboxInstance,
   type SupervisorContext,
-  type UnregisteredInstance,
   Value,
 } from '../../index';
 import { forEachBackend } from '../support/engines';
@@ -78,7 +77,6 @@ function notContext(): Anything[] {
 interface Subject extends Pick<Guest, 'components' | 'index' | 'supervisor'> {
   instance: SandboxInstance;
   memory: Memory;
-  unregistered(): UnregisteredInstance;
   env(): GuestEnvironment;
   wasm: Uint8Array;
   ctx: SupervisorContext;
@@ -214,7 +212,6 @@ function build(backend: SandboxBackend): Subject {
     wasm,
     env,
     ctx: made.supervisor,
-    unregistered: () => made.components.instantiate(Instantiate.Version1, wasm, env(), made.supervisor),
   };
 }
 
