@@ -1,6 +1,7 @@
 // `npm test`: installs and builds what is missing, then type-checks, runs the Rust tests without napi, and runs every
-// __test__/**/*.spec.ts with node:test, but for __test__/package. `npm run test:package` makes the site of the docs, packs what
-// would be published, and runs those. Each step runs even if one before it failed; any failure, or a runner that ran no
+// __test__/**/*.spec.ts with node:test, but for __test__/package and for *.long.spec.ts, whose tests take half a minute and
+// more. `npm run test:long` runs the latter. `npm run test:package` makes the site of the docs, packs what would be published,
+// and runs __test__/package. Each step runs even if one before it failed; any failure, or a runner that ran no
 // test, makes the exit status non-zero. The last lines sum up what ran, and are what .ci/run's reader goes by.
 
 import { execFileSync } from 'node:child_process';
@@ -22,8 +23,10 @@ import { ensureBuilt, fail, ROOT, run, StepError } from './ensure-built.mjs';
 const QUICK = [
   ['types', checkTypes],
   ['rust', testRust],
-  ['node', () => testNode((name) => !isOfPackage(name))],
+  ['node', () => testNode((name) => !isOfPackage(name) && !isLong(name))],
 ];
+/** @type {typeof QUICK} */
+const LONG = [['long', () => testNode((name) => !isOfPackage(name) && isLong(name))]];
 /** @type {typeof QUICK} */
 const PACKAGE = [
   ['docs', () => script('docs', 'docs/api has the site, and its links lead somewhere')],
@@ -31,11 +34,22 @@ const PACKAGE = [
   ['package', () => testNode(isOfPackage)],
 ];
 const isOfPackage = (name) => name.startsWith(join('__test__', 'package'));
+const isLong = (name) => name.endsWith('.long.spec.ts');
+
+/** What `npm run test…` runs, by the word that follows the script. */
+const STEPS = new Map([
+  [undefined, QUICK],
+  ['long', LONG],
+  ['package', PACKAGE],
+]);
 
 try {
+  const steps = STEPS.get(process.argv[2]);
+  if (steps === undefined)
+    throw new StepError(`test.mjs: there are no tests ${process.argv[2]}; there are long and package.`);
   await ensureBuilt();
   const outcomes = [];
-  for (const [name, step] of process.argv[2] === 'package' ? PACKAGE : QUICK) {
+  for (const [name, step] of steps) {
     console.log(`\n=== ${name} ===`);
     const started = Date.now();
     const outcome = await step();
@@ -105,7 +119,7 @@ function hostTarget() {
 /** @param {(spec: string) => boolean} wanted @returns {Promise<Outcome>} */
 async function testNode(wanted) {
   const files = specs().filter(wanted);
-  if (files.length === 0) return { ok: false, says: 'no __test__/**/*.spec.ts' };
+  if (files.length === 0) return { ok: false, says: 'no such __test__/**/*.spec.ts' };
   // People read the first reporter, this script the second one: counts don't have to be found in coloured text.
   const folder = mkdtempSync(join(tmpdir(), 'sandbox-host-test-'));
   const tap = join(folder, 'tap');

@@ -1,20 +1,19 @@
-// Bad arguments to every public function: an ArgumentError that names the argument, and nothing is harmed.
-// One table per parameter; a row is a call of a function with something bad in one place.
+// Arguments that are nearly right: an ArgumentError names the argument, and nothing is harmed. What is of another kind altogether, for
+// every parameter of every public function, is in ../hostile/calls.ts.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import {
   EnvironmentDefinitionBuilder,
-  GuestEnvironment,
+  type GuestEnvironment,
   Instantiate,
   JsSupervisor,
-  Memory,
+  type Memory,
   ModuleCache,
   type SandboxBackend,
   SandboxComponents,
   SandboxError,
-  SandboxInstance,
+  type SandboxInstance,
   type SupervisorContext,
-  UnregisteredInstance,
   Value,
 } from '../../index';
 import { forEachBackend } from '../support/engines';
@@ -33,49 +32,12 @@ const GUEST = `(module
   (func (export "f") (param i32) (result i32) (local.get 0))
   (func (export "wide") (param i32 i64 f32 f64)))`;
 
-const notU32: Anything[] = [
-  undefined,
-  null,
-  -1,
-  0.5,
-  Number.NaN,
-  Infinity,
-  2 ** 32,
-  '1',
-  1n,
-  true,
-  {},
-  [1],
-  Symbol('1'),
-];
-const notText: Anything[] = [undefined, null, 5, 5n, true, {}, ['f'], Symbol('f'), Buffer.from('f')];
-const notBytes: Anything[] = [
-  undefined,
-  null,
-  5,
-  'bytes',
-  {},
-  [0],
-  { length: 1, 0: 0 },
-  () => new Uint8Array(1),
-];
-const notObject: Anything[] = [5, 'options', true, 5n, Symbol('options')];
+/** Like a Value, but for its type, or for a number that does not fit it. */
 const notValue: Anything[] = [
-  undefined,
-  null,
-  5,
-  5n,
-  'i32',
-  {},
-  [],
   { type: 'i32' },
   { type: 'v128', value: 1 },
   { type: 'I32', value: 1 },
   { value: 1 },
-  { type: 'i32', value: 1n },
-  { type: 'i32', value: '1' },
-  { type: 'i32', value: 1.5 },
-  { type: 'i32', value: Number.NaN },
   { type: 'i32', value: 2 ** 31 },
   { type: 'i32', value: -(2 ** 31) - 1 },
   { type: 'i32', bits: 1 },
@@ -93,12 +55,7 @@ const badNumbers: [index: number, value: Anything][] = [
   [3, { type: 'f64', bits: 2n ** 64n }],
 ];
 
-/** Like a SupervisorContext, but something is missing or is no function. */
-/** A plain number is an argument of any type but i64, for which a plain bigint is one. */
-function notArgument(plain: 'number' | 'bigint'): Anything[] {
-  return notValue.filter((bad) => typeof bad !== plain);
-}
-
+/** Like a SupervisorContext, but a method is missing. */
 function notContext(): Anything[] {
   const complete: Anything = () => {
     const context = new ProtocolSupervisor();
@@ -110,20 +67,16 @@ function notContext(): Anything[] {
       deallocateMemory: context.deallocateMemory.bind(context),
     };
   };
-  const broken: Anything[] = [undefined, null, 5, 'ctx', {}, [], () => 1n];
-  for (const method of Object.keys(complete())) {
+  return Object.keys(complete()).map((method) => {
     const lacking = complete();
     delete lacking[method];
-    broken.push(lacking, { ...complete(), [method]: 5 });
-  }
-  broken.push({ ...complete(), readMemory: 5 });
-  return broken;
+    return lacking;
+  });
 }
 
 interface Subject extends Pick<Guest, 'components' | 'index' | 'supervisor'> {
   instance: SandboxInstance;
   memory: Memory;
-  unregistered(): UnregisteredInstance;
   env(): GuestEnvironment;
   wasm: Uint8Array;
   ctx: SupervisorContext;
@@ -137,47 +90,12 @@ type Row = [
 ];
 
 const rows: Row[] = [
-  [
-    'new SandboxComponents',
-    'backend',
-    [undefined, null, 'v8', 'Wasmi', 0, 1, {}, Symbol('wasmi')],
-    (_s, bad) => new SandboxComponents(bad),
-  ],
-  [
-    'new SandboxComponents',
-    'options',
-    notObject,
-    (s, bad) => new SandboxComponents(s.components.backend, bad),
-  ],
-  [
-    'new SandboxComponents',
-    'cache',
-    [5, 'cache', true, {}],
-    (s, bad) => new SandboxComponents(s.components.backend, { cache: bad }),
-  ],
-  ['newMemory', 'initial', notU32, (s, bad) => s.components.newMemory(bad, 1)],
-  ['newMemory', 'maximum', notU32.slice(1), (s, bad) => s.components.newMemory(1, bad)],
-  ['instance', 'instanceIdx', notU32, (s, bad) => s.components.instance(bad)],
-  ['dispatchThunk', 'instanceIdx', notU32, (s, bad) => s.components.dispatchThunk(bad)],
-  ['instanceTeardown', 'instanceIdx', notU32, (s, bad) => s.components.instanceTeardown(bad)],
-  ['memory', 'memoryIdx', notU32, (s, bad) => s.components.memory(bad)],
-  ['memoryTeardown', 'memoryIdx', notU32, (s, bad) => s.components.memoryTeardown(bad)],
-  [
-    'instantiate',
-    'version',
-    [undefined, null, 0, 3, 1.5, '1', 1n, {}],
-    (s, bad) => s.components.instantiate(bad, s.wasm, s.env(), s.ctx),
-  ],
-  [
-    'instantiate',
-    'wasm',
-    notBytes,
-    (s, bad) => s.components.instantiate(Instantiate.Version1, bad, s.env(), s.ctx),
-  ],
+  ['new SandboxComponents', 'backend', ['v8', 'Wasmi', 'wasmi '], (_s, bad) => new SandboxComponents(bad)],
+  ['instantiate', 'version', [0, 3, '1'], (s, bad) => s.components.instantiate(bad, s.wasm, s.env(), s.ctx)],
   [
     'instantiate',
     'env',
-    [undefined, null, 5, {}, Uint8Array.of(0), new EnvironmentDefinitionBuilder()],
+    [Uint8Array.of(0), new EnvironmentDefinitionBuilder()],
     (s, bad) => s.components.instantiate(Instantiate.Version1, s.wasm, bad, s.ctx),
   ],
   [
@@ -186,179 +104,37 @@ const rows: Row[] = [
     notContext,
     (s, bad) => s.components.instantiate(Instantiate.Version1, s.wasm, s.env(), bad),
   ],
-  [
-    'instantiate',
-    'options',
-    notObject,
-    (s, bad) => s.components.instantiate(Instantiate.Version1, s.wasm, s.env(), s.ctx, bad),
-  ],
-  [
-    'register',
-    'components',
-    [undefined, null, 5, {}, 'wasmi'],
-    (s, bad) => s.unregistered().register(bad, undefined),
-  ],
-  [
-    'GuestEnvironment.decode',
-    'components',
-    [undefined, null, 5, {}, 'wasmi'],
-    (_s, bad) => GuestEnvironment.decode(bad, Uint8Array.of(0)),
-  ],
-  ['GuestEnvironment.decode', 'rawEnvDef', notBytes, (s, bad) => GuestEnvironment.decode(s.components, bad)],
-  [
-    'addHostFunc',
-    'module',
-    notText,
-    (_s, bad) => new EnvironmentDefinitionBuilder().addHostFunc(bad, 'f', 0 as Anything),
-  ],
-  [
-    'addHostFunc',
-    'field',
-    notText,
-    (_s, bad) => new EnvironmentDefinitionBuilder().addHostFunc('env', bad, 0 as Anything),
-  ],
-  [
-    'addHostFunc',
-    'supervisorFuncIndex',
-    notU32,
-    (_s, bad) => new EnvironmentDefinitionBuilder().addHostFunc('env', 'f', bad),
-  ],
-  ['addMemory', 'module', notText, (_s, bad) => new EnvironmentDefinitionBuilder().addMemory(bad, 'f', 0)],
-  ['addMemory', 'field', notText, (_s, bad) => new EnvironmentDefinitionBuilder().addMemory('env', bad, 0)],
-  [
-    'addMemory',
-    'memoryIndex',
-    notU32,
-    (_s, bad) => new EnvironmentDefinitionBuilder().addMemory('env', 'f', bad),
-  ],
-  ['define', 'fn', [undefined, null, 5, 'fn', {}, []], (_s, bad) => new JsSupervisor().define(bad)],
-  ['JsSupervisor.allocateMemory', 'size', notU32, (_s, bad) => new JsSupervisor().allocateMemory(bad)],
-  [
-    'JsSupervisor.deallocateMemory',
-    'ptr',
-    [...notU32, 8],
-    (_s, bad) => new JsSupervisor().deallocateMemory(bad),
-  ],
-  [
-    'JsSupervisor.writeMemory',
-    'address',
-    notU32,
-    (_s, bad) => new JsSupervisor().writeMemory(bad, Uint8Array.of(1)),
-  ],
-  [
-    'JsSupervisor.writeMemory',
-    'data',
-    notBytes,
-    (_s, bad) => allocated(1, ({ supervisor, ptr }) => supervisor.writeMemory(ptr, bad)),
-  ],
-  [
-    'JsSupervisor.readMemoryInto',
-    'address',
-    notU32,
-    (_s, bad) => new JsSupervisor().readMemoryInto(bad, new Uint8Array(1)),
-  ],
-  [
-    'JsSupervisor.readMemoryInto',
-    'dest',
-    notBytes,
-    (_s, bad) => allocated(1, ({ supervisor, ptr }) => supervisor.readMemoryInto(ptr, bad)),
-  ],
-  [
-    'JsSupervisor.invoke',
-    'invokeArgsPtr',
-    notU32,
-    (_s, bad) => allocated(1, ({ supervisor }) => supervisor.invoke(bad, 1, 0 as Anything)),
-  ],
-  [
-    'JsSupervisor.invoke',
-    'invokeArgsLen',
-    notU32,
-    (_s, bad) => allocated(1, ({ supervisor, ptr }) => supervisor.invoke(ptr, bad, 0 as Anything)),
-  ],
-  [
-    'JsSupervisor.invoke',
-    'funcIdx',
-    notU32,
-    (_s, bad) => allocated(1, ({ supervisor, ptr }) => supervisor.invoke(ptr, 1, bad)),
-  ],
-  ['invoke', 'exportName', notText, (s, bad) => s.instance.invoke(bad, [Value.I32(1)], s.ctx)],
-  [
-    'invoke',
-    'args',
-    [undefined, null, 5, 'args', {}, { length: 1 }, Uint8Array.of(1)],
-    (s, bad) => s.instance.invoke('f', bad, s.ctx),
-  ],
+  ['JsSupervisor.deallocateMemory', 'ptr', [8], (_s, bad) => new JsSupervisor().deallocateMemory(bad)],
   ['invoke', 'args', [[], [Value.I32(1), Value.I32(2)]], (s, bad) => s.instance.invoke('f', bad, s.ctx)],
-  ['invoke', 'args[0]', notArgument('number'), (s, bad) => s.instance.invoke('f', [bad], s.ctx)],
   [
     'invoke',
     'args[0]',
-    [Value.I64(1n), Value.f32(1), Value.f64(1)],
+    [...notValue, Value.I64(1n), Value.f32(1), Value.f64(1)],
     (s, bad) => s.instance.invoke('f', [bad], s.ctx),
   ],
   [
     'invoke',
     'args[3]',
-    notArgument('number'),
+    notValue,
     (s, bad) => s.instance.invoke('wide', [Value.I32(1), Value.I64(1n), Value.f32(1), bad], s.ctx),
   ],
   [
     'invoke',
     'args[1]',
-    notArgument('bigint'),
+    notValue,
     (s, bad) => s.instance.invoke('wide', [Value.I32(1), bad, Value.f32(1), Value.f64(1)], s.ctx),
   ],
-  [
-    'invoke',
-    'ctx',
-    () => notContext().filter((bad) => bad !== undefined),
-    (s, bad) => s.instance.invoke('f', [Value.I32(1)], bad),
-  ],
-  ['invoke', 'options', notObject, (s, bad) => s.instance.invoke('f', [Value.I32(1)], s.ctx, bad)],
-  ['getGlobalVal', 'name', notText, (s, bad) => s.instance.getGlobalVal(bad)],
-  ['setGlobalVal', 'name', notText, (s, bad) => s.instance.setGlobalVal(bad, Value.I32(1))],
+  ['invoke', 'ctx', notContext, (s, bad) => s.instance.invoke('f', [Value.I32(1)], bad)],
   ['setGlobalVal', 'value', notValue, (s, bad) => s.instance.setGlobalVal('g', bad)],
-  ['signalHandlerGetGlobalVal', 'name', notText, (s, bad) => s.instance.signalHandlerGetGlobalVal(bad)],
-  [
-    'signalHandlerSetGlobalVal',
-    'name',
-    notText,
-    (s, bad) => s.instance.signalHandlerSetGlobalVal(bad, Value.I32(1)),
-  ],
   [
     'signalHandlerSetGlobalVal',
     'value',
     notValue,
     (s, bad) => s.instance.signalHandlerSetGlobalVal('g', bad),
   ],
-  ['getMemory', 'name', notText, (s, bad) => s.instance.getMemory(bad)],
-  ['read', 'addr', notU32, (s, bad) => s.memory.read(bad, 1)],
-  ['read', 'size', notU32, (s, bad) => s.memory.read(0, bad)],
-  ['readInto', 'addr', notU32, (s, bad) => s.memory.readInto(bad, new Uint8Array(1))],
-  ['readInto', 'dest', notBytes, (s, bad) => s.memory.readInto(0, bad)],
-  ['writeFrom', 'addr', notU32, (s, bad) => s.memory.writeFrom(bad, Uint8Array.of(1))],
-  ['writeFrom', 'src', notBytes, (s, bad) => s.memory.writeFrom(0, bad)],
-  ['memoryGrow', 'pages', notU32, (s, bad) => s.memory.memoryGrow(bad)],
-  ['new ModuleCache', 'options', notObject, (_s, bad) => new ModuleCache(bad)],
-  ['new ModuleCache', 'entries', [-1, 1.5, '1', Number.NaN], (_s, bad) => new ModuleCache({ entries: bad })],
-  [
-    'new ModuleCache',
-    'unsafeDirectory',
-    [5, {}, true],
-    (_s, bad) => new ModuleCache({ unsafeDirectory: bad } as Anything),
-  ],
 ];
 
-/** A JsSupervisor with one function, and some memory of it that encodes no arguments. */
-function allocated(size: number, use: (made: { supervisor: JsSupervisor; ptr: number }) => unknown): unknown {
-  const supervisor = new JsSupervisor();
-  supervisor.define(() => undefined);
-  const ptr = supervisor.allocateMemory(size);
-  supervisor.writeMemory(ptr, new Uint8Array(size));
-  return use({ supervisor, ptr });
-}
-
-describe('A bad argument', () => {
+describe('An argument that is nearly right', () => {
   forEachBackend((backend) => {
     for (const [what, argument, bad, call] of rows) {
       it(`of ${what} is reported as ${argument}`, () => {
@@ -423,58 +199,6 @@ describe('A bad argument', () => {
       argumentError('instanceIdx', () => components.instance(2 ** 32));
       argumentError('memoryIdx', () => components.memory(2 ** 32));
     });
-
-    it('that throws when it is looked at lets its own error out', () => {
-      const subject = build(backend);
-      const thrown = new Error('by a getter');
-      const trap = {
-        get type(): 'i32' {
-          throw thrown;
-        },
-        value: 1,
-      };
-      assert.throws(
-        () => subject.instance.invoke('f', [trap], subject.ctx),
-        (error) => error === thrown || error instanceof SandboxError,
-      );
-      stillWorks(subject);
-    });
-
-    it('cannot be an object that was not made by this package', () => {
-      const subject = build(backend);
-      assert.throws(() => new (Memory as Anything)().read(0, 1));
-      assert.throws(() => new (SandboxInstance as Anything)().invoke('f', [Value.I32(1)], subject.ctx));
-      assert.throws(() => new (UnregisteredInstance as Anything)().register(subject.components, undefined));
-      assert.throws(() => {
-        const env = new (GuestEnvironment as Anything)();
-        subject.components.instantiate(Instantiate.Version1, subject.wasm, env, subject.ctx);
-      });
-      stillWorks(subject);
-    });
-
-    it('cannot be smuggled in as another receiver', () => {
-      const subject = build(backend);
-      const impostors: Anything[] = [undefined, null, {}, 5, subject.components, subject.supervisor];
-      for (const impostor of impostors) {
-        assert.throws(() => subject.instance.invoke.call(impostor, 'f', [Value.I32(1)], subject.ctx));
-        assert.throws(() => subject.instance.getGlobalVal.call(impostor, 'g'));
-        assert.throws(() => subject.memory.read.call(impostor, 0, 1));
-        assert.throws(() => subject.memory.memoryGrow.call(impostor, 1));
-      }
-      for (const impostor of [undefined, null, {}, 5, subject.memory, subject.instance] as Anything[]) {
-        assert.throws(() => subject.components.newMemory.call(impostor, 1));
-        assert.throws(() => subject.components.clear.call(impostor));
-      }
-      for (const imitation of [SandboxComponents, UnregisteredInstance, GuestEnvironment]) {
-        const fake = Object.create(imitation.prototype);
-        assert.throws(() => GuestEnvironment.decode(fake, Uint8Array.of(0)));
-        assert.throws(() => subject.unregistered().register(fake, undefined));
-        assert.throws(() =>
-          subject.components.instantiate(Instantiate.Version1, subject.wasm, fake, subject.ctx),
-        );
-      }
-      stillWorks(subject);
-    });
   });
 });
 
@@ -488,7 +212,6 @@ function build(backend: SandboxBackend): Subject {
     wasm,
     env,
     ctx: made.supervisor,
-    unregistered: () => made.components.instantiate(Instantiate.Version1, wasm, env(), made.supervisor),
   };
 }
 

@@ -1,5 +1,5 @@
-// What asynchronous calls mean for their process: its memory, its events and its signals. What they give is in async.spec.ts and
-// async_answers.spec.ts.
+// What asynchronous calls mean for their process: its events and its signals. Its memory and its end are in
+// async_process.long.spec.ts; what the calls give is in async.spec.ts and async_answers.spec.ts.
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { join } from 'node:path';
@@ -11,7 +11,6 @@ import { runGuestSnippet } from '../support/child_guest';
 import { forEachBackend } from '../support/engines';
 import { waitingGuest } from '../support/waiting';
 import { wat } from '../support/wat';
-import type { Measured } from './scripts/async_memory';
 
 const GUEST = `(module
   (import "env" "f" (func $f (param i32) (result i32)))
@@ -35,21 +34,6 @@ describe('A process with asynchronous calls', { concurrency: 2 }, () => {
       const { code, signal, stdout, stderr } = await script('async_errors.ts', backend);
       assert.deepEqual([code, signal], [0, null], stderr);
       assert.match(stdout, /^\d{3} have failed\n$/);
-    });
-
-    it('needs no more memory for many of them', async () => {
-      const { code, signal, stdout, stderr } = await script('async_memory.ts', backend);
-      assert.deepEqual([code, signal], [0, null], stderr);
-      const measured: Measured[] = JSON.parse(stdout);
-      const growth = (of: keyof Measured): number[] =>
-        measured
-          .slice(1)
-          .map((after, n) => after[of] - measured[n][of])
-          .sort((a, b) => a - b);
-      // For 10,000 calls. The process may have needed more pages by chance, and V8 may have thrown code away, but not each time.
-      assert.ok(growth('rss')[0] < 2 * 2 ** 20, stdout);
-      assert.ok(growth('heap')[1] < 2 ** 19, stdout);
-      assert.ok(growth('handles')[0] <= 0, stdout);
     });
 
     const pending = `

@@ -1,5 +1,5 @@
 // How many native threads asynchronous calls hold, and what becomes of calls for which there is none. The pool itself is tested in
-// crate/tests/executor.rs.
+// crate/tests/executor.rs, and little address space in async_addresses.long.spec.ts.
 import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -197,34 +197,5 @@ describe('Compiles that are given up', () => {
       const guest = new Guest({ backend, wat: GUEST, imports: { 'env.f': async ([n]) => n } });
       assert.deepEqual(await guest.instance.invokeAsync('f', [Value.I32(5)], guest.supervisor), Value.I32(6));
     });
-  });
-});
-
-describe('Asynchronous calls in little address space', {
-  skip: process.platform !== 'linux' && 'it is limited as on Linux',
-  concurrency: 2,
-}, () => {
-  forEachBackend((backend) => {
-    for (const [what, compiles] of [
-      ['waiting', false],
-      ['nested', false],
-      ['instances', true],
-      ['compiles', true],
-    ] as const) {
-      // wasmer's compiler starts threads of its own, which leave nothing for others.
-      const spares = backend === 'wasmer' && compiles ? [10, 100] : [10, 150, 300];
-      it(`end with a value or with an error that names the cause: ${what}`, async () => {
-        for (const spare of spares) {
-          const { code, signal, stdout, stderr } = await script('async_addresses.ts', backend, what, spare);
-          assert.deepEqual([code, signal], [0, null], `${spare} MB: ${stdout}${stderr}`);
-          const ended = JSON.parse(/^ended (.*)$/m.exec(stdout)?.[1] ?? 'null') as Record<string, number>;
-          assert.deepEqual(
-            Object.keys(ended).filter((kind) => kind !== 'value' && kind !== 'LimitError'),
-            [],
-            `${spare} MB`,
-          );
-        }
-      });
-    }
   });
 });

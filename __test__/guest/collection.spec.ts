@@ -1,5 +1,5 @@
 // What nobody can reach is collected, and what native code has of it goes too, whatever was looked at in the meantime. What can still be reached stays:
-// handles.spec.ts.
+// handles.long.spec.ts.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import {

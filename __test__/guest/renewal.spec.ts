@@ -1,5 +1,5 @@
 // A memory that lives on while very many instances of it come and go gets a fresh store again and again, which must not show. That memory stays flat is in
-// rounds.spec.ts.
+// rounds.long.spec.ts.
 import assert from 'node:assert/strict';
 import { ReadableStream } from 'node:stream/web';
 import { describe, it } from 'node:test';

@@ -1,5 +1,5 @@
 // What a guest leaves behind no other guest sees: fresh memories, tables, globals, locals and stacks are zero, whoever had the place before.
-// And as many memories at once as the system has room for. Views of a memory are in ../sandbox/buffer.spec.ts.
+// And as many memories at once as the system has room for. Views of a memory are in ../gear/buffer.spec.ts.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';

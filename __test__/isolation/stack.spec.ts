@@ -1,5 +1,5 @@
 // Exhausted stacks in every nesting of guests and JavaScript, on the main thread and in workers whose stacks are small: always an error that
-// says so, and everything goes on. The ways are in exhaustion.ts. What a single guest sees of it is in ../sandbox/stack.spec.ts.
+// says so, and everything goes on. The ways are in exhaustion.ts. What a single guest sees of it is in ../guest/stack.spec.ts.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
@@ -18,7 +18,7 @@ const GUEST = `(module ${ASK}
 
 const STARTING = `(module ${ASK} (func $start (drop (call $ask (i32.const 0)))) (start $start))`;
 
-/** Of workers, in MiB. Node starts none of 0.25; what it gives them by default is looked at in ../sandbox/stack.spec.ts. */
+/** Of workers, in MiB. Node starts none of 0.25; what it gives them by default is looked at in ../guest/stack.spec.ts. */
 const STACKS = [undefined, 1, 0.5, 0.3] as const;
 
 describe('A stack that is exhausted', () => {

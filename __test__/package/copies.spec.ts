@@ -1,5 +1,5 @@
 // The packed package loaded several times in one process, as users come to that: by jest, by two bundles, and in both module systems from different
-// folders. What copies must keep apart is tested in full in ../sandbox/copies.spec.ts.
+// folders. What copies must keep apart is tested in full in ../gear/copies.spec.ts.
 import assert from 'node:assert/strict';
 import { cpSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -4,8 +4,11 @@ import { after, before, describe, it } from 'node:test';
 import { Project } from './support/project';
 import { install } from './support/registry';
 
-/** The oldest version that the types are for, one in between, and the newest that this repository is built with. */
-const COMPILERS = ['5.7.3', '5.9.3', '6.0.3'];
+/**
+ * The oldest version that the types are for, one in between, the newest that this repository is built with, and the
+ * compiler that is a native program.
+ */
+const COMPILERS = ['5.7.3', '5.9.3', '6.0.3', '7.0.2'];
 
 const RIGHT = `
 import { SandboxComponents, JsSupervisor, TrapError, Value, codec, type SandboxInstance, type SupervisorContext } from 'sandbox-host';

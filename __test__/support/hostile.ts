@@ -271,6 +271,9 @@ export function isRefusal(error: unknown, argument: string | undefined, what: st
     error.argument === argument || names.some((name) => error.argument.startsWith(name)),
     `${what}: must name ${argument}, names ${error.argument}: ${error.message}`,
   );
+  // Its last word at least: a message may leave out that it is one of the options.
+  const [last] = argument.split('.').slice(-1);
+  assert.ok(error.message.includes(last), `${what}: the message must name ${last}: ${error.message}`);
 }
 
 function shown(error: unknown): string {

@@ -32,23 +32,17 @@ describe('A hundred thousand rounds of instantiate and teardown', () => {
   });
 });
 
-const RUNS = `(module
-  (import "env" "memory" (memory 1 16))
-  (import "env" "ask" (func $ask (param i32) (result i32)))
-  (func (export "run") (param i32) (result i32)
-    (i32.store (i32.const 100) (call $ask (local.get 0)))
-    (i32.load (i32.const 100))))`;
 const HAS_OWN = '(module (import "env" "memory" (memory 1 16)) (memory (export "own") 1))';
 const FAILS = `(module (import "env" "memory" (memory 1 16)) (import "env" "ask" (func (param i32) (result i32)))
   (func (export "f") (result i32) (i32.const 1)) (data (i32.const 65536) "x"))`;
 
 /** How the instances of a memory end that lives on, and how often. */
 const ends: readonly (readonly [how: string, source: string, rounds: number])[] = [
-  ['torn down', RUNS, 100_000],
-  ['never handed out', RUNS, 100_000],
-  ['collected', RUNS, 100_000],
-  ['in the turns of the event loop', RUNS, 30_000],
-  ['asynchronously', RUNS, 20_000],
+  ['torn down', GUEST, 100_000],
+  ['never handed out', GUEST, 100_000],
+  ['collected', GUEST, 100_000],
+  ['in the turns of the event loop', GUEST, 30_000],
+  ['asynchronously', GUEST, 20_000],
   ['with memories of their own that were looked at', HAS_OWN, 30_000],
   ['with memories of their own that were looked at, in the turns of the event loop', HAS_OWN, 30_000],
   ['with memories of their own, the last of which is held, in the turns of the event loop', HAS_OWN, 30_000],
