@@ -8,7 +8,8 @@ use crate::{
     interrupt::NoWatchdog,
 };
 
-/// What an error of the addon is about: its `code`, by which `lib/binding/failures.ts` chooses the class of error that a user gets.
+/// What an error of the addon is about: its `code`, by which `lib/binding/failures.ts` chooses the class
+/// of error that a user gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[napi(string_enum = "kebab-case")]
 pub enum ErrorKind {
@@ -57,14 +58,15 @@ impl AsRef<str> for ErrorKind {
     }
 }
 
-/// Why a native function throws. Unlike the error of napi-rs it never refers to a JavaScript object, so any thread may drop it.
+/// The reason why a native function throws. Unlike the error of napi-rs, it never refers to a JavaScript
+/// object, so any thread may drop it.
 #[derive(Debug)]
 pub struct NativeError {
     pub kind: ErrorKind,
     pub message: String,
 }
 
-/// What a function that napi-rs registers returns.
+/// The result of a function that napi-rs registers.
 pub type Result<T> = std::result::Result<T, napi::Error<ErrorKind>>;
 
 impl NativeError {
@@ -72,7 +74,7 @@ impl NativeError {
         Self { kind, message: cut(message.to_string()) }
     }
 
-    /// TypeScript checks arguments before they come here, so this one is a fault of this package.
+    /// TypeScript checks arguments before it passes them, so this error is a bug of this package.
     pub fn internal(message: impl ToString) -> Self {
         Self::new(ErrorKind::Internal, message)
     }

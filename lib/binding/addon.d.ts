@@ -142,7 +142,10 @@ export declare class Binding {
   sweep(): boolean
 }
 
-/** The number of the cache that all copies of this package in the process share. Numbers of tables are smaller. */
+/**
+ * The number of the cache that all copies of this package in the process share. Numbers of tables are
+ * smaller.
+ */
 export declare const DEFAULT_CACHE: number
 
 /** A module that was deserialized. */
@@ -170,7 +173,10 @@ export interface EngineOptions {
   totalBytes: number | null
 }
 
-/** What an error of the addon is about: its `code`, by which `lib/binding/failures.ts` chooses the class of error that a user gets. */
+/**
+ * What an error of the addon is about: its `code`, by which `lib/binding/failures.ts` chooses the class
+ * of error that a user gets.
+ */
 export type ErrorKind = 'internal' | 'panic' | 'engine' | 'cache-folder' | 'module' | 'limit' | 'memory-size' | 'memory-grow' | 'out-of-bounds' | 'global' | 'link' | 'cpu-feature' | 'busy' | 'poisoned' | 'no-buffers'
 
 /** What a module imports and exports. */
