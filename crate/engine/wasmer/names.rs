@@ -11,6 +11,7 @@ use wasmparser::{KnownCustom, Name};
 use crate::rewrite::{Edits, Sections};
 
 /// The name of the custom section with names:
+/// <https://webassembly.github.io/spec/core/appendix/custom.html#name-section>.
 const SECTION: &str = "name";
 
 /// The names of a module's functions.
