@@ -129,7 +129,7 @@ export class SandboxError extends Error {
   readonly code: ErrorCode;
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - `code`, by default `ERR_SANDBOX_ARGUMENT`, and the `cause`, by default absent
@@ -168,7 +168,7 @@ export class ArgumentError extends SandboxError {
   readonly argument: string;
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `argument` at fault, and the `cause`, by default absent
@@ -214,7 +214,7 @@ export class TrapError extends SandboxError {
   readonly wasmStack: readonly WasmFrame[];
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `trap`; the `exportName`, by default undefined; `wasmStack`, by default empty; and the `cause`, by default absent
@@ -283,7 +283,7 @@ export class InstantiationError extends SandboxError {
   declare readonly missing?: readonly MissingImport[];
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `kind`; `missing`, by default absent; and the `cause`, by default absent
@@ -327,7 +327,7 @@ export class LimitError extends SandboxError {
   declare readonly code: 'ERR_SANDBOX_LIMIT';
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `cause`, by default absent
@@ -362,7 +362,7 @@ export class BusyError extends SandboxError {
   declare readonly code: 'ERR_SANDBOX_BUSY';
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `cause`, by default absent
@@ -396,7 +396,7 @@ export class CodecError extends SandboxError {
   readonly offset: number;
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `offset` in bytes, and the `cause`, by default absent
@@ -431,7 +431,7 @@ export class NoExportError extends SandboxError {
   readonly exportName: string;
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `exportName` that was asked for, and the `cause`, by default absent
@@ -470,7 +470,7 @@ export class InternalError extends SandboxError {
   declare readonly code: 'ERR_SANDBOX_INTERNAL';
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `cause`, by default absent
