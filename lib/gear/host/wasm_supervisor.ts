@@ -15,7 +15,10 @@ import type { SupervisorMemory } from './supervisor_memory';
 const allocate = allocateIn;
 const packedWords = packed.words;
 
-/** The supervisor for one run of a guest. An answer that it keeps is the number of a frame. */
+/**
+ * The supervisor for one run of a guest. What a call keeps while supervisor code runs is the number of a
+ * frame.
+ */
 export class WasmSupervisor implements ProtocolPeer<number> {
   readonly thunk: DispatchThunk;
   /** The state that the supervisor passed for its thunk. */
