@@ -254,8 +254,8 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// Whether a host function may answer with `HostTrap::Suspended`.
     const SUSPENDS: bool;
 
-    /// Whether each instance keeps its own counters and its own flag, so that instances that share code
-    /// must all be told.
+    /// Whether each instance keeps its own counters and its own flag. A call that can run code of
+    /// several instances then concerns the counters and flags of all of them.
     const COUNTS_IN_INSTANCES: bool;
 
     /// Whether the engine produces machine code that can be stored.

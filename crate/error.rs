@@ -79,7 +79,8 @@ impl TrapCode {
     }
 }
 
-/// The most frames of a trap. Of a deeper stack, it has the innermost and the outermost ones, half each.
+/// The most frames of a trap. A trap in a deeper stack has half of them from its innermost end and half
+/// from its outermost end.
 pub const MAX_FRAMES: usize = 64;
 
 /// The most characters of a function's name in a frame.

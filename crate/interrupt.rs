@@ -3,7 +3,7 @@
 //!
 //! An interrupt belongs to one call and the calls nested in it. An engine that checks it between slices
 //! of its work calls [`Interrupt::is_set`]. Compiled code can only read memory of its own instance: a
-//! *flag*, a number that is not 0 when the guest is to stop, and is then larger than any number the code
+//! *flag*, a number that is not 0 when the guest must stop, and is then larger than any number the code
 //! compares it with. While a guest runs, its flag is registered with the interrupt
 //! ([`Interrupt::enter`]), which sets it. One thread of the process watches all deadlines.
 

@@ -81,8 +81,7 @@ export function fail(error) {
   process.exit(error instanceof StepError ? error.status : 1);
 }
 
-// --- npm
-// ------------------------------------------------------------------------------------------------------------
+// npm
 
 function isInstalled() {
   const installed = join(ROOT, 'node_modules', '.package-lock.json');
@@ -119,8 +118,7 @@ export function npm(args, options, started) {
   return run('npm', args, { shell: process.platform === 'win32', ...options }, started);
 }
 
-// --- the addon
-// ------------------------------------------------------------------------------------------------------
+// The addon
 
 const NATIVE = join(ROOT, 'native');
 const SOURCES = ['Cargo.toml', 'Cargo.lock', 'build.rs', 'crate'];

@@ -30,7 +30,7 @@ const ASLEEP: u32 = 8;
 /// The guest's thread wants to leave, so it must also be woken when the store is released.
 const WOULD_LEAVE: u32 = 16;
 
-/// Where the guest is whose store the JavaScript thread has taken.
+/// Where a guest is whose store the JavaScript thread has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// On its thread, which waits.

@@ -10,9 +10,9 @@ use crate::{engine::Engine, realm::Realm};
 /// Three rules make that sound. First, while a call runs, the JavaScript thread does not touch the
 /// realm, unless it holds it by [`super::exchange::Held`], for which the guest's thread waits. Second,
 /// only the JavaScript thread changes the reference count: the thread of the pool only borrows the
-/// realm, and sends the lease back to be dropped there. Third, when nobody takes the lease back, because
-/// the JavaScript environment has ended, then the environment has already dropped all its references to
-/// the realm, so the lease is the last one and may be dropped anywhere.
+/// realm, and sends the lease back to be dropped there. Third, if no thread takes the lease back,
+/// because the JavaScript environment has ended, then the environment has already dropped all its
+/// references to the realm, so the lease is the last one and may be dropped anywhere.
 pub struct Lease<E: Engine>(Rc<Realm<E>>);
 
 // SAFETY: see the rules above: one thread at a time uses the realm, and the handover that passes it on

@@ -229,8 +229,8 @@ impl Tables {
         }
     }
 
-    /// Drops an instance likewise. If it was the last instance beside a memory that lives on, its store
-    /// may be renewed.
+    /// Drops an instance, and its group if that was the last reference. If it was the last instance
+    /// beside a memory that lives on, its store may be renewed.
     pub fn remove_instance(&self, scope: Scope, number: u32) {
         if let Some(entry) = self.instances.remove(scope, number) {
             self.let_go_of_instance(scope, entry);

@@ -146,7 +146,7 @@ impl<P: Pass> Pass for Option<P> {
 ///
 /// # Errors
 ///
-/// What is wrong with the module, or what a pass refuses.
+/// Reports what is wrong with the module, or what a pass refuses.
 pub fn walk<P: Pass>(
     sections: &Sections<'_>,
     validate: Option<WasmFeatures>,

@@ -126,7 +126,7 @@ export class SandboxError extends Error {
     nameErrors(SandboxError);
   }
 
-  /** What kind of error this is, for programs. It does not change between releases; messages may. */
+  /** The kind of error, for programs. It does not change between releases; messages may. */
   readonly code: ErrorCode;
 
   /**
@@ -251,7 +251,7 @@ export interface MissingImport {
   readonly module: string;
   /** The field name of the import, the second one. */
   readonly name: string;
-  /** What is imported. */
+  /** The kind of the import. */
   readonly kind: 'function' | 'memory' | 'table' | 'global' | 'other';
   /** Its type, in the form of {@link ExportDescription.type}. */
   readonly type: Readonly<Record<string, unknown>>;

@@ -5,7 +5,7 @@
 //! guest reads them at each loop head and at each function's entry, and ends in `unreachable`; the host
 //! then determines the reason. Costs follow wasmi's rule, so that both engines count alike: entering a
 //! function, the body of a loop or an arm of an `if` costs as much as everything directly in it, but not
-//! what is in further ones of these.
+//! what is inside nested loops and arms.
 
 use std::sync::{Arc, OnceLock};
 

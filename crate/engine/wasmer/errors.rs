@@ -33,7 +33,7 @@ pub(super) fn compiled(
     }
 }
 
-/// How the messages begin of the panics by which wasmer reports that the system provided no thread or no
+/// The beginnings of the panic messages by which wasmer reports that the system provided no thread or no
 /// memory.
 const LACK_OF_ROOM: [&str; 2] = ["ThreadPoolBuildError", "unable to make memory readonly and executable"];
 

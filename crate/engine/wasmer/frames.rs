@@ -87,7 +87,7 @@ impl Trail {
 /// A frame's record: the frame pointer of its caller, and its return address.
 const FRAME_BYTES: usize = 2 * size_of::<usize>();
 
-/// Where a guest's stack is.
+/// The bounds of a guest's stack.
 #[derive(Clone, Copy)]
 pub struct Bounds {
     /// Where the guard page below it begins.

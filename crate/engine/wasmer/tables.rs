@@ -24,7 +24,7 @@ const FAILED: u32 = u32::MAX;
 /// is a pointer or null.
 type Grow = unsafe extern "C" fn(*mut VMContext, usize, u32, u32) -> u32;
 
-/// `table.size` likewise: instance, table.
+/// `table.size` as compiled code calls it: instance, table.
 type Size = unsafe extern "C" fn(*mut VMContext, u32) -> u32;
 
 #[derive(Clone, Copy)]

@@ -56,7 +56,8 @@ struct Bytes {
 }
 
 impl Bytes {
-    /// Whether a buffer has the bytes. One of the references is the group's.
+    /// Whether a buffer still has the bytes. One reference to this object belongs to the group; further
+    /// ones belong to buffers.
     fn are_out(self: &Rc<Self>) -> bool {
         Rc::strong_count(self) > 1
     }

@@ -32,7 +32,7 @@ import { WasmSupervisor } from './wasm_supervisor';
 const packedLong = packed.long;
 const packedWords = packed.words;
 
-/** What the host functions work on. */
+/** The objects that the host functions work on. */
 export interface Host {
   readonly components: SandboxComponents<DispatchThunk>;
   readonly memory: SupervisorMemory;

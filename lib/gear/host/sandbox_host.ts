@@ -20,7 +20,7 @@ import type { SupervisorMemoryObject, SupervisorTableObject } from './v8';
  * are renewed here.
  */
 export interface SandboxHostOptions extends SandboxOptions {
-  /** Which engine runs the guests. */
+  /** The engine that runs the guests. */
   readonly backend: SandboxBackend;
   /**
    * Returns the supervisor's memory. Each host function that reads or writes the memory calls this, but

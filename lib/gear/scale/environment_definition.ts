@@ -20,7 +20,7 @@ export interface EnvironmentEntry {
   readonly moduleName: string;
   /** The field name of the import. */
   readonly fieldName: string;
-  /** What it is. */
+  /** The function or memory that satisfies the import. */
   readonly entity: ExternEntity;
 }
 
@@ -29,7 +29,7 @@ export interface EnvironmentEntry {
  * Mirrors `gear_sandbox_env::ExternEntity`.
  */
 export interface ExternEntity {
-  /** Which of the two it is. */
+  /** The kind of the entity. */
   readonly kind: 'function' | 'memory';
   /** The supervisor function index, or the index of the memory in its components; from 0 to 2^32 - 1. */
   readonly index: number;
