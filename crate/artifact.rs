@@ -1,5 +1,6 @@
-//! A compiled module as bytes, to be kept by a user: the binary that it was compiled from, the machine code, and a hash of what both depend
-//! on. The hash at the end finds damage, not forgery: what is loaded from such bytes is run as it is.
+//! A compiled module as bytes, for users to store: the binary that it was compiled from, the machine
+//! code, and a hash of everything that both depend on. The hash at the end detects damage, not forgery:
+//! code loaded from such bytes is run without further checks.
 
 use crate::{cache::disk::ArtifactKey, error::CompileError};
 
@@ -10,7 +11,8 @@ const HASH: usize = blake3::OUT_LEN;
 /// Magic, format, key and the length of the binary.
 const HEADER: usize = MAGIC.len() + 4 + HASH + 8;
 
-/// Puts the two together. `key` is of all that the machine code depends on besides the binary.
+/// Encodes a binary and its machine code. `key` covers everything that the machine code depends on
+/// besides the binary.
 pub fn encode(key: &ArtifactKey, wasm: &[u8], machine_code: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + wasm.len() + machine_code.len() + HASH);
     bytes.extend_from_slice(&MAGIC);
@@ -24,7 +26,7 @@ pub fn encode(key: &ArtifactKey, wasm: &[u8], machine_code: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Takes them apart: the binary and the machine code.
+/// Decodes the binary and the machine code.
 pub fn decode<'a>(key: &ArtifactKey, bytes: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), CompileError> {
     let refused = |why: &str| CompileError::Refused(format!("the bytes are no module that can be loaded here: {why}"));
     let truncated = || refused("they are truncated");

@@ -1,5 +1,5 @@
-//! Compiled modules, shared by all stores and threads that use the same cache. One compile at a time per module: who
-//! asks for a module that another thread is compiling waits for it.
+//! Compiled modules, shared by all stores and threads that use the same cache. Each module is compiled
+//! once at a time: a thread that requests a module that another thread is compiling waits for it.
 
 use std::{hash::Hash, sync::Arc};
 
@@ -12,9 +12,10 @@ pub mod disk;
 /// What a compiled module depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Hash of the binary. Collision-resistant, because whoever supplies modules may want another's cached code.
+    /// Hash of the binary. It is collision-resistant, because whoever supplies modules may want to get
+    /// another module's cached code.
     pub wasm: [u8; 32],
-    /// Whose code it is.
+    /// The engine that compiled the code.
     pub engine: EngineId,
 }
 
@@ -35,17 +36,17 @@ impl<M: Clone> ModuleCache<M> {
         Arc::new(Self { entries: Cache::new(entries) })
     }
 
-    /// The module, compiled by `compile` if it is not here. A failure is not remembered.
+    /// Returns the module, compiled by `compile` if it is not in the cache. A failure is not cached.
     pub fn get_or_compile<Error>(&self, key: &Key, compile: impl FnOnce() -> Result<M, Error>) -> Result<M, Error> {
         self.entries.get_or_insert_with(key, compile)
     }
 
-    /// How many modules are here.
+    /// The number of modules in the cache.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether no module is here.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.len() == 0
     }

@@ -1,9 +1,10 @@
-//! The seam: everything that this crate asks of a WebAssembly engine, in one trait.
+//! The seam: everything that this crate requires of a WebAssembly engine, in one trait.
 //!
-//! Two files implement it, `engine/wasmi.rs` and `engine/wasmer.rs`, in the same order of methods so that they
-//! read side by side; no other file names an engine. Above the seam there are only this crate's own values,
-//! types, errors and trap codes. Handles (`Memory`, `Global`, `Func`) are cheap to clone and mean something only
-//! with the store they come from: `Realm` keeps them together with that store, so callers never mix them up.
+//! Two files implement it, `engine/wasmi.rs` and `engine/wasmer.rs`, with their methods in the same
+//! order so that they read side by side; no other file names an engine. Above the seam there are only
+//! this crate's own values, types, errors and trap codes. Handles (`Memory`, `Global`, `Func`) are cheap
+//! to clone and only valid with the store they come from. `Realm` keeps them together with that store,
+//! so callers never mix them up.
 
 pub mod features;
 pub mod shared;
@@ -27,41 +28,41 @@ use crate::{
     value::{ExternType, FuncType, GlobalType, MAX_PAGES, MemoryType, PAGE_BYTES},
 };
 
-/// How an engine is made. Equal configurations share one engine in the process.
+/// The configuration of an engine. Equal configurations share one engine in the process.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct EngineConfig {
-    /// How hard the compiler tries; the interpreter ignores it.
+    /// The compiler's optimization level; the interpreter ignores it.
     pub opt_level: OptLevel,
-    /// Whether guests can be stopped by an `Interrupt`. It costs a little.
+    /// Whether an `Interrupt` can stop guests. It costs a little.
     pub interruptible: bool,
     /// Whether guests are metered.
     pub has_fuel: bool,
-    /// The most guest calls inside one another; `None` leaves it to the engine.
+    /// The most nested guest calls; `None` leaves the limit to the engine.
     pub recursion_depth: Option<u32>,
-    /// The stack of a guest in bytes; `None` for [`GUEST_STACK_BYTES`].
+    /// The size of a guest's stack in bytes; `None` for [`GUEST_STACK_BYTES`].
     pub stack_bytes: Option<usize>,
     /// Whether results are the same on every machine, see [`crate::rewrite::canonical_nans`].
     pub deterministic: bool,
-    /// Which proposals a module may use.
+    /// The proposals that a module may use.
     pub features: Features,
-    /// Whether memories never reserve more addresses than they may need, also while there are plenty. It costs time where the engine could
-    /// do without looking where a guest reads and writes.
+    /// Whether memories never reserve more addresses than they may need, even while there are plenty.
+    /// This costs time where the engine could otherwise omit bounds checks.
     pub exact_memories: bool,
 }
 
-/// What the memories and tables of one store may come to.
+/// The limits of the memories and tables of one store.
 #[derive(Debug, Clone, Default)]
 pub struct StoreLimits {
-    /// Of any one memory.
+    /// The most bytes of any one memory.
     pub memory_bytes: Option<u64>,
-    /// Of any one table.
+    /// The most elements of any one table.
     pub table_elements: Option<u32>,
-    /// Of all memories and tables of this store and of others.
+    /// The limit for all memories and tables of this store and of others together.
     pub total: Option<Arc<TotalBytes>>,
 }
 
 impl StoreLimits {
-    /// Whether nothing is limited but what always is.
+    /// Whether only the built-in limits apply.
     pub fn are_default(&self) -> bool {
         let Self { memory_bytes, table_elements, total } = self;
         memory_bytes.is_none() && table_elements.is_none() && total.is_none()
@@ -78,35 +79,36 @@ impl StoreLimits {
     }
 }
 
-/// The most elements of a table, if no limit says more or less: what V8 has too. An engine would take any number that there is memory for, and
-/// end the process if there is none.
+/// The most elements of a table if no limit is set: the same as in V8. An engine would accept any number
+/// for which there is memory, and end the process if there is none.
 pub const MAX_TABLE_ELEMENTS: u32 = 10_000_000;
 
-/// The fuel of a call that may use as much as it likes; it is counted all the same.
+/// The fuel of a call without a budget. It is counted nevertheless.
 pub const UNLIMITED_FUEL: u64 = i64::MAX as u64;
 
-/// How a call runs.
+/// How to run a call.
 pub struct Control<'a, E: Engine> {
     /// An interruptible engine stops the guest soon after this is set, with the trap `Interrupted`.
     pub interrupt: Option<&'a Interrupt>,
-    /// What the guest may use, at most [`UNLIMITED_FUEL`], and after the call what is left. Given if and only if the engine meters.
+    /// The guest's budget, at most [`UNLIMITED_FUEL`], and after the call what remains of it. Present if
+    /// and only if the engine meters.
     pub fuel: Option<&'a mut u64>,
     pub meters: E::Meters,
 }
 
-/// A number that no other engine of this process has.
+/// A number that is unique to one engine of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EngineId(u64);
 
 impl EngineId {
-    /// A number that was not given out before.
+    /// A new number.
     pub(crate) fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// How hard a compiler tries.
+/// The optimization level of a compiler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OptLevel {
     None,
@@ -147,25 +149,26 @@ pub enum Extern<E: Engine> {
     Other,
 }
 
-/// An instance that has been made.
+/// A new instance.
 pub struct Linked<E: Engine> {
-    /// Those of its exports that were asked for, in that order.
+    /// The requested exports, in the order of the request.
     pub exports: Vec<Extern<E>>,
-    /// Where its code looks whether it is to stop, if this engine's code does that. Valid as long as the store.
+    /// The flag that its code checks to see whether it must stop, if this engine's code does that. Valid
+    /// as long as the store.
     pub flag: Option<Flag>,
     pub meters: E::Meters,
-    /// What must be dropped after the store, if it has something of the instance elsewhere.
+    /// Data of the instance outside its store, which must be dropped after the store.
     pub attached: E::Attached,
 }
 
-/// Where a linear memory lies now. Only good until the guest runs again or the memory grows.
+/// Where a linear memory currently lies. Only valid until the guest runs again or the memory grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryRegion {
     pub base: *mut u8,
     pub bytes: usize,
 }
 
-/// Which import of which instance a host function stands for.
+/// The instance and the import that a host function represents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImportSite {
     /// The instance's index in its realm.
@@ -185,8 +188,9 @@ impl<E: Engine> Clone for RealmPtr<E> {
 
 impl<E: Engine> Copy for RealmPtr<E> {}
 
-// SAFETY: the pointer is only followed by `RealmPtr::get`, inside a host function, which runs on the thread that is
-// in the realm's store at that moment; moving the pointer itself to another thread does nothing.
+// SAFETY: the pointer is only followed by `RealmPtr::get`, inside a host function, which runs on the
+// thread that is in the realm's store at that moment; moving the pointer itself to another thread does
+// nothing.
 unsafe impl<E: Engine> Send for RealmPtr<E> {}
 // SAFETY: as above; sharing the pointer gives no access to the realm.
 unsafe impl<E: Engine> Sync for RealmPtr<E> {}
@@ -196,7 +200,7 @@ impl<E: Engine> RealmPtr<E> {
         Self(realm)
     }
 
-    /// For a realm that is being made.
+    /// A pointer to a realm that is being created.
     pub fn from_weak(realm: &std::rc::Weak<Realm<E>>) -> Self {
         Self(realm.as_ptr())
     }
@@ -205,8 +209,9 @@ impl<E: Engine> RealmPtr<E> {
     ///
     /// # Safety
     ///
-    /// The caller must be a host function made with this pointer and called by the engine: then the realm is alive,
-    /// because the running call borrows it, and does not move, because `Realm` is only made inside an `Rc`.
+    /// The caller must be a host function made with this pointer and called by the engine: then the
+    /// realm is alive, because the running call borrows it, and does not move, because `Realm` is only
+    /// made inside an `Rc`.
     pub unsafe fn get<'a>(self) -> &'a Realm<E> {
         // SAFETY: passed on to the caller, see above.
         unsafe { &*self.0 }
@@ -215,13 +220,13 @@ impl<E: Engine> RealmPtr<E> {
 
 /// A WebAssembly engine.
 ///
-/// `Store` owns all objects of one group; `Context` is a borrow of it. A host function gets a `Context` from its
-/// engine and must lend it to the realm's `StoreSlot` (`Realm::host_call` does), so that everything in this
-/// trait works during a host call as well.
+/// `Store` owns all objects of one group; `Context` is a borrow of it. A host function gets a `Context`
+/// from its engine and must lend it to the realm's `StoreSlot` (as `Realm::host_call` does), so that
+/// everything in this trait also works during a host call.
 pub trait Engine: Send + Sync + Sized + 'static {
     /// A compiled module, shared by all stores of this engine and by all threads.
     type Module: Clone + Send + Sync;
-    /// What is changed in a module for this engine alone.
+    /// The changes that are made to a module for this engine alone.
     type Pass: Pass;
     type Store;
     type Context<'a>;
@@ -229,54 +234,59 @@ pub trait Engine: Send + Sync + Sized + 'static {
     type Global: Clone;
     type Table: Clone;
     type Func: Clone;
-    /// What must be known of the modules whose code is linked in one store.
+    /// What an engine records about the modules whose code is linked in one store.
     type LinkedTypes: Default;
-    /// A call that waits for the answer of a host function, without a thread. Means something only with its store, but may go on
-    /// on any thread.
+    /// A call that waits for the answer of a host function, without a thread. It is only valid with its
+    /// store, but may be resumed on any thread.
     type Suspension: Send;
-    /// Where an instance keeps what is counted while it runs. Valid as long as the store.
+    /// Where an instance keeps the numbers that are counted while it runs. Valid as long as the store.
     type Meters: Copy;
-    /// What an engine keeps of an instance outside its store.
+    /// The data of an instance that an engine keeps outside its store.
     type Attached;
 
-    /// The backend's name, as JavaScript spells it.
+    /// The backend's name in JavaScript.
     const NAME: &'static str;
 
-    /// The most guest calls inside one another, if the configuration does not say; `None` if only the stack bounds them.
+    /// The most nested guest calls if the configuration does not set a limit; `None` if only the stack
+    /// limits them.
     const DEFAULT_DEPTH: Option<usize>;
 
     /// Whether a host function may answer with `HostTrap::Suspended`.
     const SUSPENDS: bool;
 
-    /// Whether each instance keeps what is counted and looked at while it runs, so that instances that share code must be told all of them.
+    /// Whether each instance keeps its own counters and its own flag. A call that can run code of
+    /// several instances then concerns the counters and flags of all of them.
     const COUNTS_IN_INSTANCES: bool;
 
-    /// Whether it makes machine code that can be kept.
+    /// Whether the engine produces machine code that can be stored.
     const HAS_MACHINE_CODE: bool;
 
-    /// Whether a deterministic engine makes the NaNs of floating-point operations canonical by itself.
+    /// Whether a deterministic engine itself makes the NaNs of floating-point operations canonical.
     const HAS_CANONICAL_NANS: bool;
 
-    /// Makes an engine.
+    /// Creates an engine.
     fn new(config: &EngineConfig) -> Result<Self, EngineError>;
 
-    /// Which engine of this process this is: code of one means nothing to another.
+    /// The number of this engine in this process. Code of one engine is not valid for another.
     fn id(&self) -> EngineId;
 
     fn config(&self) -> &EngineConfig;
 
-    /// What this engine changes in a module before it compiles it. Changes that need no look at its functions are made at once.
+    /// The changes that this engine makes to a module before it compiles it. Changes that do not depend
+    /// on the module's functions are made at once.
     fn pass(&self, sections: &Sections<'_>, edits: &mut Edits) -> Self::Pass;
 
-    /// Validates and compiles a module that [`Engine::pass`] has been made for and has seen. Both engines refuse the same modules as far as their
-    /// features agree; neither puts off validation.
+    /// Validates and compiles a module for which [`Engine::pass`] has been called and whose functions
+    /// the pass has seen. Both engines refuse the same modules as far as their features agree; neither
+    /// delays validation.
     fn compile(&self, wasm: &[u8], pass: Self::Pass) -> Result<Self::Module, CompileError>;
 
-    /// What machine code of this engine depends on besides the binary: versions, options and the processor. `None` if it makes none that can
-    /// be kept.
+    /// What this engine's machine code depends on besides the binary: versions, options and the
+    /// processor. `None` if its machine code cannot be stored.
     fn identity(&self) -> Option<String>;
 
-    /// The name of a function by its index, with [`MAX_NAME`](crate::error::MAX_NAME) characters at most; for engines that tell of frames.
+    /// The name of a function by its index, with at most [`MAX_NAME`](crate::error::MAX_NAME)
+    /// characters, for engines that report frames.
     fn function_name(_module: &Self::Module, _function: u32) -> Option<&str> {
         None
     }
@@ -284,44 +294,47 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// The machine code of a module.
     fn machine_code(&self, module: &Self::Module) -> Result<Vec<u8>, CompileError>;
 
-    /// The module of that binary and machine code.
+    /// Loads a module from its binary and machine code.
     ///
     /// # Safety
     ///
-    /// `machine_code` must be what [`Engine::machine_code`] gave for a module that an engine of the same [`Engine::identity`] compiled from the same
-    /// binary: it will be run.
+    /// `machine_code` must be what [`Engine::machine_code`] gave for a module that an engine of the same
+    /// [`Engine::identity`] compiled from the same binary: it will be run.
     unsafe fn load(&self, wasm: &[u8], pass: Self::Pass, machine_code: &[u8]) -> Result<Self::Module, CompileError>;
 
-    /// The module's imports, in the order in which [`Engine::instantiate`] wants them: those of one kind are in the order of the
-    /// binary.
+    /// The module's imports, in the order that [`Engine::instantiate`] expects: those of one kind are in
+    /// the order of the binary.
     fn imports(module: &Self::Module) -> Vec<ImportType>;
 
     /// The module's exports, in any order.
     fn exports(module: &Self::Module) -> Vec<ExportType>;
 
-    /// Makes an empty store whose host functions will find their realm by `realm`.
+    /// Creates an empty store whose host functions find their realm by `realm`.
     fn new_store(engine: &Arc<Self>, limits: &StoreLimits, realm: RealmPtr<Self>) -> Self::Store;
 
     /// Borrows the store.
     fn context(store: &mut Self::Store) -> Self::Context<'_>;
 
-    /// Makes a memory that belongs to no instance, and counts its bytes to the total. `ty` has been checked: minimum ≤ maximum ≤ `MAX_PAGES`.
+    /// Creates a memory that belongs to no instance, and counts its bytes toward the total. `ty` has
+    /// been checked: minimum ≤ maximum ≤ `MAX_PAGES`.
     fn new_memory(cx: &mut Self::Context<'_>, ty: MemoryType) -> Result<Self::Memory, MemoryError>;
 
-    /// Where the memory lies now.
+    /// Where the memory currently lies.
     fn memory_region(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryRegion;
 
-    /// The memory's type, as it was made.
+    /// The memory's type at its creation.
     fn memory_type(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> MemoryType;
 
-    /// Whether the memory may lie somewhere else after it has grown.
+    /// Whether the memory may move when it grows.
     fn memory_moves(cx: &mut Self::Context<'_>, memory: &Self::Memory) -> bool;
 
-    /// Grows the memory by `delta` pages, which count to the total, and returns the size before, in pages.
+    /// Grows the memory by `delta` pages, which count toward the total, and returns the previous size in
+    /// pages.
     fn memory_grow(cx: &mut Self::Context<'_>, memory: &Self::Memory, delta: u64) -> Result<u64, MemoryError>;
 
-    /// Moves a memory that [`Engine::new_memory`] has made to another store of the same limits. Its bytes count once, and stay where they are, unless
-    /// [`Engine::memory_moves`]. Nothing of the store that it comes from may run or use it again. If that fails, it stays where it is.
+    /// Moves a memory that [`Engine::new_memory`] created to another store with the same limits. Its
+    /// bytes count once, and stay where they are, unless [`Engine::memory_moves`]. Nothing in the store
+    /// that it comes from may run or use it again. If this fails, the memory stays where it is.
     fn move_memory(
         from: &mut Self::Context<'_>,
         memory: &Self::Memory,
@@ -337,15 +350,17 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// Writes the slot to the global.
     fn global_set(cx: &mut Self::Context<'_>, global: &Self::Global, slot: u64) -> Result<(), GlobalError>;
 
-    /// Takes note of a module whose code is about to be linked with that of others in its store, or refuses it if this engine would mix up their types.
+    /// Records the types of a module whose code is about to be linked with that of others in its store,
+    /// or refuses it if this engine would confuse their types.
     fn admit(types: &mut Self::LinkedTypes, module: &Self::Module) -> Result<(), InstantiateError>;
 
-    /// Makes a host function that calls `Realm::host_call` for `site`.
+    /// Creates a host function that calls `Realm::host_call` for `site`.
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func;
 
-    /// Links and initialises an instance. The module has no start function (`Module` takes it out), so no guest code runs
-    /// here. `imports` are in the order of [`Engine::imports`]. The caller has counted what its memories and tables begin with; what they grow by
-    /// is counted here.
+    /// Links and initialises an instance. The module has no start function (`Module` removes it), so no
+    /// guest code runs here. `imports` are in the order of [`Engine::imports`]. The caller has counted
+    /// the initial bytes of its memories and tables; this function arranges for their growth to be
+    /// counted.
     fn instantiate(
         cx: &mut Self::Context<'_>,
         limits: &StoreLimits,
@@ -354,9 +369,9 @@ pub trait Engine: Send + Sync + Sized + 'static {
         exports: &[&str],
     ) -> Result<Linked<Self>, InstantiateError>;
 
-    /// Calls a function whose type is numeric throughout. An engine whose host functions get no context parks `cx` in `realm` while
-    /// the guest runs. `slots` holds the arguments and then the results, and is as
-    /// long as the larger of the two counts.
+    /// Calls a function whose type is numeric throughout. An engine whose host functions get no context
+    /// parks `cx` in `realm` while the guest runs. `slots` holds the arguments and then the results; its
+    /// length is the larger of the two counts.
     fn call(
         cx: &mut Self::Context<'_>,
         realm: &Realm<Self>,
@@ -366,14 +381,14 @@ pub trait Engine: Send + Sync + Sized + 'static {
         control: Control<'_, Self>,
     ) -> Result<(), Box<Trap>>;
 
-    /// What is left of the fuel of a call into that instance, for a host function; `None` if it is used up.
+    /// The remaining fuel of a call into this instance, for a host function; `None` if it is used up.
     fn fuel_left(cx: &mut Self::Context<'_>, meters: Self::Meters) -> Option<u64>;
 
-    /// Sets what is left of it.
+    /// Sets the remaining fuel of a call into this instance.
     fn set_fuel(cx: &mut Self::Context<'_>, meters: Self::Meters, fuel: u64);
 
-    /// As [`Engine::call`], but a host function may put its answer off by `HostTrap::Suspended`. An engine that cannot leave a call
-    /// and come back to it, see [`Engine::SUSPENDS`], has host functions that wait instead.
+    /// Like [`Engine::call`], but a host function may put off its answer with `HostTrap::Suspended`. On
+    /// an engine that cannot suspend a call, see [`Engine::SUSPENDS`], host functions wait instead.
     fn call_suspendable(
         cx: &mut Self::Context<'_>,
         realm: &Realm<Self>,
@@ -383,8 +398,8 @@ pub trait Engine: Send + Sync + Sized + 'static {
         control: Control<'_, Self>,
     ) -> Result<Option<Self::Suspension>, Box<Trap>>;
 
-    /// Goes on with a call after its host function, whose results these are and whose type is `host_ty`. `ty` and `slots` are as in
-    /// [`Engine::call`].
+    /// Resumes a call after its host function, whose type is `host_ty` and whose results are passed.
+    /// `ty` and `slots` are as in [`Engine::call`].
     fn resume(
         cx: &mut Self::Context<'_>,
         suspension: Self::Suspension,

@@ -1,5 +1,5 @@
-//! What can go wrong, in this crate's own words: one error enum per operation, and the trap codes.
-//! Engines translate into these; `node/` translates these into JavaScript errors.
+//! The errors of this crate: one enum per operation, and the trap codes. Engines translate their errors
+//! into these; `node/` translates these into JavaScript errors.
 
 use std::borrow::Cow;
 
@@ -55,7 +55,7 @@ impl TrapCode {
         }
     }
 
-    /// The same sentence on both engines, so that a log does not depend on the backend.
+    /// The message, the same on both engines so that logs do not depend on the backend.
     pub fn message(self) -> &'static str {
         match self {
             Self::Unreachable => "wasm trap: unreachable instruction executed",
@@ -79,16 +79,17 @@ impl TrapCode {
     }
 }
 
-/// The most frames that a trap has: of a deeper stack half of them are the innermost ones, and half the outermost ones.
+/// The most frames of a trap. A trap in a deeper stack has half of them from its innermost end and half
+/// from its outermost end.
 pub const MAX_FRAMES: usize = 64;
 
 /// The most characters of a function's name in a frame.
 pub const MAX_NAME: usize = 256;
 
-/// The most characters of a message: guests choose the names that are in it.
+/// The most characters of a message: guests choose the names that messages contain.
 pub const MAX_MESSAGE: usize = 4_096;
 
-/// A message that is no longer than it may be.
+/// Shortens a message to the maximum length.
 pub fn cut(mut message: String) -> String {
     if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
         message.truncate(end);
@@ -97,18 +98,19 @@ pub fn cut(mut message: String) -> String {
     message
 }
 
-/// One function of the guest that was running when it trapped, innermost first.
+/// One function of the guest that was running when it trapped. Frames are listed innermost first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// From the module's name section.
     pub function_name: Option<String>,
-    /// In the module's function index space, imports included.
+    /// Index in the module's function index space, imports included.
     pub function_index: u32,
-    /// In bytes from the start of the module's binary; `None` where the engine does not know it.
+    /// Offset in bytes from the start of the module's binary; `None` where the engine does not report
+    /// it.
     pub offset: Option<usize>,
 }
 
-/// The end of a call that has no result.
+/// The end of a call without a result.
 #[derive(Debug, Clone, Error)]
 #[error("{message}")]
 pub struct Trap {
@@ -118,33 +120,36 @@ pub struct Trap {
 }
 
 impl Trap {
-    /// A trap with the standard sentence of its code.
+    /// A trap with the standard message of its code.
     pub fn new(code: TrapCode) -> Self {
         Self { code, message: Cow::Borrowed(code.message()), frames: Vec::new() }
     }
 
-    /// A trap that needs a sentence of its own.
+    /// A trap with a message of its own.
     pub fn with_message(code: TrapCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), frames: Vec::new() }
     }
 }
 
-/// How a host function ends without a result. It travels through the engine as that engine's host error.
+/// The reason why a host function ends without a result. It travels through the engine as that engine's
+/// host error.
 #[derive(Debug, Clone, Error)]
 pub enum HostTrap {
-    /// The host keeps the reason itself (a parked JavaScript exception); only the fact crosses the engine.
+    /// The host itself keeps the reason (a parked JavaScript exception); only this marker passes through
+    /// the engine.
     #[error("the supervisor function failed")]
     Parked,
-    /// The call that the guest is in was stopped while the supervisor ran.
+    /// The guest's call was stopped while the supervisor ran.
     #[error("the call was interrupted")]
     Interrupted,
-    /// The guest has no fuel left to call with.
+    /// The guest has no fuel left for the call.
     #[error("the guest is out of fuel")]
     OutOfFuel,
-    /// No failure: the answer comes later, and the call is left until then. Only where the engine can do that.
+    /// Not a failure: the answer comes later, and the call is suspended until then. Only on an engine
+    /// that can suspend.
     #[error("the answer comes later")]
     Suspended,
-    /// The call could not be made or its answer not be used.
+    /// The call could not be made, or its answer could not be used.
     #[error("{0}")]
     Message(Cow<'static, str>),
     /// The host function panicked; the panic stopped at the seam.
@@ -173,7 +178,7 @@ impl From<HostTrap> for Box<Trap> {
     }
 }
 
-/// The store cannot be reached now, or not any more.
+/// The store is not accessible now, or no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum StoreError {
     #[error("the store is in use by a running guest")]
@@ -185,10 +190,10 @@ pub enum StoreError {
 /// A module was not compiled.
 #[derive(Debug, Clone, Error)]
 pub enum CompileError {
-    /// Something is wrong with it, or the engine cannot run such a module.
+    /// The module is invalid, or the engine cannot run it.
     #[error("{0}")]
     Refused(String),
-    /// The system has no room for its code: nothing is wrong with the module.
+    /// The system has no memory for its code. Nothing is wrong with the module.
     #[error("cannot allocate: {0}")]
     Allocation(String),
 }
@@ -212,10 +217,10 @@ pub enum InstantiateError {
     CpuFeature(String),
     #[error("{what} of {size} {unit} exceeds the limit of {limit}")]
     Limit { what: &'static str, size: u64, unit: &'static str, limit: u64 },
-    /// Its memories and tables have no room beside those that there are.
+    /// The total limit leaves no room for its memories and tables.
     #[error(transparent)]
     Total(#[from] TotalExceeded),
-    /// The system has no room for its memories or tables: nothing is wrong with the module.
+    /// The system has no memory for its memories or tables. Nothing is wrong with the module.
     #[error("cannot allocate: {0}")]
     Allocation(String),
     #[error(transparent)]
@@ -235,7 +240,7 @@ pub enum MemoryError {
     Allocation(String),
     #[error("a memory of {bytes} bytes exceeds the limit of {limit}")]
     Limit { bytes: u64, limit: u64 },
-    /// What a [`TotalExceeded`] says.
+    /// The message of a [`TotalExceeded`].
     #[error("{0}")]
     Total(String),
     #[error("memory {access} is out of bounds: {length} bytes at {address}, size {size}")]

@@ -1,9 +1,9 @@
-//! Asynchronous calls: guests run on threads of a [`pool::Pool`], and what they ask of their supervisor goes to the JavaScript thread
-//! and back through an [`exchange::Exchange`].
+//! Asynchronous calls. Guests run on threads of a [`pool::Pool`]. Their supervisor calls go to the
+//! JavaScript thread and back through an [`exchange::Exchange`].
 //!
-//! A call belongs to one realm, which nobody else uses meanwhile ([`lease::Lease`]). When the supervisor takes its time, a guest of an
-//! engine that can suspend leaves its thread; another waits on it. How the JavaScript thread is told is the business of a
-//! [`Port`].
+//! A call has exclusive use of one realm ([`lease::Lease`]). When the supervisor takes its time, a guest
+//! of an engine that can suspend leaves its thread; a guest of another engine waits on it. A [`Port`]
+//! tells the JavaScript thread about calls.
 
 pub mod deadlock;
 pub mod exchange;
@@ -11,7 +11,7 @@ pub mod handover;
 pub mod lease;
 pub mod pool;
 
-/// What `handover.rs` is made of, so that the model can put other things in its place.
+/// The synchronization primitives of `handover.rs`. The model replaces them with its own.
 mod sync {
     use std::sync::PoisonError;
     pub use std::{
@@ -53,15 +53,16 @@ use crate::{
     realm::{Answer, Carried, Entry, Host, HostCall, Import, Slots, Suspended, panic_message},
 };
 
-/// The number of a call, which no other call of its port ever has.
+/// The number of a call, unique within its port.
 pub type CallId = u32;
 
-/// The way to the JavaScript thread. When there is no such thread any more, it drops what it is given.
+/// The way to the JavaScript thread. Once that thread is gone, a port drops everything it is given.
 pub trait Port: Send + Sync {
-    /// The guest of that call has called its supervisor. `false` if nobody will answer.
+    /// Says that the guest of this call has called its supervisor. Returns `false` if no answer will
+    /// come.
     fn asked(&self, call: CallId) -> bool;
 
-    /// The call is over.
+    /// Says that the call is over.
     fn done(&self, call: CallId, finished: Finished);
 }
 
@@ -70,9 +71,9 @@ pub struct Finished {
     pub outcome: Outcome,
     /// The results.
     pub slots: Slots,
-    /// What is left of the fuel.
+    /// The remaining fuel.
     pub fuel: u64,
-    /// To be dropped by whoever takes this.
+    /// The receiver of this value drops the lease.
     pub lease: Box<dyn LeaseBack>,
 }
 
@@ -83,21 +84,21 @@ impl<E: Engine> LeaseBack for Lease<E> {}
 /// How a call has ended.
 pub enum Outcome {
     Returned(Result<(), Box<Trap>>),
-    /// An instance was made, by its index in the realm, and its start function has run.
+    /// An instance was created (this is its index in the realm), and its start function has run.
     Instantiated(u32, Result<(), Box<Trap>>),
     NotInstantiated(InstantiateError),
-    /// The system gave no thread to begin it, or to go on with it.
+    /// The system provided no thread to begin or resume the call.
     NoThread(NoThread),
 }
 
-/// What a call begins with.
+/// How a call begins.
 pub enum Begin<E: Engine> {
     Call { instance: u32, export: u32 },
     Instantiate { module: Arc<Module<E>>, carried: Option<Carried>, imports: Vec<Import> },
 }
 
-/// How long a guest's thread looks for an answer before it leaves or sleeps: longer where that has paid, down to almost nothing
-/// where it has not. Shared by the guests of one port.
+/// How long a guest's thread polls for an answer before it leaves or sleeps. The time grows while
+/// polling pays off and shrinks to almost nothing while it does not. All guests of one port share it.
 #[derive(Debug)]
 pub struct SpinBudget(AtomicU32);
 
@@ -124,7 +125,7 @@ impl Default for SpinBudget {
     }
 }
 
-/// What all calls of a port share.
+/// The state that all calls of a port share.
 pub struct Context {
     pub port: Arc<dyn Port>,
     pub spin_budget: SpinBudget,
@@ -139,9 +140,9 @@ pub struct Call<E: Engine> {
     interrupt: Arc<Interrupt>,
     realm: Lease<E>,
     slots: Slots,
-    /// What the guest may still use, if it is metered.
+    /// The remaining fuel, if the guest is metered.
     fuel: u64,
-    /// Once there is one.
+    /// The new instance, once it exists.
     instance: Option<u32>,
     next: Next<E>,
 }
@@ -149,7 +150,7 @@ pub struct Call<E: Engine> {
 enum Next<E: Engine> {
     Begin(Begin<E>),
     Resume(Suspended<E>),
-    /// It is being run, or over.
+    /// The call is running, or it is over.
     Nothing,
 }
 
@@ -180,11 +181,12 @@ impl<E: Engine> Call<E> {
         })
     }
 
-    /// Has a thread of the pool run it. If there is none, it ends with [`Outcome::NoThread`].
+    /// Queues the call for a thread of the pool. If there is none, the call ends with
+    /// [`Outcome::NoThread`].
     pub fn submit(self: Box<Self>) {
         let (quota, exchange) = (self.quota.clone(), self.exchange.clone());
         let ticket = Ticket::new(Box::new(move |thread| self.run(thread)));
-        // The exchange and what is on the ticket hold one another until that is begun.
+        // The exchange and the task on the ticket refer to each other until the task begins.
         exchange.set_ticket(ticket.clone());
         quota.submit(Box::new(move |thread| ticket.run(thread)));
     }
@@ -227,9 +229,9 @@ impl<E: Engine> Call<E> {
         }
     }
 
-    /// Ends a call that is not on a thread.
+    /// Ends a call that is not running on a thread.
     fn end(mut self, failed: Failed) {
-        // What is suspended belongs to the realm, so it goes before that.
+        // The suspended guest belongs to the realm, so it must be dropped before the realm.
         self.next = Next::Nothing;
         self.finish(Err(failed));
     }
@@ -248,7 +250,8 @@ impl<E: Engine> Call<E> {
     }
 }
 
-/// What is in the panic with which wasmer says that it cannot map a stack for a guest, before that has run: the `Debug` form of an `io::Error`.
+/// Part of the message of the panic that wasmer raises when it cannot map a stack for a guest, before
+/// the guest has run: the `Debug` form of an `io::Error`.
 const NO_STACK: &str = "kind: OutOfMemory";
 
 enum Failed {
@@ -280,14 +283,14 @@ fn go_on<E: Engine>(
     realm.resume(suspended, answer, slots, host)
 }
 
-/// Takes what a guest asks to the JavaScript thread.
+/// Passes a guest's supervisor calls to the JavaScript thread.
 struct PoolHost<'a> {
     id: CallId,
     context: &'a Context,
     exchange: &'a Exchange,
     interrupt: &'a Arc<Interrupt>,
     fuel: &'a mut u64,
-    /// Whether its engine can leave a call and come back to it.
+    /// Whether the guest's engine can suspend a call and resume it later.
     may_leave: bool,
 }
 
@@ -304,11 +307,11 @@ impl Host for PoolHost<'_> {
         let mut has_given_up = false;
         let keep_looking = || {
             looks += 1;
-            // The clock takes as long as a few looks.
+            // Reading the clock takes as long as a few polls.
             if !looks.is_multiple_of(16) {
                 return true;
             }
-            // Somebody else could use this thread.
+            // Another task is waiting for a thread.
             if may_leave && pool::is_short() {
                 has_given_up = true;
                 return false;

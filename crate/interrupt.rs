@@ -1,9 +1,11 @@
-//! Stopping a guest from another thread: a deadline that passes, or whoever holds an [`Interrupt`].
+//! Stops a guest from another thread, when a deadline passes or when the holder of an [`Interrupt`] sets
+//! it.
 //!
-//! An interrupt belongs to one call and the calls nested in it. An engine that looks at it between slices of its work asks
-//! [`Interrupt::is_set`]. Compiled code can only look at memory of its own instance: a *flag*, a number that is not 0 when the
-//! guest is to stop, and then larger than anything that code compares it with. While a guest runs, its flag is known to the interrupt ([`Interrupt::enter`]), which sets it. One
-//! thread of the process watches all deadlines.
+//! An interrupt belongs to one call and the calls nested in it. An engine that checks it between slices
+//! of its work calls [`Interrupt::is_set`]. Compiled code can only read memory of its own instance: a
+//! *flag*, a number that is not 0 when the guest must stop, and is then larger than any number the code
+//! compares it with. While a guest runs, its flag is registered with the interrupt
+//! ([`Interrupt::enter`]), which sets it. One thread of the process watches all deadlines.
 
 use std::{
     cell::RefCell,
@@ -19,76 +21,81 @@ use std::{
     time::Instant,
 };
 
-/// Where the code of an instance looks, at loop heads and function entries, whether it is to stop.
+/// The number that the code of an instance reads, at loop heads and function entries, to see whether it
+/// must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flag(NonNull<u64>);
 
-// SAFETY: the number is only accessed as an atomic, and only while its guest is running, see `Interrupt::enter`.
+// SAFETY: the number is only accessed as an atomic, and only while its guest is running, see
+// `Interrupt::enter`.
 unsafe impl Send for Flag {}
 
 impl Flag {
     /// # Safety
     ///
-    /// `flag` must be aligned, and must stay valid while a guest of its store can run. Whatever else accesses it meanwhile must be
-    /// compiled code of the guest that only reads it.
+    /// `flag` must be aligned, and must stay valid while a guest of its store can run. Whatever else
+    /// accesses it meanwhile must be compiled code of the guest that only reads it.
     pub unsafe fn new(flag: NonNull<u64>) -> Self {
         Self(flag)
     }
 
-    /// What code that reads only 32 bits of it also finds not to be 0.
+    /// The value of a set flag. Code that reads only 32 bits of it also sees a value other than 0.
     const STOP: u64 = i64::MAX as u64;
 
     fn set(self, value: u64) {
-        // SAFETY: valid and aligned, see `new`: the callers hold the lock under which the flag is known, and it is known only
-        // while its guest runs. The guest's code reads it with plain loads, which see either value.
+        // SAFETY: valid and aligned, see `new`: the callers hold the lock under which the flag is known,
+        // and it is known only while its guest runs. The guest's code reads it with plain loads, which
+        // see either value.
         unsafe { AtomicU64::from_ptr(self.0.as_ptr()) }.store(value, Ordering::SeqCst);
     }
 }
 
-/// What stops one call. Set once and for all.
+/// Stops one call. Once set, it stays set.
 ///
-/// A nested call may have an interrupt of its own beside that of the call around it. When it ends it clears its guest's flag, which the outer
-/// interrupt may just have set for the same guest; so whoever returns to a guest must ask [`Interrupt::is_set`] first. With
-/// sequentially consistent accesses one of the two is seen.
+/// A nested call may have an interrupt of its own in addition to that of its outer call. When it ends,
+/// it clears its guest's flag, which the outer interrupt may just have set for the same guest. So
+/// whoever returns to a guest must check [`Interrupt::is_set`] first. With sequentially consistent
+/// accesses, the flag or the check shows that the guest must stop.
 #[derive(Default)]
 pub struct Interrupt {
     is_set: AtomicBool,
-    /// Who else is to know.
+    /// Called when the interrupt is set.
     tell: Option<Box<dyn Fn() + Send + Sync>>,
-    /// The flags of the guests that are running in this call, the outermost first.
+    /// The flags of the guests that run in this call, outermost first.
     flags: Mutex<Vec<Flag>>,
 }
 
 impl Interrupt {
-    /// An interrupt that somebody else must set.
+    /// An interrupt without a deadline; [`Interrupt::set`] sets it.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// An interrupt that also calls `tell` when it is set, on the thread that does so.
+    /// An interrupt that also calls `tell` when it is set, on the thread that sets it.
     pub fn telling(tell: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { tell: Some(Box::new(tell)), ..Self::default() })
     }
 
-    /// An interrupt that is set at `deadline`, unless the call is over before.
+    /// An interrupt that is set at `deadline`, unless the call ends first.
     pub fn at(deadline: Instant) -> Result<Arc<Self>, NoWatchdog> {
         let interrupt = Self::new();
         interrupt.set_at(deadline)?;
         Ok(interrupt)
     }
 
-    /// Has it set at `deadline`, unless the call is over before. If that fails nothing will set it, so the call must not begin.
+    /// Arranges for the interrupt to be set at `deadline`, unless the call ends first. If this fails,
+    /// nothing will set it, so the call must not begin.
     pub fn set_at(self: &Arc<Self>, deadline: Instant) -> Result<(), NoWatchdog> {
         WATCHDOG.watch(deadline, self)
     }
 
-    /// Whether the call is to stop.
+    /// Whether the call must stop.
     #[inline]
     pub fn is_set(&self) -> bool {
         self.is_set.load(Ordering::SeqCst)
     }
 
-    /// Stops the call: guests that run in it trap soon, and no further one starts.
+    /// Stops the call: its running guests trap soon, and no further guest starts.
     pub fn set(&self) {
         let flags = self.flags();
         self.is_set.store(true, Ordering::SeqCst);
@@ -101,9 +108,9 @@ impl Interrupt {
         }
     }
 
-    /// Runs `compile`, which the engine may end early once this is set.
+    /// Runs `compile`, which the engine may abort once this is set.
     pub fn around_compile<T>(self: &Arc<Self>, compile: impl FnOnce() -> T) -> T {
-        /// Also after a panic.
+        /// Restores the previous interrupt, also after a panic.
         struct Before(Option<Arc<Interrupt>>);
 
         impl Drop for Before {
@@ -116,13 +123,13 @@ impl Interrupt {
         compile()
     }
 
-    /// What ends the compile on this thread, if anything does.
+    /// The interrupt of the compile that runs on this thread, if any.
     pub fn of_compile() -> Option<Arc<Self>> {
         COMPILE.with_borrow(Clone::clone)
     }
 
-    /// Makes the flag of a guest known that is about to run; it is forgotten when the guard is dropped. `None` if the call is to stop
-    /// already.
+    /// Registers the flag of a guest that is about to run, until the guard is dropped. Returns `None` if
+    /// the call must already stop.
     pub fn enter(&self, flag: Option<Flag>) -> Option<Entered<'_>> {
         let mut flags = self.flags();
         if self.is_set() {
@@ -138,7 +145,7 @@ impl Interrupt {
 }
 
 thread_local! {
-    /// What ends the compile on this thread.
+    /// The interrupt of the compile that runs on this thread.
     static COMPILE: RefCell<Option<Arc<Interrupt>>> = const { RefCell::new(None) };
 }
 
@@ -152,8 +159,8 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let Some(flag) = self.flag else { return };
         let mut flags = self.interrupt.flags();
-        // The innermost guest ends first. A guest that was entered twice has its flag here twice, and the outer run still
-        // needs it as it is.
+        // The innermost guest ends first. The flag of a guest that was entered twice is here twice, and
+        // the outer run still needs its value.
         flags.pop();
         if !flags.contains(&flag) {
             flag.set(0);
@@ -161,7 +168,7 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// A deadline and what it sets, ordered by the deadline.
+/// A deadline and the interrupt to set then, ordered by the deadline.
 struct Watched {
     deadline: Instant,
     interrupt: Weak<Interrupt>,
@@ -192,8 +199,9 @@ impl Ord for Watched {
 #[error("the system gives no thread to watch the deadline of a call, so its timeout could not be kept")]
 pub struct NoWatchdog;
 
-/// The thread that watches the deadlines of the process, and what it has to watch. It starts with the first deadline for which the system gives a thread, sleeps
-/// until the next one, and ends with the process.
+/// The thread that watches the deadlines of the process, and these deadlines. It starts with the first
+/// deadline for which the system provides a thread, sleeps until the next one, and ends with the
+/// process.
 struct Watchdog {
     watched: Mutex<Deadlines>,
     changed: Condvar,
@@ -202,7 +210,7 @@ struct Watchdog {
 #[derive(Default)]
 struct Deadlines {
     heap: BinaryHeap<Reverse<Watched>>,
-    /// Whether the thread is there.
+    /// Whether the thread is running.
     is_watched: bool,
 }
 
@@ -216,7 +224,7 @@ impl Watchdog {
         })
     }
 
-    /// The same with `start`, which starts a thread and says whether it has.
+    /// Does the same with a custom `start`, which starts a thread and returns whether it started.
     fn watch_by(
         &'static self,
         deadline: Instant,
@@ -231,7 +239,8 @@ impl Watchdog {
             watched.is_watched = true;
         }
         let heap = &mut watched.heap;
-        // Calls that ended before their deadline leave theirs behind; they would pile up if deadlines are long.
+        // Calls that end before their deadline leave their entries behind. With long deadlines these
+        // would pile up.
         if heap.len() == heap.capacity() {
             heap.retain(|Reverse(entry)| entry.interrupt.strong_count() > 0);
         }
@@ -245,7 +254,7 @@ impl Watchdog {
     }
 
     fn run(&self) {
-        /// Should the thread ever end, the next deadline starts another.
+        /// If the thread ever ends, the next deadline starts another.
         struct Gone<'a>(&'a Watchdog);
 
         impl Drop for Gone<'_> {
@@ -265,10 +274,10 @@ impl Watchdog {
                 due.extend(watched.heap.pop().and_then(|Reverse(due)| due.interrupt.upgrade()));
             }
             if !due.is_empty() {
-                // Not under the lock, which every call with a deadline takes.
+                // Release the lock first: every call with a deadline takes it.
                 drop(watched);
                 for interrupt in due {
-                    // Whoever is told of it may panic, which must not end the watch.
+                    // The `tell` callback may panic, which must not end the watch.
                     let _ = catch_unwind(AssertUnwindSafe(|| interrupt.set()));
                 }
                 watched = self.lock();
@@ -291,7 +300,7 @@ impl Watchdog {
     }
 }
 
-/// What a thread needs that only waits.
+/// Enough stack for a thread that only waits and sets interrupts.
 const WATCHDOG_STACK_BYTES: usize = 128 * 1024;
 
 #[cfg(test)]
@@ -305,7 +314,7 @@ mod tests {
         unsafe { Flag::new(NonNull::from(number)) }
     }
 
-    /// 1 for one that is set.
+    /// Reads the flag; a set one reads as 1.
     fn value_of(flag: Flag) -> u64 {
         // SAFETY: as above.
         let value = unsafe { AtomicU64::from_ptr(flag.0.as_ptr()) }.load(Ordering::SeqCst);

@@ -1,7 +1,9 @@
-//! A compiled module with everything that the realm needs to know about it, the same for both engines.
+//! A compiled module with everything that the realm needs to know about it. It is the same for both
+//! engines.
 //!
-//! Before an engine sees the binary it is rewritten, see [`crate::rewrite`]. The start function becomes one more export, which `Realm` calls after
-//! instantiation, and so does a memory 0 that the module defines and does not export. Neither export is listed.
+//! The binary is rewritten before an engine sees it, see [`crate::rewrite`]. The start function becomes
+//! an additional export, which `Realm` calls after instantiation. A memory 0 that the module defines and
+//! does not export becomes another. Neither export is listed.
 
 use std::collections::HashMap;
 
@@ -21,35 +23,36 @@ use crate::{
 /// A compiled module. Cheap to share between stores and threads.
 pub struct Module<E: Engine> {
     pub compiled: E::Module,
-    /// Whose code it is.
+    /// The engine that compiled it.
     pub engine: EngineId,
     /// In the order of the binary.
     pub imports: Vec<ImportType>,
-    /// For each import, in the order of the engine, its place in `imports`.
+    /// For each import in the engine's order, its place in `imports`.
     engine_order: Vec<usize>,
-    /// In the order of the binary, without the exports that the author of the module does not know of.
+    /// In the order of the binary, without the exports that rewriting adds.
     pub exports: Vec<ExportType>,
-    /// The name of the export that stands for the start function.
+    /// The name of the export that represents the start function.
     pub start: Option<String>,
-    /// Where the memory with index 0 is to be found, if there is one.
+    /// Where to find the memory with index 0, if there is one.
     pub memory0: Option<Memory0>,
     /// The place in `exports` of the memory with index 0, if it is exported and not imported.
     pub exported_memory0: Option<usize>,
-    /// Which memory each exported memory is, by its place in `exports`, in ascending order.
+    /// The memory that each exported memory refers to, by its place in `exports`, in ascending order.
     exported_memories: Box<[(u32, ExportedMemory)]>,
-    /// About how much native memory an instance takes, in bytes: its own memories as they start, tables, and records.
+    /// The approximate native memory of an instance in bytes: its own memories at their initial size,
+    /// tables, and records.
     pub instance_bytes: u64,
-    /// What its own memories and tables come to as they start, in bytes that count to a total.
+    /// The initial size of its own memories and tables, in bytes that count toward a total.
     pub initial_bytes: u64,
-    /// The size of its largest own memory as it starts, in bytes.
+    /// The initial size of its largest own memory, in bytes.
     pub largest_memory: u64,
-    /// The size of its largest own table as it starts, in elements.
+    /// The initial size of its largest own table, in elements.
     pub largest_table: u64,
-    /// Where its bytes were before it was rewritten.
+    /// Maps offsets in the rewritten binary to the given one.
     pub offsets: Offsets,
 }
 
-/// Where a module's memory 0 is to be found in its instances.
+/// Where to find a module's memory 0 in its instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Memory0 {
     /// The place in `Module::imports`.
@@ -66,7 +69,7 @@ impl<E: Engine> Module<E> {
         Self::make(engine, wasm, true, |binary, pass| engine.compile(binary, pass))
     }
 
-    /// The module of that binary and of the machine code that [`Module::machine_code`] gave for it.
+    /// Loads a module from a binary and the machine code that [`Module::machine_code`] returned for it.
     ///
     /// # Safety
     ///
@@ -76,7 +79,7 @@ impl<E: Engine> Module<E> {
         Self::make(engine, wasm, false, |binary, pass| unsafe { engine.load(binary, pass, machine_code) })
     }
 
-    /// Its machine code, if the engine makes any.
+    /// The module's machine code, if the engine produces any.
     pub fn machine_code(&self, engine: &E) -> Result<Vec<u8>, CompileError> {
         engine.machine_code(&self.compiled)
     }
@@ -95,8 +98,8 @@ impl<E: Engine> Module<E> {
         let config = engine.config();
         let canonical_nans = config.deterministic && !E::HAS_CANONICAL_NANS;
         let mut passes = (engine.pass(&sections, &mut edits), canonical_nans.then(CanonicalNans::default));
-        // Without its start section a module may be valid that is not valid with it, and so after any change to its functions. What a binary needs of
-        // proposals is not part of what machine code depends on.
+        // Removing the start section can make an invalid module valid, and so can any change to its
+        // functions. Machine code does not depend on which proposals a binary needs.
         let features = config.features.before_engine();
         let is_changed = start.is_some() || passes.is_needed();
         let is_validated = !config.features.is_default() || (is_changed && (is_new || !E::HAS_MACHINE_CODE));
@@ -105,8 +108,8 @@ impl<E: Engine> Module<E> {
         }
         let rewritten = edits.apply(&sections)?;
         let compiled = compile(&rewritten.wasm, passes.0).or_else(|error| {
-            // An export of a memory that exists makes no invalid module valid, so it is early enough to look now. The error then has
-            // the offset in the binary that was given.
+            // Exporting an existing memory makes no invalid module valid, so it is early enough to
+            // validate now. The error then has the offset in the given binary.
             if hidden_memory0.is_some() && !is_validated {
                 walk(&sections, Some(features), &mut (), &mut Edits::default())?;
             }
@@ -131,7 +134,7 @@ impl<E: Engine> Module<E> {
             take(name);
         }
         let (imports, engine_order) = layout.in_order(E::imports(&compiled));
-        // wasmi lists exports by name.
+        // wasmi sorts exports by name.
         let place: HashMap<&str, usize> =
             layout.export_names.iter().enumerate().map(|(at, name)| (*name, at)).collect();
         exports.sort_by_key(|export| place.get(export.name.as_str()).copied());
@@ -175,13 +178,13 @@ impl<E: Engine> Module<E> {
         })
     }
 
-    /// Which memory the export in that place stands for; `None` if it is no memory.
+    /// The memory that the export at this place represents; `None` if it is not a memory.
     pub fn exported_memory(&self, export: u32) -> Option<ExportedMemory> {
         let at = self.exported_memories.binary_search_by_key(&export, |(at, _)| *at).ok()?;
         Some(self.exported_memories[at].1)
     }
 
-    /// Brings one thing for each import into the order that the engine wants.
+    /// Reorders a list with one item for each import into the order that the engine expects.
     pub fn in_engine_order<T>(&self, of_imports: Vec<T>) -> Vec<T> {
         let mut of_imports: Vec<Option<T>> = of_imports.into_iter().map(Some).collect();
         self.engine_order.iter().filter_map(|place| of_imports.get_mut(*place).and_then(Option::take)).collect()
@@ -196,9 +199,10 @@ impl<E: Engine> Module<E> {
     }
 }
 
-/// About what an instance takes besides its memories and what grows with its module, in bytes.
+/// The approximate size of an instance, in bytes, besides its memories and what grows with its module.
 const INSTANCE_BYTES: u64 = 8 * 1024;
-/// About what it takes for each element of a table, each export besides its name, and each import: measured, the larger of the two engines.
+/// The approximate size of each table element, each export without its name, and each import: measured,
+/// the larger of the two engines.
 const ELEMENT_BYTES: u64 = 16;
 const EXPORT_BYTES: u64 = 128;
 const IMPORT_BYTES: u64 = 256;

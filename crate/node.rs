@@ -1,10 +1,13 @@
-//! The binding: the only tree that names napi. It converts, calls the core and converts back; comfort is in TypeScript.
+//! The binding: the only tree that uses napi. It converts values, calls the core and converts the
+//! results. Convenience is left to TypeScript.
 //!
-//! [`binding::Binding`] is a class by napi-rs, for all that is done once. What calls go through, and what makes and drops instances and memories,
-//! is registered without it (`hot.rs`), because a `#[napi]` function that takes arguments costs a hundred nanoseconds more. All state
-//! hangs on one [`environment::Environment`] for each copy of the package's JavaScript, so each worker thread has its own, and each bundle.
+//! [`binding::Binding`] is a napi-rs class for everything that is not called often. The functions for
+//! calls, and those that create and drop instances and memories, are registered without napi-rs
+//! (`hot.rs`), because a `#[napi]` function with arguments costs a hundred nanoseconds more. All state
+//! belongs to one [`environment::Environment`] for each copy of the package's JavaScript, so each worker
+//! thread and each bundle has its own.
 //!
-//! Files refer to one another in one direction only; a test sees to that.
+//! Files refer to one another in one direction only; a test enforces this.
 
 mod backend;
 mod binding;

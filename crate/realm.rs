@@ -1,10 +1,10 @@
-//! A realm: one store and the tables of the objects in it. This is one group of design.md, a sandboxed memory and every
-//! instance that imports it, on one engine.
+//! A realm: one store and the tables of the objects in it. It corresponds to one group of design.md: a
+//! sandboxed memory and every instance that imports it, on one engine.
 //!
-//! Objects are named by their index in the realm, so whoever holds a realm and an index can never use an object with a
-//! store that it does not belong to. The realm runs guests ([`Realm::call`]), takes the calls that come out of them
-//! ([`Realm::host_call`]) and can be used from inside such a call in every way, because each access goes through the
-//! [`StoreSlot`].
+//! Objects are identified by their index in the realm, so whoever holds a realm and an index can never
+//! use an object with a store that it does not belong to. The realm runs guests ([`Realm::call`]) and
+//! takes the calls that guests make to their host ([`Realm::host_call`]). It can be used in every way
+//! from inside such a call, because each access goes through the [`StoreSlot`].
 
 mod calls;
 mod host_calls;
@@ -41,7 +41,7 @@ pub use self::{
     native::{Caller, NativeFunc},
 };
 
-/// The slots of one call: zeros to begin with, and not on the heap in the common case.
+/// The slots of one call. They begin as zeros and are usually not on the heap.
 pub struct Slots {
     inline: [u64; Self::INLINE],
     heap: Vec<u64>,
@@ -74,59 +74,64 @@ impl std::ops::DerefMut for Slots {
     }
 }
 
-/// A mutable i64 global of an instance that travels with each of its host calls: its value goes along with the arguments, and what the host makes of it
-/// comes back with the results.
+/// A mutable i64 global of an instance that travels with each of its host calls: its value is passed
+/// with the arguments, and the host returns a new value with the results.
 #[derive(Debug, Clone)]
 pub struct Carried {
-    /// The place of the export; `None` if the instance has no such global.
+    /// The index of the export; `None` if the instance has no such global.
     pub export: Option<u32>,
-    /// What a host call fails with if there is no such global.
+    /// The message of the failure of a host call if there is no such global.
     pub missing: Cow<'static, str>,
 }
 
-/// A call out of a guest.
+/// A call from a guest to its host.
 pub struct HostCall<'a> {
     /// The instance that is calling, by its index in the realm.
     pub instance: u32,
     /// The called function's place among the module's imported functions.
     pub import: u32,
-    /// The value of the global that travels with the call, if one does, to be replaced by its new value.
+    /// The value of the carried global, if there is one. The host replaces it with the new value.
     pub carried: Option<&'a mut i64>,
-    /// The arguments, to be replaced by the results; as long as the larger of the two counts.
+    /// The arguments, which the host replaces with the results. The length is the larger of the two
+    /// counts.
     pub slots: &'a mut [u64],
 }
 
-/// Whoever answers the calls that come out of guests, for the length of one [`Realm::call`].
+/// Answers the calls that guests make to their host during one [`Realm::call`].
 pub trait Host {
-    /// Answers one call. The realm's store is within reach meanwhile, also for further calls.
+    /// Answers one call. The realm's store is accessible meanwhile, also for further calls.
     fn call(&mut self, call: HostCall<'_>) -> Result<(), Box<HostTrap>>;
 
-    /// What stops the guest, if anything does. Asked once, before it is entered; only an interruptible engine heeds it while the
-    /// guest computes, every engine when the guest returns from a call of the host's.
+    /// The interrupt of the guest's call, if there is one. Requested once, before the guest is entered.
+    /// Only an interruptible engine checks it while the guest computes. Every engine checks it when a
+    /// host call returns to the guest.
     fn interrupt(&self) -> Option<Arc<Interrupt>> {
         None
     }
 
-    /// What a metered guest may use, or may still use. Asked before it is entered, and when it goes on after a call of the host's.
+    /// The remaining fuel of a metered guest. Requested before the guest is entered, and when a host
+    /// call returns to it.
     fn fuel(&self) -> u64 {
         UNLIMITED_FUEL
     }
 
-    /// Tells what is left, before each call of the host's and after the guest has ended.
+    /// Receives the remaining fuel, before each host call and after the guest has ended.
     fn set_fuel(&mut self, _left: u64) {}
 
-    /// Whether memories may move when they grow: not while somebody has one's bytes who cannot be told.
+    /// Whether memories may move when they grow. They must not while a transferred buffer, which cannot
+    /// be detached, has their bytes.
     fn memories_may_move(&mut self) -> bool {
         true
     }
 }
 
-/// What an instance is linked with: for each import of its module, in order. Objects of the realm are named by their index in it.
+/// What an import of an instance is linked with. There is one for each import of the module, in order.
+/// Objects of the realm are identified by their index in it.
 #[derive(Clone)]
 pub enum Import {
     /// A function that the host of the call answers.
     Host,
-    /// A function that is answered where the guest runs.
+    /// A function that runs on the guest's thread, without the host of the call.
     Native(Arc<dyn NativeFunc>),
     Func(u32),
     Global(u32),
@@ -141,25 +146,25 @@ struct ImportedFunc {
     native: Option<Arc<dyn NativeFunc>>,
 }
 
-/// What is called of an instance.
+/// The function of an instance to call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// The export in that place.
+    /// The export with this index.
     Export(u32),
     Start,
 }
 
-/// A call that was left until its host function has an answer. It means something only to its realm.
+/// A call that is suspended until its host function has an answer. It is only valid with its realm.
 pub struct Suspended<E: Engine> {
     instance: u32,
     entry: Entry,
     suspension: E::Suspension,
 }
 
-/// What a host function came to after its call was left.
+/// The results of a host function whose call was suspended.
 pub struct Answer<'a> {
     pub site: ImportSite,
-    /// The new value of the global that travels with the call, if one does.
+    /// The new value of the carried global, if there is one.
     pub carried: Option<i64>,
     pub results: &'a [u64],
 }
@@ -172,10 +177,11 @@ impl<E: Engine> Lend for EngineStore<E> {
     }
 }
 
-/// An engine's store, as the slot wants it.
+/// An engine's store, wrapped for the slot.
 struct EngineStore<E: Engine>(E::Store);
 
-/// The module of an instance. Calls count it with the instance, so that they need no atomic operation.
+/// The module of an instance. Calls count references to this `Rc`, so that they need no atomic
+/// operation.
 struct HeldModule<E: Engine>(Arc<Module<E>>);
 
 impl<E: Engine> Deref for HeldModule<E> {
@@ -190,11 +196,11 @@ struct Instance<E: Engine> {
     /// In the order of `Module::exports`.
     exports: Vec<Extern<E>>,
     start: Option<E::Func>,
-    /// How its code is told to stop.
+    /// The flag that makes its code stop.
     flag: Option<Flag>,
     meters: E::Meters,
     _attached: E::Attached,
-    /// What travels with its host calls, or what these fail with.
+    /// The carried global of its host calls, or the message with which these fail.
     carried: Option<Result<E::Global, Cow<'static, str>>>,
     module: Rc<HeldModule<E>>,
     imported_funcs: Box<[ImportedFunc]>,
@@ -202,52 +208,54 @@ struct Instance<E: Engine> {
     given: HashMap<u32, Import>,
     /// The realm's index of each imported memory, in order.
     imported: Box<[u32]>,
-    /// The realm's index of each own memory that has been asked for, by its place among them.
+    /// The realm's index of each own memory that has been requested, by its place among them.
     memories: Vec<(u32, u32)>,
     memory0: Option<OwnMemory0<E>>,
 }
 
-/// The memory 0 of an instance, if the module does not list it among its exports.
+/// The memory 0 of an instance whose module does not list it among its exports.
 enum OwnMemory0<E: Engine> {
     /// It has an index in the realm.
     Known(u32),
-    /// Nobody has asked for it yet.
+    /// It has not been requested yet.
     Handle(E::Memory),
 }
 
-/// One store and its objects. Always inside an `Rc`, because its host functions point back to it.
+/// One store and its objects. Always inside an `Rc`, because its host functions hold a pointer to it.
 pub struct Realm<E: Engine> {
     engine: Arc<E>,
     is_metered: bool,
     limits: StoreLimits,
-    /// What another realm has a copy of. Dropped before the store, whose bytes it counts again.
+    /// The bytes of memories of which another realm has a copy. Dropped before the store, whose bytes it
+    /// counts again.
     superseded: Superseded,
-    // Declared before the tables and dropped first, because the store must not outlive the modules of its instances.
+    // Declared before the tables and dropped first, because the store must not outlive the modules of
+    // its instances.
     slot: StoreSlot<EngineStore<E>>,
-    /// What the memories and tables of instances began with.
+    /// The initial bytes of the memories and tables of instances.
     charge: RefCell<Charge>,
     host: Cell<Option<NonNull<dyn Host>>>,
-    /// What stops the innermost call. It outlives the call, which borrows it.
+    /// The interrupt of the innermost call. It outlives the call, which borrows it.
     interrupt: Cell<Option<NonNull<Interrupt>>>,
     memories: RefCell<Vec<E::Memory>>,
     funcs: RefCell<Vec<E::Func>>,
     globals: RefCell<Vec<E::Global>>,
     tables: RefCell<Vec<E::Table>>,
     links: RefCell<Option<Links<E>>>,
-    /// Which of them belong to no instance.
+    /// Which memories belong to no instance.
     made: RefCell<Vec<bool>>,
-    /// Somebody has the bytes of one who cannot be told when they move.
+    /// Whether a transferred buffer has the bytes of a memory, so that no memory may move.
     is_pinned: Cell<bool>,
     instances: RefCell<Vec<Option<Instance<E>>>>,
 }
 
 impl<E: Engine> Realm<E> {
-    /// Makes an empty realm.
+    /// Creates an empty realm.
     pub fn new(engine: &Arc<E>) -> Rc<Self> {
         Self::with_limits(engine, StoreLimits::default())
     }
 
-    /// Makes an empty realm whose memories and tables are limited.
+    /// Creates an empty realm whose memories and tables are limited.
     pub fn with_limits(engine: &Arc<E>, limits: StoreLimits) -> Rc<Self> {
         Rc::new_cyclic(|realm| {
             let ptr = RealmPtr::from_weak(realm);
@@ -282,18 +290,18 @@ impl<E: Engine> Realm<E> {
         &self.limits
     }
 
-    /// Whether any instance was ever made here.
+    /// Whether an instance was ever created here.
     pub fn has_instances(&self) -> bool {
         !self.instances.borrow().is_empty()
     }
 
-    /// How many memories have an index.
+    /// The number of memories with an index.
     pub fn memory_count(&self) -> u32 {
         self.memories.borrow().len() as u32
     }
 }
 
-/// The text of a panic.
+/// The message of a panic.
 pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(message), _) => (*message).to_owned(),

@@ -1,10 +1,12 @@
 //! Every change that is made to a module before an engine sees it.
 //!
-//! [`Sections`] finds the sections of a binary, [`Edits`] collects what is added to them, removed and replaced, and
-//! [`walk`] validates the module once and shows each function to all passes. [`Edits::apply`] then writes the new binary in one go, along with a map
-//! that takes offsets in it back to the given one. What no pass touches stays byte for byte.
+//! [`Sections`] finds the sections of a binary. [`Edits`] collects what is added to them, removed and
+//! replaced. [`walk`] validates the module once and shows each function to all passes. [`Edits::apply`]
+//! then writes the new binary in one go, with a map from its offsets to those in the given binary.
+//! Everything that no pass changes stays the same, byte for byte.
 //!
-//! The passes here know no engine. A pass that works around the faults of one engine lies beside that engine and uses the same pieces.
+//! The passes here are independent of the engines. A pass that works around the faults of one engine
+//! lies next to that engine and uses the same building blocks.
 
 pub mod canonical_nans;
 mod edit;
@@ -26,10 +28,11 @@ pub use wasm_encoder::SectionId;
 
 use crate::error::CompileError;
 
-/// Part of what machine code depends on: it changes with what is made of a binary before an engine sees it.
+/// A version on which machine code depends: it changes whenever the rewriting of binaries changes.
 pub const REWRITE_VERSION: u32 = 2;
 
-/// How many parameters and locals all engines take: <https://webassembly.github.io/spec/js-api/#limits>.
+/// The most parameters and locals that all engines accept:
+/// <https://webassembly.github.io/spec/js-api/#limits>.
 pub const MAX_LOCALS: u32 = 50_000;
 
 impl From<wasmparser::BinaryReaderError> for CompileError {
@@ -38,7 +41,7 @@ impl From<wasmparser::BinaryReaderError> for CompileError {
     }
 }
 
-/// An offset that the parser gave, which lies in the slice it was given.
+/// Converts an offset from the parser, which is within the slice that the parser was given.
 fn at(offset: u64) -> usize {
     offset as usize
 }

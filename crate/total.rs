@@ -1,7 +1,8 @@
-//! What the memories and tables of several stores may come to together.
+//! A limit on the total size of the memories and tables of several stores.
 //!
-//! A [`TotalBytes`] is one counter with a limit. Whatever has bytes holds a [`Charge`], which adds to the counter before the bytes come into
-//! being, and gives them back when it is dropped. Stores are on several threads, so the counter is atomic.
+//! A [`TotalBytes`] is one counter with a limit. Each owner of bytes holds a [`Charge`]. It adds to the
+//! counter before the bytes are allocated, and subtracts from it when it is dropped. Stores are on
+//! several threads, so the counter is atomic.
 
 use std::{
     cell::Cell,
@@ -13,17 +14,17 @@ use std::{
 
 use thiserror::Error;
 
-/// What one element of a table counts, in bytes, on either engine.
+/// The size in bytes that one table element counts as, on either engine.
 pub const ELEMENT_BYTES: u64 = 8;
 
-/// A limit, and how many bytes of it are in use.
+/// A limit and the number of bytes in use.
 #[derive(Debug)]
 pub struct TotalBytes {
     limit: u64,
     used: AtomicU64,
 }
 
-/// There is no room for so many bytes.
+/// The limit leaves no room for these bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{asked} more bytes are asked for, {used} are in use, and limits.totalBytes is {limit}")]
 pub struct TotalExceeded {
@@ -37,17 +38,17 @@ impl TotalBytes {
         Arc::new(Self { limit, used: AtomicU64::new(0) })
     }
 
-    /// How many bytes are in use.
+    /// The number of bytes in use.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether there is room for so many bytes at the moment.
+    /// Whether there is currently room for this many more bytes.
     pub fn has_room(&self, bytes: u64) -> bool {
         self.used().checked_add(bytes).is_some_and(|used| used <= self.limit)
     }
 
-    // The counter guards no other memory, so its operations need no order.
+    // The counter guards no other memory, so relaxed ordering suffices.
 
     fn add(&self, bytes: u64) -> Result<(), TotalExceeded> {
         let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.limit);
@@ -57,7 +58,7 @@ impl TotalBytes {
         }
     }
 
-    /// Adds bytes that exist already, whatever the limit.
+    /// Adds bytes that already exist, regardless of the limit.
     fn add_existing(&self, bytes: u64) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -67,7 +68,7 @@ impl TotalBytes {
     }
 }
 
-/// Bytes that count to a total, if there is one, for as long as this lives.
+/// Bytes that count toward a total, if there is one, for as long as this lives.
 #[derive(Debug, Default)]
 pub struct Charge {
     total: Option<Arc<TotalBytes>>,
@@ -80,7 +81,7 @@ impl Charge {
         Self { total, bytes: 0 }
     }
 
-    /// Counts so many bytes more, or none if there is no room for all of them.
+    /// Adds this many bytes to the charge, or none if there is no room for all of them.
     pub fn add(&mut self, bytes: u64) -> Result<(), TotalExceeded> {
         if let Some(total) = &self.total {
             total.add(bytes)?;
@@ -89,7 +90,7 @@ impl Charge {
         Ok(())
     }
 
-    /// Counts so many bytes less, but at most as many as it has.
+    /// Subtracts this many bytes, but at most as many as the charge holds.
     pub fn give_back(&mut self, bytes: u64) {
         if let Some(total) = &self.total {
             let bytes = bytes.min(self.bytes);
@@ -98,7 +99,7 @@ impl Charge {
         }
     }
 
-    /// Has another charge of the same total count so many of its bytes.
+    /// Moves this many bytes, at most as many as it holds, to another charge of the same total.
     pub fn hand_over(&mut self, bytes: u64, to: &mut Self) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
@@ -112,8 +113,9 @@ impl Drop for Charge {
     }
 }
 
-/// Bytes of a store that count no more although they live on for a moment, because another store has a copy of them that counts. They count
-/// again when this is dropped, which must be before the charges of the store are.
+/// Bytes of a store that no longer count, although they live on for a moment, because another store has
+/// a copy of them that counts. They count again when this is dropped, which must happen before the
+/// store's charges are dropped.
 #[derive(Debug)]
 pub struct Superseded {
     total: Option<Arc<TotalBytes>>,
@@ -132,7 +134,7 @@ impl Superseded {
         }
     }
 
-    /// There is no copy after all.
+    /// Counts bytes again whose copy does not exist after all.
     pub fn remove(&self, bytes: u64) {
         if let Some(total) = &self.total {
             total.add_existing(bytes);

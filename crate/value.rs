@@ -1,5 +1,5 @@
-//! Types of what crosses the seam: values travel as raw 64-bit slots, and these types say how to read them.
-//! Nothing here knows an engine or JavaScript.
+//! Types of the values that cross the seam. Values travel as raw 64-bit slots, and these types say how
+//! to read them. This file is independent of the engines and of JavaScript.
 
 /// The type of a WebAssembly value.
 ///
@@ -13,12 +13,12 @@ pub enum ValueType {
     V128,
     FuncRef,
     ExternRef,
-    /// A type that an engine knows and this crate does not carry (an exception reference, say).
+    /// A type that an engine supports but this crate does not (for example, an exception reference).
     Other,
 }
 
 impl ValueType {
-    /// Whether a value of this type fits in one 64-bit slot and means something to a supervisor.
+    /// Whether a value of this type fits in one 64-bit slot and is meaningful to a supervisor.
     pub fn is_numeric(self) -> bool {
         matches!(self, Self::I32 | Self::I64 | Self::F32 | Self::F64)
     }
@@ -46,12 +46,12 @@ pub struct FuncType {
 }
 
 impl FuncType {
-    /// How many slots a call of this type needs: arguments go in where results come out.
+    /// The number of slots that a call of this type needs: results replace the arguments.
     pub fn slots(&self) -> usize {
         self.params.len().max(self.results.len())
     }
 
-    /// The first type that cannot be carried in a slot, if any.
+    /// The first type that no slot can hold, if any.
     pub fn first_unsupported(&self) -> Option<ValueType> {
         self.params.iter().chain(self.results.iter()).copied().find(|ty| !ty.is_numeric())
     }
@@ -86,7 +86,7 @@ pub enum ExternType {
     Memory(MemoryType),
     Table(TableType),
     Global(GlobalType),
-    /// A kind that this crate does not carry (an exception tag, say).
+    /// A kind that this crate does not support (for example, an exception tag).
     Other,
 }
 

@@ -1,7 +1,8 @@
-// `npm run build [native|js] [-- FLAGS]`: the addon into native/, and all else that the package consists of into dist/. One
-// file for each module system: the code is in index.cjs, and index.mjs gives its exports names, so that a process which uses both has every
-// class once. The types are one file too, made by API Extractor, without what is internal. It also reports what is public: `npm run api`, which
-// is `build js --accept`, accepts that as docs/sandbox-host.api.md.
+// `npm run build [native|js] [-- FLAGS]`: builds the addon in native/, and everything else that the
+// package consists of in dist/. There is one file for each module system: the code is in index.cjs, and
+// index.mjs names its exports, so that a process which uses both has each class once. The types are one
+// file too, made by API Extractor, without internal ones. It also reports the public API: `npm run api`,
+// which is `build js --accept`, accepts that report as docs/sandbox-host.api.md.
 
 import { copyFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -14,7 +15,7 @@ import { fail, ROOT, run, StepError } from './ensure-built.mjs';
 const NATIVE = join(ROOT, 'native');
 const DIST = join(ROOT, 'dist');
 const BINDING = join(ROOT, 'lib', 'binding');
-/** What TypeScript makes, one file for each source. */
+/** The output of TypeScript, one file for each source. */
 const BUILD = join(ROOT, 'build');
 
 try {
@@ -31,7 +32,8 @@ try {
 }
 
 /**
- * Builds the addon, and beside it the types that napi-rs writes. With `--accept` what TypeScript has of both is brought up to date.
+ * Builds the addon and the types that napi-rs generates. `--accept` also updates TypeScript's generated
+ * copies.
  *
  * @param {string[]} given - flags of `napi build`, such as `--target TRIPLE`, and `--accept`
  */
@@ -54,7 +56,7 @@ async function buildNative(given) {
   if (given.includes('--accept')) acceptBinding();
 }
 
-/** Takes over what is generated from the addon. A test compares the two. */
+/** Copies what is generated from the addon. A test compares the copies. */
 function acceptBinding() {
   const addon = readdirSync(NATIVE).find((name) => name.endsWith('.node'));
   const { scratchLayout } = createRequire(import.meta.url)(join(NATIVE, addon));
@@ -69,17 +71,18 @@ async function buildJs(flags = []) {
   const tsc = ['node_modules/typescript/bin/tsc', '--project', 'tsconfig.build.json'];
   const status = await run(process.execPath, tsc);
   if (status !== 0) throw new StepError('Compiling the TypeScript failed: see above.', status);
-  // The compiler leaves it out, as it is no source.
+  // The compiler does not copy a declaration file.
   copyFileSync(join(BINDING, 'addon.d.ts'), join(BUILD, 'lib', 'binding', 'addon.d.ts'));
   const names = await bundle();
   rollUpTypes(flags.includes('--accept'));
-  // Not index.cjs itself: before Node imports CommonJS it looks for the names that it exports, which in a large file takes longer than all else.
+  // Do not import index.cjs directly: before Node imports CommonJS, it scans the file for exported
+  // names, which takes longer than everything else for a large file.
   writeFileSync(join(DIST, 'bridge.cjs'), "exports.sandboxHost = require('./index.cjs');\n");
   writeFileSync(join(DIST, 'index.mjs'), esModule(names));
   writeFileSync(join(DIST, 'index.d.mts'), "export * from './index.cjs';\n");
 }
 
-/** The module that gives names to what index.cjs exports. */
+/** The module that names the exports of index.cjs. */
 function esModule(names) {
   const list = names.map((name) => `  ${name},\n`).join('');
   return `import bridge from './bridge.cjs';\n\nexport const {\n${list}} = bridge.sandboxHost;\n`;

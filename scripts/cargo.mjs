@@ -1,5 +1,6 @@
-// `npm run cargo -- ARGUMENTS…`: cargo as all the scripts call it. The flags keep the paths of the machine out of binaries (a panic names
-// the file that it is in). They are the same for the addon and the tests, or cargo would compile the engines once for each.
+// `npm run cargo -- ARGUMENTS…`: runs cargo the way all scripts do. The flags keep the machine's paths
+// out of binaries (a panic message contains its source file). They are the same for the addon and the
+// tests, because otherwise cargo would compile the engines once for each.
 
 import { execFileSync } from 'node:child_process';
 import { homedir } from 'node:os';
@@ -7,20 +8,21 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fail, ROOT, run } from './ensure-built.mjs';
 
-/** The environment that cargo is to be called with. Needs rustc on PATH. */
+/** The environment for cargo. Needs rustc on PATH. */
 export function cargoEnvironment() {
   const { RUSTFLAGS: given = '', CARGO_TARGET_DIR = join(ROOT, 'target') } = process.env;
   const added = remapFlags([[CARGO_TARGET_DIR, '/target']])
-    // The variable is separated by spaces. The other one, which is not, would hide what napi's command adds to this one.
+    // RUSTFLAGS is separated by spaces. The other variable is not, but it would hide what napi's command
+    // adds to this one.
     .filter((flag) => !/\s/.test(flag) && !given.includes(flag));
   return { ...process.env, RUSTFLAGS: [given, ...added].filter((flags) => flags !== '').join(' ') };
 }
 
 /**
- * The flags that put names in place of folders of this machine: those of cargo and of Rust. The repository is not one of them, because cargo
- * names its files from there on; so clones can share what is built.
+ * The flags that replace folders of this machine by names: those of cargo and of Rust. The repository is
+ * not one of them, because cargo names its files relative to it; so clones can share what is built.
  *
- * @param {[path: string, name: string][]} [others] - and of these
+ * @param {[path: string, name: string][]} [others] - further folders and their names
  */
 export function remapFlags(others = []) {
   const sysroot = execFileSync('rustc', ['--print', 'sysroot'], { cwd: ROOT, encoding: 'utf8' }).trim();

@@ -1,12 +1,13 @@
-// `npm run docs`: the site of the API and the guides, by typedoc, into docs/api. typedoc fails where something public has no docs or a link in
-// them leads nowhere. What it made is then looked through as a browser would follow it: each link within the site, and each place in a page.
+// `npm run docs`: builds the site of the API and the guides with typedoc, in docs/api. typedoc fails if
+// something public has no docs or a link in them is broken. Then this script checks the site as a
+// browser would follow it: each link within the site, and each anchor in a page.
 
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { ensureInstalled, fail, ROOT, run, StepError } from './ensure-built.mjs';
 
 const SITE = join(ROOT, 'docs', 'api');
-/** The places in each page that a link led to. */
+/** The anchors in each page that a link refers to. */
 const places = new Map();
 
 try {

@@ -1,6 +1,7 @@
-// Makes sure that the packages are installed, and that the native addon and dist/ are built and not older than their sources.
-// Used by `npm run demo` and `npm test`, and as a command. It needs nothing but Node and npm, since it runs before
-// anything is installed. What `npm run build` does is not its business; it only knows when that must run again.
+// Makes sure that the packages are installed, and that the native addon and dist/ are built and not
+// older than their sources. Used by `npm run demo` and `npm test`, and as a command. It needs only Node
+// and npm, since it runs before anything is installed. It only knows when `npm run build` must run
+// again, not what that does.
 
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync, utimesSync } from 'node:fs';
@@ -12,7 +13,9 @@ import { stripVTControlCharacters } from 'node:util';
 /** The root of the repository, whatever the current directory is. */
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** A step that failed for a reason that was explained already; only the message is worth printing. */
+/**
+ * A step that failed for a reason that has already been explained; only the message is worth printing.
+ */
 export class StepError extends Error {
   /** @param {string} message @param {number} [status] - the status that the process should exit with */
   constructor(message, status = 1) {
@@ -21,7 +24,10 @@ export class StepError extends Error {
   }
 }
 
-/** Installs and builds what is missing or out of date. Progress goes to stderr; nothing is printed if all is done. */
+/**
+ * Installs and builds what is missing or out of date. Progress goes to stderr; nothing is printed if all
+ * is done.
+ */
 export async function ensureBuilt() {
   await ensureInstalled();
   if (!isBuilt()) await build();
@@ -39,14 +45,15 @@ export async function ensureInstalled() {
  * @param {string} command
  * @param {string[]} args
  * @param {import('node:child_process').SpawnOptions} [options]
- * @param {(child: import('node:child_process').ChildProcess) => void} [started] - to read what it prints
+ * void} [started] ~> @param {(child: import('node:child_process').ChildProcess) => void} [started]
  * @returns {Promise<number>} its exit status, or 128 and the signal's number if a signal ended it
  */
 export function run(command, args, options = {}, started = () => {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { cwd: ROOT, stdio: 'inherit', ...options });
-    // A terminal sends Ctrl-C to the child as well, other senders only to this process. Either way this process waits
-    // for the child, so that no output comes after it is gone, and then does nothing more.
+    // A terminal sends Ctrl-C to the child as well; other senders signal only this process. Either way,
+    // this process waits for the child, so that no output comes after it is gone, and then does nothing
+    // more.
     let stopped;
     const stop = (signal) => {
       stopped = signal;
@@ -65,19 +72,23 @@ export function run(command, args, options = {}, started = () => {}) {
   });
 }
 
-/** Ends this process as a script should: with the message of a {@link StepError}, or with the stack of a bug. */
+/**
+ * Ends this process as a script should: with the message of a {@link StepError}, or with the stack of a
+ * bug.
+ */
 export function fail(error) {
   console.error(error instanceof StepError ? error.message : error);
   process.exit(error instanceof StepError ? error.status : 1);
 }
 
-// --- npm ------------------------------------------------------------------------------------------------------------
+// npm
 
 function isInstalled() {
   const installed = join(ROOT, 'node_modules', '.package-lock.json');
   const wanted = join(ROOT, 'package-lock.json');
   if (!existsSync(installed)) return false;
-  // npm writes both files in one go, and git touches files that it leaves as they were: a newer time alone says little.
+  // npm writes both files at once, and git touches files that it does not change: a newer time alone
+  // means little.
   return modified(wanted) <= modified(installed) || holdsSamePackages(installed, wanted);
 }
 
@@ -97,14 +108,17 @@ async function install() {
   if (status !== 0) throw new StepError('`npm ci` failed: see above.', status);
 }
 
-/** npm is a `.cmd` file on Windows, which only a shell can start; below npm itself there is a path to its script. */
+/**
+ * npm is a `.cmd` file on Windows, which only a shell can start. Below npm itself, there is a path to
+ * its script.
+ */
 export function npm(args, options, started) {
   const script = process.env.npm_execpath;
   if (script?.endsWith('.js')) return run(process.execPath, [script, ...args], options, started);
   return run('npm', args, { shell: process.platform === 'win32', ...options }, started);
 }
 
-// --- the addon ------------------------------------------------------------------------------------------------------
+// The addon
 
 const NATIVE = join(ROOT, 'native');
 const SOURCES = ['Cargo.toml', 'Cargo.lock', 'build.rs', 'crate'];
@@ -123,7 +137,7 @@ function isBuilt() {
   return SOURCES.every((name) => newest(join(ROOT, name)) <= built);
 }
 
-/** What dist/ is made of. */
+/** The sources of dist/. */
 const BUNDLED = [
   'index.ts',
   'lib',
@@ -135,7 +149,7 @@ const BUNDLED = [
 ];
 
 function isBundled() {
-  // Written last.
+  // The build writes this file last.
   const bundle = join(ROOT, 'dist', 'index.d.mts');
   return existsSync(bundle) && BUNDLED.every((name) => newest(join(ROOT, name)) <= modified(bundle));
 }
@@ -146,7 +160,7 @@ async function bundle() {
   if (status !== 0) throw new StepError('Bundling failed: see above.', status);
 }
 
-/** The time of the latest change of a file, or of anything in a folder. */
+/** The time of the latest change to a file, or to anything in a folder. */
 function newest(path) {
   if (!existsSync(path) || TESTS.includes(path)) return 0;
   if (!statSync(path).isDirectory()) return modified(path);
@@ -181,8 +195,8 @@ async function build() {
     throw new StepError(`Building the addon failed after ${progress.elapsed()}: see above.`, status);
   }
   if (addons().length === 0) throw new StepError('`npm run build native` left no addon in native/.');
-  // A source that was saved during the build is newer than this time and is built next time; one whose change made no
-  // difference, so that cargo wrote nothing, is not built again for ever.
+  // A source that was saved during the build is newer than this time and is built next time. A source
+  // whose change made no difference, so that cargo wrote nothing, is not built again forever.
   for (const file of addons()) utimesSync(file, started, started);
   console.error(`Built in ${progress.elapsed()}.`);
 }
@@ -200,7 +214,10 @@ function requireCargo() {
   );
 }
 
-/** One line that tells how long the build has taken and what it is at; on a terminal it is rewritten in place. */
+/**
+ * One line that shows how long the build has taken and what it is compiling. On a terminal it is
+ * rewritten in place.
+ */
 class Progress {
   #started = Date.now();
   #crate = '';
@@ -212,7 +229,9 @@ class Progress {
     this.#timer = setInterval(() => this.#show(), this.#inPlace ? 500 : 30_000);
   }
 
-  /** Takes a piece of what the build prints. The crate is the last one that cargo says it compiles. */
+  /**
+   * Reads a piece of the build's output. The current crate is the last one that cargo says it compiles.
+   */
   see(text) {
     const lines = (this.#partial + text).split('\n');
     this.#partial = lines.pop() ?? '';
@@ -235,7 +254,8 @@ class Progress {
   #show() {
     const line = `  building, ${this.elapsed()}${this.#crate && `, ${this.#crate}`}`;
     if (!this.#inPlace) return console.error(line);
-    // A line longer than the terminal is wide would wrap, and `\r` only goes back to the start of its last row.
+    // A line longer than the terminal's width would wrap, and `\r` only returns to the start of its last
+    // row.
     process.stderr.write(`\r\x1b[K${line.slice(0, (process.stderr.columns || 80) - 1)}`);
   }
 }

@@ -1,6 +1,7 @@
-// `npm run fuzz [instantiate|differential] [-- FLAGS…]`: fuzzes the core until something is found or the time is up, for
-// instance `npm run fuzz differential -- -max_total_time=600`. The flags are libFuzzer's. What it finds is in
-// fuzz/artifacts/, what it has learnt in fuzz/corpus/. It needs a nightly toolchain and cargo-fuzz, and says so.
+// `npm run fuzz [instantiate|differential] [-- FLAGS…]`: fuzzes the core until it finds something or the
+// time is up, for example `npm run fuzz differential -- -max_total_time=600`. The flags are libFuzzer's.
+// Findings are in fuzz/artifacts/, the corpus is in fuzz/corpus/. It needs a nightly toolchain and
+// cargo-fuzz, and says so.
 
 import { execFileSync } from 'node:child_process';
 import { fail, run, StepError } from './ensure-built.mjs';
@@ -14,11 +15,12 @@ try {
     '+nightly',
     'fuzz',
     'run',
-    // An address sanitizer would look at this crate's code alone: what guests run is machine code that it knows nothing of.
+    // An address sanitizer would only check this crate's code: guests run as machine code that it cannot
+    // see.
     '--sanitizer=none',
     target,
     '--',
-    // Engines keep code, and a module may take some memory of its own.
+    // Engines keep code, and a module may use memory of its own.
     '-rss_limit_mb=4096',
     ...flags,
   ]);
@@ -26,7 +28,7 @@ try {
   fail(error);
 }
 
-/** The target, which may be left out, and then what goes to libFuzzer. */
+/** The target, which may be omitted, and then the arguments for libFuzzer. */
 function named([first, ...others]) {
   if (first === undefined || first.startsWith('-')) return [TARGETS[1], ...[first ?? []].flat(), ...others];
   if (TARGETS.includes(first)) return [first, ...others];

@@ -1,7 +1,8 @@
-// `node scripts/gear-supervisor.mjs [ARGS FOR CARGO…]`: builds crate/support/gear-supervisor for WebAssembly and puts it where the
-// tests find it, __test__/vectors/gear_supervisor.wasm. It is run by hand after a change of that crate, and needs Rust with
-// the target wasm32-unknown-unknown. One dependency must be patched, that crate's Cargo.toml says why; the patched copy is
-// made here, out of cargo's registry, so that the repository has no code of others.
+// `node scripts/gear-supervisor.mjs [ARGS FOR CARGO…]`: builds crate/support/gear-supervisor for
+// WebAssembly and puts it where the tests look for it, in __test__/vectors/gear_supervisor.wasm. Run it
+// by hand after a change to that crate. It needs Rust with the target wasm32-unknown-unknown. One
+// dependency must be patched; that crate's Cargo.toml says why. The patched copy is made here, from
+// cargo's registry, so that the repository contains no code of others.
 
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -14,11 +15,15 @@ const TARGET = 'wasm32-unknown-unknown';
 /** The dependency whose default features must be off. */
 const PATCHED = { name: 'gp-runtime-interface', version: '18.0.0' };
 
-/** All that is written besides the result. Not below `crate/`, whose Rust files a test reads. */
+/**
+ * Everything that is written apart from the result. It is not below `crate/`, because a test reads the
+ * Rust files there.
+ */
 const WORK = join(ROOT, 'target', 'gear-supervisor');
 /**
- * The crate is built as a copy that has the patched dependency below it: what cargo builds in one workspace is named by
- * its path in there, so that the names, and with them the binary, are the same wherever the repository lies.
+ * The crate is built as a copy with the patched dependency below it: cargo names what it builds in a
+ * workspace by its path in there. So the names, and with them the binary, are the same wherever the
+ * repository lies.
  */
 const WORKSPACE = join(WORK, 'workspace');
 const BUILT = join(WORK, 'built');
@@ -37,11 +42,11 @@ try {
   fail(error);
 }
 
-/** The folder in cargo's registry that has the dependency as it was published. cargo downloads what is not there. */
+/** The folder in cargo's registry with the published dependency. cargo downloads it if it is missing. */
 function publishedSources() {
   const { name, version } = PATCHED;
-  // The crate itself cannot be asked: without the patch it needs other packages than its Cargo.lock has. So a package
-  // is, that needs no more than the dependency, in the versions of that file.
+  // This cannot use the crate itself: without the patch it needs other packages than those in its
+  // Cargo.lock. So it uses a package that needs only the dependency, in the versions of that file.
   const probe = join(WORK, 'probe');
   mkdirSync(join(probe, 'src'), { recursive: true });
   writeFileSync(join(probe, 'src', 'lib.rs'), '');
@@ -63,18 +68,18 @@ function publishedSources() {
   return dirname(found.manifest_path);
 }
 
-/** Copies a published package, with its default features off and without what only its own tests need. */
+/** Copies a published package with its default features off, without what only its own tests need. */
 function copyWithoutDefaults(from, to) {
   mkdirSync(to);
   cpSync(join(from, 'src'), join(to, 'src'), { recursive: true, preserveTimestamps: true });
-  // cargo wrote this manifest when it published the package, so each table is for itself.
+  // cargo wrote this manifest when it published the package, so each table is separate.
   const tables = readFileSync(join(from, 'Cargo.toml'), 'utf8').split(/^(?=\[)/m);
   const manifest = tables.filter((table) => !table.startsWith('[dev-dependencies.')).join('');
   const changed = manifest.replace(/^default = \["std"\]$/m, 'default = []');
   if (changed === manifest) {
     throw new StepError(`${PATCHED.name} ${PATCHED.version} has not the default features ["std"].`);
   }
-  // cargo shows the warnings of what it builds by a path; these are not ours.
+  // cargo shows the warnings of packages that it builds by path. These are not ours.
   writeFileSync(join(to, 'Cargo.toml'), `${changed}\n[lints.rust]\nunexpected_cfgs = "allow"\n`);
 }
 
@@ -87,7 +92,7 @@ async function build(patch) {
     env: { ...process.env, CARGO_TARGET_DIR: BUILT, CARGO_ENCODED_RUSTFLAGS: rustflags().join('\x1f') },
   });
   if (status === 0) return;
-  // Not asked before: the caller may have told cargo to do without.
+  // Not checked before: the caller may have told cargo to do without.
   const missing = !existsSync(
     output('rustc', ['--print', 'target-libdir', '--target', TARGET], CRATE).trim(),
   );
@@ -100,14 +105,14 @@ async function build(patch) {
   );
 }
 
-/** The caller's flags, and those that keep the paths of this machine out of the binary. */
+/** The caller's flags, and flags that keep the paths of this machine out of the binary. */
 function rustflags() {
   const { CARGO_ENCODED_RUSTFLAGS: encoded, RUSTFLAGS: plain = '' } = process.env;
   const given = encoded === undefined ? plain.split(' ') : encoded.split('\x1f');
   return [...given.filter((flag) => flag !== ''), ...remapFlags([[ROOT, '/sandbox-host']])];
 }
 
-/** What a program prints. */
+/** The output of a program. */
 function output(command, args, cwd) {
   const { error, status, stdout } = spawnSync(command, args, {
     cwd,

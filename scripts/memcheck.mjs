@@ -1,12 +1,13 @@
-// `npm run memcheck [FILTER…]`: the Rust tests of the core under valgrind, which finds reads of freed, foreign and uninitialised memory
-// in unsafe code and in what it calls. Without a filter those that stay in the minutes; tests that measure memory, exhaust stacks or
-// time out are not for it. Needs valgrind.
+// `npm run memcheck [FILTER…]`: runs the Rust tests of the core under valgrind, which finds reads of
+// freed, foreign and uninitialised memory in unsafe code and in what it calls. Without a filter it runs
+// those that take only minutes; tests that measure memory, exhaust stacks or time out are not suitable.
+// Needs valgrind.
 
 import { execFileSync } from 'node:child_process';
 import { cargoEnvironment } from './cargo.mjs';
 import { fail, run, StepError } from './ensure-built.mjs';
 
-/** What is looked at unless something else is named: one engine at a time, because a name may say which. */
+/** The default filters: one engine at a time, because a name may say which. */
 const FILTERS = [
   'memory::on_',
   'call::on_',
@@ -23,7 +24,7 @@ const SKIPPED = [
   'depth',
   'stack',
   'endless',
-  // A division by zero is another signal under valgrind.
+  // A division by zero raises a different signal under valgrind.
   'on_wasmer::a_start_function_that_traps_reports_it',
 ];
 
@@ -33,7 +34,7 @@ try {
   process.exitCode = await run('valgrind', [
     '--quiet',
     '--leak-check=no',
-    // wasmer's guests are code that was data before.
+    // The code of wasmer's guests is written as data first.
     '--smc-check=all-non-file',
     '--suppressions=scripts/valgrind.supp',
     '--error-exitcode=9',
@@ -46,10 +47,10 @@ try {
   fail(error);
 }
 
-/** Builds the tests and gives the path of their program. */
+/** Builds the tests and returns the path of their program. */
 function testProgram() {
   const host = /^host: (\S+)$/m.exec(execFileSync('rustc', ['-vV'], { encoding: 'utf8' }))?.[1] ?? '';
-  // All of the tests, as `npm test` builds them: for some of them cargo would build the engines anew.
+  // Builds all tests, as `npm test` does: for some of them cargo would build the engines anew.
   const args = ['test', '--release', '--no-default-features', '--target', host, '--no-run'];
   const output = execFileSync('cargo', [...args, '--message-format=json-render-diagnostics'], {
     env: cargoEnvironment(),

@@ -1,5 +1,5 @@
-// The licences of everything that is linked into the binary, which their owners ask to be passed on with it. Texts that several crates have
-// in common are there once.
+// The licences of everything that is linked into the binary, which must be distributed with it. Texts
+// that several crates share are included once.
 
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { ROOT } from './ensure-built.mjs';
 
 const LICENCE_FILE = /^(licen[cs]e|copying|copyright|notice|unlicense)/i;
 
-/** The text for a package that has the binary. Needs cargo, and the sources that it has downloaded. */
+/** The text for a package with the binary. Needs cargo, and the sources that it has downloaded. */
 export function thirdPartyNotices() {
   const crates = linkedCrates();
   const users = new Map();
@@ -36,7 +36,7 @@ function linkedCrates() {
   );
   const dependencies = new Map(resolve.nodes.map(({ id, deps }) => [id, deps]));
   const linked = new Set([resolve.root]);
-  // A set gives what is added while it is gone through.
+  // Iteration over a set includes items that are added meanwhile.
   for (const id of linked) {
     for (const { pkg, dep_kinds } of dependencies.get(id)) {
       if (dep_kinds.some(({ kind }) => kind === null)) linked.add(pkg);

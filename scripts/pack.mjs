@@ -1,6 +1,7 @@
-// `npm run pack [-- --all]`: the packages as they are published, as tarballs in release/: sandbox-host itself, and one for each platform
-// whose binary is in native/; `--all` asks for all of them. What a tarball has stands here: its manifest has no scripts, and no dependencies
-// but the binaries, in exactly its own version.
+// `npm run pack [-- --all]`: packs the packages to publish as tarballs in release/: sandbox-host itself,
+// and one for each platform whose binary is in native/; `--all` requires all of them. This script
+// defines the contents of a tarball: its manifest has no scripts, and no dependencies except the
+// binaries, in exactly its own version.
 
 import {
   copyFileSync,
@@ -54,7 +55,7 @@ async function packMain() {
 
 async function packPlatform(platform, notices) {
   const folder = join('npm', platform);
-  // What is packed is what lies in the folder that is made for it.
+  // The contents of the folder that is created for a package are what is packed.
   const { files: _, ...own } = JSON.parse(readFileSync(join(ROOT, folder, 'package.json'), 'utf8'));
   await pack(own.name, { ...own, ...repository() }, [join(folder, 'README.md'), binaryOf(platform)], {
     'THIRD-PARTY-NOTICES.txt': notices,
@@ -62,10 +63,11 @@ async function packPlatform(platform, notices) {
 }
 
 /**
- * Lays a package out in a folder of its own, and packs that.
+ * Lays out a package in a folder of its own, and packs it.
  *
- * @param {string[]} files - in the repository; those in dist/ stay in that folder, all others come to the top
- * @param {Record<string, string>} [written] - texts by the names of their files
+ * @param {string[]} files - in the repository; those in dist/ stay in that folder, all others are moved
+ *   to the top
+ * @param {Record<string, string>} [written] - texts by their file names
  */
 async function pack(name, packed, files, written = {}) {
   const folder = join(RELEASE, name);
@@ -81,12 +83,15 @@ async function pack(name, packed, files, written = {}) {
   if (status !== 0) throw new StepError(`Packing ${name} failed: see above.`, status);
 }
 
-/** In the repository. */
+/** The path of a platform's binary in the repository. */
 function binaryOf(platform) {
   return join('native', `${manifest.napi.binaryName}.${platform}.node`);
 }
 
-/** Where the package comes from, which the provenance of a published one is checked against. Known where it is published. */
+/**
+ * The origin of the package, against which the provenance of a published package is checked. It is known
+ * where the package is published.
+ */
 function repository() {
   const { GITHUB_SERVER_URL, GITHUB_REPOSITORY } = process.env;
   if (GITHUB_REPOSITORY === undefined) return {};

@@ -1,8 +1,9 @@
-// `npm test`: installs and builds what is missing, then type-checks, runs the Rust tests without napi, and runs every
-// __test__/**/*.spec.ts with node:test, but for __test__/package and for *.long.spec.ts, whose tests take half a minute and
-// more. `npm run test:long` runs the latter. `npm run test:package` makes the site of the docs, packs what would be published,
-// and runs __test__/package. Each step runs even if one before it failed; any failure, or a runner that ran no
-// test, makes the exit status non-zero. The last lines sum up what ran, and are what .ci/run's reader goes by.
+// `npm test`: installs and builds what is missing, then type-checks, runs the Rust tests without napi,
+// and runs every __test__/**/*.spec.ts with node:test, except __test__/package and the specs that take
+// half a minute and more, *.long.spec.ts. `npm run test:long` runs the latter. `npm run test:package`
+// builds the site of the docs, packs the packages to publish, and runs __test__/package. Each step runs
+// even if a previous one failed. Any failure, or a runner that ran no test, makes the exit status
+// non-zero. The last lines sum up what ran; the reader in .ci/run relies on them.
 
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -79,7 +80,7 @@ async function testRust() {
   const cargoTest = (...args) =>
     run(
       'cargo',
-      // With the target named, as the addon's build does it: so the engines are compiled once for both.
+      // The target is named, as in the addon's build, so that the engines are compiled once for both.
       ['test', '--release', '--target', target, ...args],
       { stdio: ['inherit', 'pipe', 'inherit'], env: cargoEnvironment() },
       (child) => {
@@ -108,7 +109,7 @@ async function testRust() {
   };
 }
 
-/** The machine's target triple, as rustc says it. */
+/** The machine's target triple, from rustc. */
 function hostTarget() {
   const version = execFileSync('rustc', ['-vV'], { encoding: 'utf8' });
   const host = /^host: (\S+)$/m.exec(version)?.[1];
@@ -120,7 +121,8 @@ function hostTarget() {
 async function testNode(wanted) {
   const files = specs().filter(wanted);
   if (files.length === 0) return { ok: false, says: 'no such __test__/**/*.spec.ts' };
-  // People read the first reporter, this script the second one: counts don't have to be found in coloured text.
+  // People read the first reporter and this script the second one, so counts need not be found in
+  // coloured text.
   const folder = mkdtempSync(join(tmpdir(), 'sandbox-host-test-'));
   const tap = join(folder, 'tap');
   try {
@@ -134,7 +136,7 @@ async function testNode(wanted) {
       ...files,
     ]);
     const report = readFileSync(tap, 'utf8');
-    // What a test prints is in the report as well, so the last such line is the runner's.
+    // The report also contains what tests print, so the last such line is the runner's.
     const count = (what) =>
       Number([...report.matchAll(new RegExp(`^# ${what} (\\d+)$`, 'gm'))].at(-1)?.[1] ?? 0);
     const [tests, passed, failed] = [count('tests'), count('pass'), count('fail') + count('cancelled')];

@@ -1,13 +1,15 @@
-//! Which proposals of WebAssembly the modules of an engine may use. What no engine here has cannot be turned on; what one has can be
-//! turned off, for both engines alike, because a module is checked before an engine sees it.
+//! The WebAssembly proposals that the modules of an engine may use. A proposal that neither engine
+//! supports cannot be turned on. A proposal that one of them supports can be turned off, for both
+//! engines alike, because a module is checked before an engine sees it.
 
 use wasmparser::WasmFeatures;
 
-/// A set of proposals. The default is all that there are.
+/// A set of proposals. The default is all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Features(u32);
 
-/// A proposal's name, as JavaScript spells it, and what it is here. A set is a number whose bit `n` stands for the `n`th of these.
+/// The JavaScript names of the proposals and their validator features. In a set, bit `n` stands for the
+/// `n`th of these.
 const PROPOSALS: [(&str, WasmFeatures); 12] = [
     ("mutableGlobals", WasmFeatures::MUTABLE_GLOBAL),
     ("signExtension", WasmFeatures::SIGN_EXTENSION),
@@ -29,33 +31,34 @@ impl Features {
         PROPOSALS.iter().map(|(name, _)| *name)
     }
 
-    /// The set with those bits; others are left out.
+    /// The set with these bits. Unknown bits are ignored.
     pub fn from_bits(bits: u32) -> Self {
         Self(bits & Self::default().0)
     }
 
-    /// Without a proposal, by its name.
+    /// The set without the proposal of this name.
     #[must_use]
     pub fn without(self, name: &str) -> Self {
         let bit = Self::names().position(|known| known == name).map_or(0, |at| 1 << at);
         Self(self.0 & !bit)
     }
 
-    /// Whether nothing is turned off.
+    /// Whether no proposal is turned off.
     pub fn is_default(self) -> bool {
         self == Self::default()
     }
 
-    /// What a module is checked for before an engine sees it: everything if nothing is turned off, since an engine refuses by itself what it does not have.
+    /// The features that a module is validated against before an engine sees it. All of them if nothing
+    /// is turned off, since an engine itself refuses what it does not support.
     pub fn before_engine(self) -> WasmFeatures {
         if self.is_default() { WasmFeatures::all() } else { self.for_validation() }
     }
 
-    /// For the validator.
+    /// The set as features of the validator.
     pub fn for_validation(self) -> WasmFeatures {
         let is_on = |at: usize| self.0 & (1 << at) != 0;
         let proposals = PROPOSALS.iter().enumerate().filter(|(at, _)| is_on(*at)).map(|(_, (_, proposal))| *proposal);
-        // Not a proposal, but the types that engines without gc have.
+        // Not a proposal, but the types that engines without gc support.
         proposals.fold(WasmFeatures::GC_TYPES, WasmFeatures::union)
     }
 }

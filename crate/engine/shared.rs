@@ -8,24 +8,24 @@ use std::{
 use super::{Engine, EngineConfig};
 use crate::error::EngineError;
 
-/// Engines by configuration. Those that nobody uses are kept for whoever asks next, but no more than [`MOST_IDLE`].
+/// Engines by configuration. Unused engines are kept for later requests, but no more than [`MOST_IDLE`].
 pub struct SharedEngines<E: Engine> {
     engines: Mutex<Engines<E>>,
 }
 
 struct Engines<E> {
     by_config: HashMap<EngineConfig, Entry<E>>,
-    /// How often an engine has been asked for.
+    /// How many times an engine was requested.
     asked: u64,
 }
 
 struct Entry<E> {
     engine: Arc<E>,
-    /// When it was asked for last, as a count of all questions.
+    /// The number of the last request for this engine.
     asked: u64,
 }
 
-/// How many engines that nobody uses are kept.
+/// The most unused engines that are kept.
 pub const MOST_IDLE: usize = 64;
 
 impl<E: Engine> Default for SharedEngines<E> {
@@ -35,7 +35,7 @@ impl<E: Engine> Default for SharedEngines<E> {
 }
 
 impl<E: Engine> SharedEngines<E> {
-    /// The engine of that configuration, which is made if there is none.
+    /// Returns the engine with this configuration, and creates it if there is none.
     pub fn get(&self, config: &EngineConfig) -> Result<Arc<E>, EngineError> {
         let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
         engines.asked += 1;
@@ -48,26 +48,26 @@ impl<E: Engine> SharedEngines<E> {
         let surplus = engines.take_surplus();
         engines.by_config.insert(config.clone(), Entry { engine: engine.clone(), asked });
         drop(engines);
-        // It may take its time to drop what an engine has of code.
+        // Dropping an engine's code may take a while, so the lock is not held.
         drop(surplus);
         Ok(engine)
     }
 
-    /// How many there are.
+    /// The number of engines.
     pub fn len(&self) -> usize {
         self.engines.lock().unwrap_or_else(PoisonError::into_inner).by_config.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no engines.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl<E> Engines<E> {
-    /// Takes those out that nobody uses and that are too many, the ones first that were asked for longest ago.
+    /// Removes surplus unused engines, those with the oldest last request first.
     fn take_surplus(&mut self) -> Vec<Arc<E>> {
-        // Nobody else can take a reference meanwhile: that takes the lock.
+        // No other thread can take a reference meanwhile: that requires the lock.
         let is_idle = |entry: &Entry<E>| Arc::strong_count(&entry.engine) == 1;
         let mut idle: Vec<u64> =
             self.by_config.values().filter(|entry| is_idle(entry)).map(|entry| entry.asked).collect();

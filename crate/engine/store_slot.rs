@@ -1,12 +1,14 @@
-//! The one place where a store is reached while a call into it is running: the home of the lifetime-erasing unsafe.
+//! The one place where a store is reached while a call into it is running: the home of the
+//! lifetime-erasing unsafe.
 //!
-//! A store is a `&mut` thing to its engine, yet a supervisor call that came out of a running guest must read that
-//! guest's memory and globals and call it again. So whoever holds the store's context (the caller of a guest, then
-//! the host function that the guest calls) takes turns: [`StoreSlot::with`] takes the context for as long as its
-//! closure runs, and [`StoreSlot::lend`] gives it back to the slot for exactly the length of a host call. At any moment
-//! at most one closure can use the context; a second one gets [`StoreError::Busy`]. An engine whose host functions get no
-//! context of their own hands the caller's through: [`StoreSlot::park`] keeps it while the guest runs, and
-//! [`StoreSlot::parked`] gives it to the host function. The engines are not known here; the tests use a fake store.
+//! An engine needs a `&mut` to use its store, yet a supervisor call made by a running guest must read
+//! that guest's memory and globals and call the guest again. So the holders of the store's context (the
+//! caller of a guest, then the host function that the guest calls) take turns: [`StoreSlot::with`] takes
+//! the context while its closure runs, and [`StoreSlot::lend`] gives it back to the slot for exactly the
+//! duration of a host call. At any moment at most one closure can use the context; a second one gets
+//! [`StoreError::Busy`]. An engine whose host functions get no context of their own passes the caller's
+//! through: [`StoreSlot::park`] keeps it while the guest runs, and [`StoreSlot::parked`] gives it to the
+//! host function. This file is independent of the engines; the tests use a fake store.
 
 use std::{
     cell::{Cell, UnsafeCell},
@@ -28,17 +30,17 @@ pub trait Lend {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nobody uses the store.
+    /// The store is not in use.
     Idle,
     /// A closure of `with` holds the context.
     Taken,
-    /// A host call has lent its context; the pointer is good until `lend` returns.
+    /// A host call has lent its context. The pointer is valid until `lend` returns.
     Lent(NonNull<()>),
-    /// A panic passed through a closure of `with`: what the engine left behind is unknown.
+    /// A panic passed through a closure of `with`. The state in which it left the engine is unknown.
     Poisoned,
 }
 
-/// A store and the rule of who may use it.
+/// A store, and the state that says who may use it.
 pub struct StoreSlot<S: Lend> {
     store: UnsafeCell<S>,
     state: Cell<State>,
@@ -63,23 +65,26 @@ impl<S: Lend> StoreSlot<S> {
             State::Poisoned => Err(StoreError::Poisoned),
             State::Idle => {
                 let _turn = Turn::begin(&self.state, State::Taken, before);
-                // SAFETY: the state was `Idle`, so no other closure and no host call holds a context of the store, and
-                // while it is `Taken` none can get one; the borrow ends before `_turn` sets the state back.
+                // SAFETY: the state was `Idle`, so no other closure and no host call holds a context of
+                // the store, and while it is `Taken` none can get one; the borrow ends before `_turn`
+                // sets the state back.
                 let mut context = unsafe { &mut *self.store.get() }.context();
                 Ok(f(&mut context))
             }
             State::Lent(lent) => {
                 let _turn = Turn::begin(&self.state, State::Taken, before);
-                // SAFETY: `lent` comes from the `&mut S::Context` that a frame of `lend` below us on this stack holds
-                // borrowed and does not touch until it returns; the state was `Lent`, so no other closure uses it, and
-                // while it is `Taken` none can. The closure is generic over the context's lifetime, so it cannot keep it.
+                // SAFETY: `lent` comes from the `&mut S::Context` that a frame of `lend` below us on
+                // this stack holds borrowed and does not touch until it returns; the state was `Lent`,
+                // so no other closure uses it, and while it is `Taken` none can. The closure is generic
+                // over the context's lifetime, so it cannot keep it.
                 let context = unsafe { lent.cast::<S::Context<'_>>().as_mut() };
                 Ok(f(context))
             }
         }
     }
 
-    /// Gives `context` back to the slot while `f` runs. For host functions, which get a context from their engine.
+    /// Gives `context` back to the slot while `f` runs. For host functions, which get a context from
+    /// their engine.
     #[inline]
     pub fn lend<R>(&self, context: &mut S::Context<'_>, f: impl FnOnce() -> R) -> R {
         let _turn = Turn::begin(&self.state, State::Lent(NonNull::from(context).cast()), self.state.get());
@@ -99,11 +104,12 @@ impl<S: Lend> StoreSlot<S> {
     pub fn parked<R>(&self, f: impl FnOnce(&mut S::Context<'_>) -> R) -> Option<R> {
         let parked = self.parked.take()?;
         let _back = Back { parked: &self.parked, before: Some(parked) };
-        // SAFETY: `parked` comes from the `&mut S::Context` that the innermost frame of `park` holds borrowed; that frame is
-        // below us on this stack, because only a guest that it runs calls host functions, and does not touch the context
-        // until the guest is done. The pointer is taken out while `f` has it, so nobody else gets it from here; a `park` in
-        // `f` puts another one in, of a context that `f` has derived from this one. The closure is generic over the
-        // context's lifetime, so it cannot keep it.
+        // SAFETY: `parked` comes from the `&mut S::Context` that the innermost frame of `park` holds
+        // borrowed; that frame is below us on this stack, because only a guest that it runs calls host
+        // functions, and does not touch the context until the guest is done. The pointer is taken out
+        // while `f` has it, so nobody else gets it from here; a `park` in `f` puts another one in, of a
+        // context that `f` has derived from this one. The closure is generic over the context's
+        // lifetime, so it cannot keep it.
         Some(f(unsafe { parked.cast::<S::Context<'_>>().as_mut() }))
     }
 
@@ -113,7 +119,7 @@ impl<S: Lend> StoreSlot<S> {
     }
 }
 
-/// Puts the parked context back when a scope ends.
+/// Restores the parked context when a scope ends.
 struct Back<'a> {
     parked: &'a Cell<Option<NonNull<()>>>,
     before: Option<NonNull<()>>,
@@ -125,11 +131,13 @@ impl Drop for Back<'_> {
     }
 }
 
-/// Sets the state for a scope, and afterwards back, or to `Poisoned` when the scope ends by a panic.
+/// Sets the state for a scope, and restores it afterwards, or sets it to `Poisoned` if the scope ends by
+/// a panic.
 struct Turn<'a> {
     state: &'a Cell<State>,
     before: State,
-    /// A scope may begin while a panic unwinds, in a destructor; that panic is not its own.
+    /// A scope may begin while a panic unwinds, in a destructor. It does not count that panic as its
+    /// own.
     was_panicking: bool,
 }
 

@@ -1,8 +1,10 @@
-//! Finds calls that could wait for one another for ever. A guest on an engine that cannot suspend holds its thread while its supervisor's answer takes
-//! time. If a supervisor call makes further calls meanwhile, and the [`ThreadQuota`](super::pool::ThreadQuota) has no thread for them because guests
-//! that wait for such calls hold all, then none of them ever goes on.
+//! Finds calls that would wait for one another forever. A guest on an engine that cannot suspend holds
+//! its thread until its supervisor has answered. A supervisor call may make further calls in the
+//! meantime. If the guests that wait for these calls hold every thread of the
+//! [`ThreadQuota`](super::pool::ThreadQuota), none of the calls can ever continue.
 //!
-//! What a supervisor waits for cannot be seen. A call counts as one that its supervisor call waits for if it was made in it and is not over.
+//! What a supervisor waits for is not observable. A supervisor call counts as waiting for every call
+//! that was made during it and is not over.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,9 +14,9 @@ use super::CallId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
     pub call: CallId,
-    /// The call in whose supervisor call it was made, or 0.
+    /// The call during whose supervisor call this one was made, or 0.
     pub around: CallId,
-    /// Which quota it belongs to, and how many threads that has.
+    /// The quota it belongs to, and the number of threads of that quota.
     pub quota: usize,
     pub threads: usize,
     pub waits: Waits,
@@ -27,20 +29,20 @@ pub enum Waits {
     ForSupervisor { holds_thread: bool },
     /// A thread, unless it has one.
     ForThread,
-    /// Other calls, which must end before.
+    /// Other calls, which must end first.
     ForCalls(Vec<CallId>),
-    /// Nothing: its supervisor is being called.
+    /// Nothing: its supervisor is running.
     ForNothing,
 }
 
-/// The call to refuse so that others can go on: the latest of those that were made in a supervisor call and can never begin. `None` if all calls may
-/// go on.
+/// The call to refuse so that the others can continue: the latest of those that were made during a
+/// supervisor call and can never begin. `None` if no call is stuck.
 pub fn call_to_refuse(calls: &[Pending]) -> Option<CallId> {
     let full = full_budgets(calls);
     if full.is_empty() {
         return None;
     }
-    // Assume that all are stuck, and take out those that are not until none is left to be taken out.
+    // Assume that all calls are stuck, then remove those that are not until no more can be removed.
     let mut stuck: Vec<&Pending> = calls.iter().collect();
     loop {
         let ids: HashSet<CallId> = stuck.iter().map(|pending| pending.call).collect();
@@ -65,7 +67,8 @@ pub fn call_to_refuse(calls: &[Pending]) -> Option<CallId> {
     }
 }
 
-/// The quotas of which guests that wait for their supervisors hold every thread, with how many guests these are.
+/// The quotas whose threads are all held by guests that wait for their supervisors, with the number of
+/// these guests.
 fn full_budgets(calls: &[Pending]) -> HashMap<usize, usize> {
     let mut holders: HashMap<usize, (usize, usize)> = HashMap::new();
     for pending in calls.iter().filter(|pending| pending.waits == HOLDS_THREAD) {
@@ -83,7 +86,7 @@ mod tests {
 
     const SUSPENDED: Waits = Waits::ForSupervisor { holds_thread: false };
 
-    /// A call of a quota of so many threads.
+    /// A call of a quota of `threads` threads.
     fn pending(call: CallId, around: CallId, threads: usize, waits: Waits) -> Pending {
         Pending { call, around, quota: threads, threads, waits }
     }

@@ -1,5 +1,6 @@
-//! What goes between a guest's thread and the JavaScript thread while the guest calls its supervisor. Whose it is at any moment
-//! the [`Handover`] says; the unsafe of this folder is here and in [`super::lease`].
+//! The data that a guest's thread and the JavaScript thread exchange during a supervisor call. The
+//! [`Handover`] says which thread owns it at any moment. The unsafe code of this folder is here and in
+//! [`super::lease`].
 
 use std::{
     cell::UnsafeCell,
@@ -14,41 +15,41 @@ use super::{
 };
 use crate::{engine::ImportSite, error::HostTrap, realm::HostCall};
 
-/// A call of a guest to its supervisor, and then the answer.
+/// A guest's call to its supervisor, and later the supervisor's answer.
 #[derive(Debug)]
 pub struct HostRequest {
     pub site: ImportSite,
-    /// The value of the global that travels with the call, to be replaced by its new value.
+    /// The value of the carried global. The answer replaces it with the new value.
     pub carried: Option<i64>,
-    /// What the guest may still use, to be replaced by what it may use after the call.
+    /// The remaining fuel. The answer replaces it with what remains after the call.
     pub fuel: u64,
-    /// The arguments, to be replaced by the results.
+    /// The arguments. The answer replaces them with the results.
     pub slots: SmallVec<[u64; 4]>,
-    /// Why there are no results.
+    /// The reason if there are no results.
     failure: Option<HostTrap>,
 }
 
-/// A call whose guest has left its thread until the supervisor has an answer.
+/// A call whose guest has left its thread while it waits for the supervisor's answer.
 pub trait LeftCall: Send {
-    /// Has a thread go on with it.
+    /// Queues the call for a thread that resumes it.
     fn go_on(self: Box<Self>);
 
-    /// Ends it with that failure.
+    /// Ends the call with this failure.
     fn give_up(self: Box<Self>, failure: HostTrap);
 }
 
-/// The place where one call's guest and the JavaScript thread meet.
+/// Where the guest of one call and the JavaScript thread meet.
 #[derive(Default)]
 pub struct Exchange {
     handover: Handover,
     asked: UnsafeCell<Option<HostRequest>>,
     left: UnsafeCell<Option<Box<dyn LeftCall>>>,
-    /// What waits for a thread of the pool, or has had one.
+    /// The task that waits for a thread of the pool, or has had one.
     ticket: Mutex<Option<Arc<Ticket>>>,
 }
 
-// SAFETY: `asked` and `left` are only accessed by whoever the handover says has the store: the guest's thread by `ask`, `wait` and
-// `leave`, the JavaScript thread by `Held`, of which there is one at a time.
+// SAFETY: `asked` and `left` are only accessed by whoever the handover says has the store: the guest's
+// thread by `ask`, `wait` and `leave`, the JavaScript thread by `Held`, of which there is one at a time.
 unsafe impl Sync for Exchange {}
 // SAFETY: what is in them can be sent.
 unsafe impl Send for Exchange {}
@@ -56,7 +57,8 @@ unsafe impl Send for Exchange {}
 impl Exchange {
     // The guest's thread
 
-    /// Puts a call where the JavaScript thread finds it. To be told to it afterwards, and then waited for.
+    /// Stores a supervisor call for the JavaScript thread. The caller then notifies that thread and
+    /// calls [`Exchange::wait`].
     pub fn ask(&self, call: &HostCall<'_>, fuel: u64) {
         let site = ImportSite { instance: call.instance, import: call.import };
         let (carried, slots) = (call.carried.as_deref().copied(), SmallVec::from_slice(call.slots));
@@ -66,8 +68,8 @@ impl Exchange {
         self.handover.ask();
     }
 
-    /// Waits for the answer and puts it into `call` and `fuel`. With `may_leave` it gives `HostTrap::Suspended` instead if that takes longer than
-    /// `keep_looking` says.
+    /// Waits for the answer and writes it to `call` and `fuel`. With `may_leave`, returns
+    /// `HostTrap::Suspended` instead once `keep_looking` says to stop polling.
     pub fn wait(
         &self,
         call: HostCall<'_>,
@@ -75,7 +77,8 @@ impl Exchange {
         may_leave: bool,
         keep_looking: impl FnMut() -> bool,
     ) -> Result<(), Box<HostTrap>> {
-        // A guest that may leave sleeps only while the JavaScript thread uses its store, which costs that thread a core.
+        // A guest that may leave sleeps only while the JavaScript thread uses its store. That thread
+        // then occupies a core, so this one is not reported as parked.
         let sleeping = |sleep: &dyn Fn()| if may_leave { sleep() } else { pool::parked(sleep) };
         match self.handover.wait(may_leave, keep_looking, sleeping) {
             Waited::Leave => Err(Box::new(HostTrap::Suspended)),
@@ -91,14 +94,15 @@ impl Exchange {
         }
     }
 
-    /// Puts the call away: from here on the JavaScript thread has it.
+    /// Stores the call of a guest that leaves its thread. From here on it belongs to the JavaScript
+    /// thread.
     pub fn leave(&self, call: Box<dyn LeftCall>) {
         // SAFETY: this thread is leaving and has not said yet that it has left, so it has the store.
         unsafe { *self.left.get() = Some(call) };
         self.handover.has_left();
     }
 
-    /// The answer, for the guest's thread, which goes on.
+    /// Takes the answer. Called by the guest's thread when it resumes.
     pub fn take_answer(&self) -> Result<HostRequest, Box<HostTrap>> {
         // SAFETY: there is an answer, so the guest's thread has the store again.
         let asked = unsafe { (*self.asked.get()).take() };
@@ -109,14 +113,15 @@ impl Exchange {
         }
     }
 
-    /// Remembers what is about to wait for a thread.
+    /// Stores the task that is about to wait for a thread.
     pub fn set_ticket(&self, ticket: Arc<Ticket>) {
         self.ticket.lock().unwrap_or_else(PoisonError::into_inner).replace(ticket);
     }
 
     // The JavaScript thread
 
-    /// Runs here what still waits for a thread, which is to stop, so that no guest runs; or tells it that there will be no thread.
+    /// Runs the task that still waits for a thread, on this thread. Either its call has been stopped, so
+    /// that no guest runs, or `thread` says that no thread will come.
     pub fn run_waiting(&self, thread: Result<(), NoThread>) {
         let ticket = self.ticket.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ticket) = ticket {
@@ -124,28 +129,29 @@ impl Exchange {
         }
     }
 
-    /// Takes hold of the store. The guest must have asked, and not have been answered; there must be no other [`Held`].
+    /// Takes the store. The guest must have called its supervisor and not have been answered. There must
+    /// be no other [`Held`].
     pub fn hold(self: &Arc<Self>) -> Held {
         let place = self.handover.hold();
         Held { exchange: self.clone(), place }
     }
 }
 
-/// The store of a guest that waits is the JavaScript thread's, until this is dropped or given back.
+/// While this exists, the JavaScript thread owns the store of a waiting guest.
 pub struct Held {
     exchange: Arc<Exchange>,
     place: Place,
 }
 
 impl Held {
-    /// What the guest asks.
+    /// The guest's request.
     pub fn asked(&mut self) -> Option<&mut HostRequest> {
         // SAFETY: held, and `self` is borrowed for as long as the reference is.
         unsafe { (*self.exchange.asked.get()).as_mut() }
     }
 
-    /// Gives the store back with the results that stand in [`Held::asked`], or with why there are none. A guest that has left and gets no
-    /// results needs no thread to end.
+    /// Returns the store with the results in [`Held::asked`], or with the reason why there are none. A
+    /// guest that has left its thread needs no thread to end without results.
     pub fn answer(mut self, failure: Option<HostTrap>) {
         match std::mem::replace(&mut self.place, Place::Left) {
             Place::OnThread => {

@@ -1,6 +1,6 @@
-//! Who may use a guest's store while the guest waits for its supervisor: one word that the guest's thread and the JavaScript thread
-//! change in turn, and the sleep of the former. Nothing here knows guests; `crate/support/handover-model` runs this very file through
-//! every interleaving of the two threads.
+//! Who may use a guest's store while the guest waits for its supervisor. The two threads change one word
+//! in turn, and the guest's thread sleeps until the word changes. This file knows nothing about guests:
+//! `crate/support/handover-model` runs it unchanged through every interleaving of the two threads.
 //!
 //! ```text
 //!              ask              hold            answer
@@ -11,8 +11,9 @@
 //!                    LEAVING ─────────► LEFT ─────────► RUNNING   (on any thread)
 //! ```
 //!
-//! In `OPEN` nobody touches the store: the guest's thread may leave, if its engine can, or the JavaScript thread may take hold. In
-//! `HELD` and `LEFT` all is the JavaScript thread's, in every other state the guest's.
+//! In `OPEN` neither thread uses the store: the guest's thread may leave, if its engine can suspend, or
+//! the JavaScript thread may take the store. In `HELD` and `LEFT` the store belongs to the JavaScript
+//! thread, in every other state to the guest's thread.
 
 use super::sync::{AtomicU32, Condvar, Mutex, Ordering, lock, spin_loop, wait};
 
@@ -24,30 +25,30 @@ const LEFT: u32 = 4;
 const ANSWERED: u32 = 5;
 const STATE: u32 = 7;
 
-/// The guest's thread sleeps: an answer must wake it.
+/// The guest's thread sleeps, so an answer must wake it.
 const ASLEEP: u32 = 8;
-/// It would rather leave: it must also be woken when the store is let go.
+/// The guest's thread wants to leave, so it must also be woken when the store is released.
 const WOULD_LEAVE: u32 = 16;
 
-/// Where the guest is that the JavaScript thread has got hold of.
+/// Where a guest is whose store the JavaScript thread has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// On its thread, which waits.
     OnThread,
-    /// On none.
+    /// On no thread.
     Left,
 }
 
-/// How the wait for an answer has ended.
+/// How the wait for an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
     /// The answer is there.
     Answered,
-    /// It will take longer: the guest's thread is to leave, and to say so by [`Handover::has_left`].
+    /// The answer takes longer. The guest's thread must leave and then call [`Handover::has_left`].
     Leave,
 }
 
-/// The word.
+/// The shared word, and the sleep of the guest's thread.
 #[derive(Debug)]
 pub struct Handover {
     state: AtomicU32,
@@ -68,13 +69,13 @@ impl Handover {
 
     // The guest's thread
 
-    /// The guest has called its supervisor; the store may be taken hold of.
+    /// The guest has called its supervisor. The JavaScript thread may now take the store.
     pub fn ask(&self) {
         self.state.store(OPEN, Ordering::Release);
     }
 
-    /// Waits for the answer: first awake as long as `keep_looking` says so, then asleep inside `sleeping`. With `may_leave` it does
-    /// not sleep unless the store is held.
+    /// Waits for the answer: polls while `keep_looking` returns `true`, then sleeps inside `sleeping`.
+    /// With `may_leave`, it sleeps only while the store is held.
     pub fn wait(
         &self,
         may_leave: bool,
@@ -95,7 +96,8 @@ impl Handover {
         Waited::Answered
     }
 
-    /// The guest's thread has left: what it puts away before this call the JavaScript thread finds.
+    /// The guest's thread has left. Everything it wrote before this call is visible to the JavaScript
+    /// thread.
     pub fn has_left(&self) {
         self.state.store(LEFT, Ordering::Release);
     }
@@ -110,7 +112,7 @@ impl Handover {
             && self.state.compare_exchange(state, LEAVING, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// Sleeps until there is an answer or, if it may leave, the store is free.
+    /// Sleeps until the answer is there or, with `may_leave`, until the store is released.
     fn sleep(&self, may_leave: bool) {
         let bits = if may_leave { ASLEEP | WOULD_LEAVE } else { ASLEEP };
         let mut guard = lock(&self.sleep);
@@ -130,7 +132,7 @@ impl Handover {
 
     // The JavaScript thread
 
-    /// Takes hold of the store of a guest that has asked and has not been answered.
+    /// Takes the store of a guest that has called its supervisor and has not been answered.
     pub fn hold(&self) -> Place {
         loop {
             let state = self.state.load(Ordering::Acquire);
@@ -142,13 +144,14 @@ impl Handover {
                     }
                 }
                 LEFT => return Place::Left,
-                // Its thread unwinds out of the guest: a matter of a microsecond.
+                // The guest's thread is still unwinding out of the guest, which takes about a
+                // microsecond.
                 _ => spin_loop(),
             }
         }
     }
 
-    /// Lets go of a store that is held on its thread, without an answer.
+    /// Releases, without an answer, the store of a guest that is still on its thread.
     pub fn let_go(&self) {
         loop {
             let state = self.state.load(Ordering::Relaxed);
@@ -163,20 +166,20 @@ impl Handover {
         }
     }
 
-    /// Gives the store back to its thread with the answer.
+    /// Returns the store to the guest's thread with the answer.
     pub fn answer(&self) {
         if self.state.swap(ANSWERED, Ordering::AcqRel) & ASLEEP != 0 {
             self.wake();
         }
     }
 
-    /// A guest that had left is about to run again.
+    /// A guest that had left its thread is about to run again.
     pub fn again(&self) {
         self.state.store(RUNNING, Ordering::Release);
     }
 
     fn wake(&self) {
-        // Whoever has said that it sleeps has the lock until it does.
+        // A thread that has set `ASLEEP` holds the lock until it waits.
         drop(lock(&self.sleep));
         self.changed.notify_one();
     }

@@ -1,24 +1,28 @@
-//! A realm in the hands of a thread of the pool.
+//! A realm that a thread of the pool uses.
 
 use std::rc::Rc;
 
 use crate::{engine::Engine, realm::Realm};
 
-/// A realm that one call has for itself while it runs. Realms are counted without atomics (`Rc`), and nothing in them is locked.
+/// A realm that one call uses exclusively while it runs. Realms are reference-counted without atomics
+/// (`Rc`), and nothing in them is locked.
 ///
-/// Three rules make that sound. While a call runs, the JavaScript thread does not touch the realm, unless it holds it by
-/// [`super::exchange::Held`], for which the guest's thread waits; the count is changed by the JavaScript thread alone: the thread of
-/// the pool only borrows the realm, and sends the lease back to be dropped there. And when nobody takes it back, because the JavaScript
-/// environment has ended, then that has dropped all it had of the realm before, so the lease is the last and may be dropped anywhere.
+/// Three rules make that sound. First, while a call runs, the JavaScript thread does not touch the
+/// realm, unless it holds it by [`super::exchange::Held`], for which the guest's thread waits. Second,
+/// only the JavaScript thread changes the reference count: the thread of the pool only borrows the
+/// realm, and sends the lease back to be dropped there. Third, if no thread takes the lease back,
+/// because the JavaScript environment has ended, then the environment has already dropped all its
+/// references to the realm, so the lease is the last one and may be dropped anywhere.
 pub struct Lease<E: Engine>(Rc<Realm<E>>);
 
-// SAFETY: see the rules above: one thread at a time uses the realm, and the handover that passes it on orders their accesses. Neither engine's
-// store belongs to a thread: wasmi's is `Send`, as asserted below; wasmer's is not only because of raw pointers into its own heap, and
-// what wasmer keeps for each thread (signal stacks, trap handlers) is set up for each call and gone after it.
+// SAFETY: see the rules above: one thread at a time uses the realm, and the handover that passes it on
+// orders their accesses. Neither engine's store belongs to a thread: wasmi's is `Send`, as asserted
+// below; wasmer's is not only because of raw pointers into its own heap, and what wasmer keeps for each
+// thread (signal stacks, trap handlers) is set up for each call and gone after it.
 unsafe impl<E: Engine> Send for Lease<E> {}
 
 impl<E: Engine> Lease<E> {
-    /// Made on the JavaScript thread.
+    /// Creates a lease. Call this on the JavaScript thread.
     pub fn new(realm: Rc<Realm<E>>) -> Self {
         Self(realm)
     }

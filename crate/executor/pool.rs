@@ -1,12 +1,14 @@
-//! The threads that run guests of asynchronous calls: as many at once as the machine has cores, and more where that is not enough,
-//! because some of them wait for their supervisors or have been computing for long.
+//! The threads that run the guests of asynchronous calls. As many tasks run at once as the machine has
+//! cores. More run while some guests wait for their supervisors or have been computing for a long time.
 //!
-//! There is one pool for the process. A [`ThreadQuota`] says how many of its threads some guests may hold; it is the option
-//! `threads`.
+//! The process has one pool. A [`ThreadQuota`] limits how many of its threads a set of guests may hold;
+//! the option `threads` sets that limit.
 //!
-//! The pool starts a thread only when tasks are queued and no thread is idle or starting. So there are never more threads than tasks that run or are
-//! queued, and one more at most than run. Every task is called exactly once: on a thread, or with [`NoThread`] where the system gives none. A
-//! task stays queued without an idle thread only while another thread computes, because that one will take it.
+//! The pool starts a thread only when tasks are queued and no thread is idle or starting. So there are
+//! never more threads than tasks that run or are queued, and at most one more than tasks that run. Every
+//! task is called exactly once: on a thread, or with [`NoThread`] if the system provides none. A task
+//! stays queued without an idle thread only while another thread computes, because that thread will take
+//! it.
 
 use std::{
     cell::Cell,
@@ -21,10 +23,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Something that a thread of the pool is to do. It is called once: on a thread, or wherever it becomes known that there will be no thread.
+/// Work for a thread of the pool. It is called once: on a thread, or wherever it becomes known that
+/// there will be no thread.
 pub type Task = Box<dyn FnOnce(Result<(), NoThread>) + Send>;
 
-/// A task that waits for a thread, unless somebody else runs or cancels it before.
+/// A task that waits for a thread. It can be run or cancelled from elsewhere before it begins.
 pub struct Ticket(Mutex<Option<Task>>);
 
 impl Ticket {
@@ -32,14 +35,14 @@ impl Ticket {
         Arc::new(Self(Mutex::new(Some(task))))
     }
 
-    /// Calls the task, if nobody has called or cancelled it yet.
+    /// Calls the task, unless it was already called or cancelled.
     pub fn run(&self, thread: Result<(), NoThread>) {
         if let Some(task) = self.take() {
             task(thread);
         }
     }
 
-    /// Drops the task. `false` if it has begun.
+    /// Drops the task. Returns `false` if it has begun.
     pub fn cancel(&self) -> bool {
         self.take().is_some()
     }
@@ -52,11 +55,11 @@ impl Ticket {
 /// Why there is no thread for a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoThread {
-    /// No thread could be started, and none is there that would come to the task: there is no thread at all, or all of them are held by guests
-    /// that wait for their supervisors.
+    /// No thread could be started, and no existing thread will take the task: there is no thread at all,
+    /// or guests that wait for their supervisors hold all of them.
     #[error("the system gives no thread to run an asynchronous call on")]
     NotStarted,
-    /// There is a thread, but no room for the stack of the guest or for what compiles it.
+    /// There is a thread, but no room for the guest's stack or for compiling the guest.
     #[error("the system has no room for what an asynchronous call needs")]
     NoRoom,
     /// See [`super::deadlock`].
@@ -67,7 +70,8 @@ pub enum NoThread {
     AllWait,
 }
 
-/// How many threads of the pool some guests may hold at once, and what waits because they do.
+/// How many threads of the pool a set of guests may hold at once, and the tasks that wait because of
+/// that limit.
 pub struct ThreadQuota {
     pool: &'static Pool,
     most: usize,
@@ -81,22 +85,22 @@ struct BudgetState {
 }
 
 impl ThreadQuota {
-    /// A quota of the pool of the process. `most` is at least 1.
+    /// A quota of the process's pool. `most` is at least 1.
     pub fn new(most: usize) -> Arc<Self> {
         Self::of(Pool::get(), most)
     }
 
-    /// A quota of that pool.
+    /// A quota of the given pool.
     pub fn of(pool: &'static Pool, most: usize) -> Arc<Self> {
         Arc::new(Self { pool, most: most.max(1), state: Mutex::default() })
     }
 
-    /// How many threads it has.
+    /// The most threads that its tasks may hold.
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// Has a thread run `task`, as soon as this quota and the pool have one.
+    /// Runs `task` on a thread as soon as this quota and the pool have one.
     pub fn submit(self: &Arc<Self>, task: Task) {
         let mut state = self.lock();
         if state.held == self.most {
@@ -108,7 +112,7 @@ impl ThreadQuota {
         self.pool.submit(Job { quota: self.clone(), task });
     }
 
-    /// A task that held a thread is over. Gives the task that holds the thread from now on.
+    /// A task that held a thread is over. Returns the task that holds the thread from now on.
     fn next(&self) -> Option<Task> {
         let mut state = self.lock();
         let next = state.waiting.pop_front();
@@ -123,25 +127,25 @@ impl ThreadQuota {
     }
 }
 
-/// A task that counts in its quota.
+/// A task that counts toward its quota.
 struct Job {
     quota: Arc<ThreadQuota>,
     task: Task,
 }
 
-/// Calls a task. A panic must cost neither the thread nor the tasks that wait for it.
+/// Calls a task. A panic must end neither the thread nor the tasks that wait for it.
 fn call(task: Task, thread: Result<(), NoThread>) {
     let _ = catch_unwind(AssertUnwindSafe(|| task(thread)));
 }
 
-/// Starts a thread that runs the function, and says whether it has.
+/// Starts a thread that runs the function, and returns whether it started.
 type Start = fn(Box<dyn FnOnce() + Send>) -> bool;
 
-/// The pool.
+/// A pool of threads.
 pub struct Pool {
     cores: usize,
     start: Start,
-    /// How many tasks wait for a thread, to be looked at without the lock.
+    /// The number of tasks that wait for a thread, readable without the lock.
     waiting: AtomicUsize,
     threads: Mutex<Threads>,
     changed: Condvar,
@@ -151,13 +155,13 @@ pub struct Pool {
 struct Threads {
     queue: VecDeque<Job>,
     count: usize,
-    /// Those that were asked for and have not come yet.
+    /// Threads that were started and are not running yet.
     starting: usize,
-    /// Those that have nothing to do, or wait until a task of the queue may begin.
+    /// Threads that have nothing to do, or wait until a queued task may begin.
     idle: usize,
-    /// Those that hold a task whose guest waits for its supervisor.
+    /// Threads whose task's guest waits for its supervisor.
     parked: usize,
-    /// When the tasks were begun that compute, by number. Both grow together.
+    /// When each computing task began, by its number. Both grow together.
     computing: BTreeMap<u64, Instant>,
     last: u64,
 }
@@ -177,13 +181,15 @@ thread_local! {
 /// A thread without work ends after this time, unless it is the last.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// A task that was begun so long ago does not keep another from beginning, although all cores are busy.
+/// A task that has run for this long no longer keeps another from beginning, although all cores are
+/// busy.
 const OVERSUBSCRIBE_AFTER: Duration = Duration::from_millis(20);
 
-/// Where all cores are busy with tasks of that kind, one task begins at a time, or one for so many of them.
+/// When all cores are busy with such tasks, one new task begins at a time, or one for this many of them.
 const PATIENT_FOR_EACH: usize = 4;
 
-/// Runs `wait`, in which the guest on this thread waits for its supervisor, while others may use its core.
+/// Runs `wait`, in which the guest on this thread waits for its supervisor. Meanwhile other tasks may
+/// use its core.
 pub fn parked(wait: impl FnOnce()) {
     match RUNNING.get() {
         Some(running) => running.pool.parked(running, wait),
@@ -191,13 +197,13 @@ pub fn parked(wait: impl FnOnce()) {
     }
 }
 
-/// Whether tasks wait for a thread of the pool to which this thread belongs.
+/// Whether tasks wait for a thread of this thread's pool.
 pub fn is_short() -> bool {
     RUNNING.get().is_some_and(|running| running.pool.waiting.load(Ordering::Relaxed) > 0)
 }
 
 impl Pool {
-    /// The pool of the process.
+    /// The process's pool.
     pub fn get() -> &'static Self {
         static POOL: LazyLock<Pool> = LazyLock::new(|| {
             let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -208,24 +214,24 @@ impl Pool {
         &POOL
     }
 
-    /// A pool whose threads `start` starts, if it can. For tests too, which never end it.
+    /// A pool that starts its threads with `start`. Tests create their own, and never end them.
     pub fn new(cores: usize, start: Start) -> Self {
         Self { cores, start, waiting: AtomicUsize::new(0), threads: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// How many threads there are.
+    /// The number of threads.
     pub fn thread_count(&self) -> usize {
         self.lock().count
     }
 
-    /// Has a thread run that job.
+    /// Queues this job for a thread.
     fn submit(&'static self, job: Job) {
         let mut threads = self.lock();
         threads.queue.push_back(job);
         self.look_after_queue(threads);
     }
 
-    /// Sees to it that some thread will come to what is queued, or refuses all of that.
+    /// Ensures that a thread will take the queued jobs, or refuses them all.
     fn look_after_queue(&'static self, mut threads: MutexGuard<'_, Threads>) {
         let is_looked_after = self.has_thread_for_queue(&mut threads);
         let refused = if is_looked_after { VecDeque::new() } else { std::mem::take(&mut threads.queue) };
@@ -233,14 +239,15 @@ impl Pool {
         drop(threads);
         for Job { quota, task } in refused {
             call(task, Err(NoThread::NotStarted));
-            // It might be run if there is a thread by now, but nobody waits for that.
+            // If a thread exists by now, it could run this task, but nothing guarantees that.
             while let Some(task) = quota.next() {
                 call(task, Err(NoThread::NotStarted));
             }
         }
     }
 
-    /// Whether some thread will come to what is queued: one that is idle or starts now, or else one that computes.
+    /// Whether a thread will take the queued jobs: an idle one, one that starts now, or one that
+    /// computes.
     fn has_thread_for_queue(&'static self, threads: &mut Threads) -> bool {
         if threads.queue.is_empty() || threads.starting > 0 {
             return true;
@@ -293,7 +300,7 @@ impl Pool {
             let Some(Job { quota, task }) = threads.queue.pop_front() else { continue };
             self.waiting.store(threads.queue.len(), Ordering::Relaxed);
             let running = Running { pool: self, number: threads.begin(now), begun: now };
-            // Another thread looks after the rest of the queue meanwhile, if there can be one.
+            // Another thread takes care of the rest of the queue, if there can be one.
             self.has_thread_for_queue(&mut threads);
             drop(threads);
             RUNNING.set(Some(running));
@@ -301,7 +308,8 @@ impl Pool {
             RUNNING.set(None);
             threads = self.lock();
             threads.computing.remove(&running.number);
-            // Under the lock: a task submitted from here on finds this thread idle, or busy with what it takes next.
+            // Take the next task under the lock: a task submitted from here on finds this thread idle,
+            // or busy with its next task.
             if let Some(task) = quota.next() {
                 threads.queue.push_back(Job { quota, task });
             }
@@ -313,28 +321,29 @@ impl Pool {
     }
 }
 
-/// The address space that must be left for a thread to be started. The C library takes 64 MiB of it for what a thread allocates, if it can. A
-/// process that has none left ends: for the thread-local data of a thread, for any small allocation, or when V8 collects garbage.
+/// The address space, in bytes, that must be free before a thread is started. The C library reserves 64
+/// MiB of it, if it can, for a thread's allocations. A process that runs out of address space aborts:
+/// for the thread-local data of a thread, for any small allocation, or when V8 collects garbage.
 const HEADROOM: usize = 128 << 20;
 
-/// Whether there is so much address space, in bytes.
+/// Whether this many bytes of address space are free.
 pub fn has_room(bytes: usize) -> bool {
     let mut probe = Vec::<u8>::new();
     let has_room = probe.try_reserve_exact(bytes).is_ok();
-    // Otherwise the compiler may leave the allocation out.
+    // Otherwise the compiler may remove the allocation.
     black_box(probe.as_ptr());
     has_room
 }
 
 impl Threads {
-    /// Counts a task that begins, and gives its number.
+    /// Counts a task that begins, and returns its number.
     fn begin(&mut self, now: Instant) -> u64 {
         self.last += 1;
         self.computing.insert(self.last, now);
         self.last
     }
 
-    /// How long the next task has to wait at least because the cores are busy; nothing if it may begin.
+    /// The minimum time that the next task must wait because the cores are busy. `None` if it may begin.
     fn rest_until_oversubscribed(&self, cores: usize, now: Instant) -> Option<Duration> {
         if self.computing.len() < cores {
             return None;

@@ -1,5 +1,5 @@
-//! Where the two engines become one type: an enum around a whole engine, module or realm. Nothing below this file knows
-//! two engines, nothing above it knows one.
+//! Where the two engines become one type: an enum around an entire engine, module or realm. Everything
+//! below this file is generic over the engine, and everything above it is independent of the engine.
 
 use std::{
     rc::Rc,
@@ -78,13 +78,13 @@ pub(super) use {with_module, with_realm};
 static WASMI: LazyLock<SharedEngines<Wasmi>> = LazyLock::new(SharedEngines::default);
 static WASMER: LazyLock<SharedEngines<Wasmer>> = LazyLock::new(SharedEngines::default);
 
-/// How many engines the process has, used or not.
+/// The number of engines in the process, whether used or not.
 pub fn engine_count() -> usize {
     WASMI.len() + WASMER.len()
 }
 
 impl AnyEngine {
-    /// The engine of that name and configuration, or `None` if there is no such name.
+    /// The engine with this name and configuration, or `None` if there is no such name.
     pub fn named(name: &str, config: &EngineConfig) -> Option<Result<Self, EngineError>> {
         match name {
             Wasmi::NAME => Some(WASMI.get(config).map(Self::Wasmi)),
@@ -100,7 +100,8 @@ impl AnyEngine {
         }
     }
 
-    /// Whether there is address space for the compiler. wasmer's starts threads of its own, which end the process where they find none.
+    /// Whether there is address space for the compiler. wasmer's starts threads of its own, which end
+    /// the process if there is none.
     pub fn has_room_to_compile(&self) -> bool {
         match self {
             Self::Wasmi(_) => true,
@@ -127,18 +128,18 @@ impl AnyEngine {
         }
     }
 
-    /// Loads a module's machine code from disk, or compiles it and leaves it there.
+    /// Loads a module's machine code from disk, or compiles the module and stores its machine code.
     fn compile_by_disk(&self, wasm: &[u8], disk: &DiskCache, key: &ArtifactKey) -> Result<AnyModule, CompileError> {
         if let Some(machine_code) = disk.load(key) {
-            // SAFETY: the key is of the binary and of all else that machine code depends on, and whoever has chosen the folder
-            // vouches for what is in it.
+            // SAFETY: the key is of the binary and of all else that machine code depends on, and whoever
+            // has chosen the folder vouches for what is in it.
             if let Ok(module) = unsafe { self.load(wasm, &machine_code) } {
                 return Ok(module);
             }
         }
         let module = self.compile_anew(wasm)?;
         if let Ok(machine_code) = self.machine_code(&module) {
-            // Then it is compiled again the next time.
+            // If this fails, the module is compiled again next time.
             let _ = disk.store(key, &machine_code);
         }
         Ok(module)
@@ -175,12 +176,12 @@ impl AnyEngine {
         })
     }
 
-    /// A module, which was compiled from `wasm`, as bytes.
+    /// Serializes a module that was compiled from `wasm`.
     pub fn serialize(&self, wasm: &[u8], module: &AnyModule) -> Result<Vec<u8>, CompileError> {
         Ok(artifact::encode(&self.artifact_key()?, wasm, &self.machine_code(module)?))
     }
 
-    /// The module of such bytes, and how many bytes its binary has.
+    /// Deserializes a module. Returns it, and the size of its binary in bytes.
     ///
     /// # Safety
     ///
@@ -201,12 +202,12 @@ impl AnyEngine {
 /// Where compiled modules are kept.
 pub struct Cache {
     pub modules: Arc<ModuleCache<AnyModule>>,
-    /// A folder that whoever has chosen it trusts with machine code.
+    /// A folder, if there is one. Whoever chose it trusts it with machine code.
     pub disk: Option<DiskCache>,
 }
 
 impl AnyModule {
-    /// Whether the two are one compiled module.
+    /// Whether both are the same compiled module.
     pub fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Wasmi(a), Self::Wasmi(b)) => Arc::ptr_eq(a, b),
@@ -215,7 +216,7 @@ impl AnyModule {
         }
     }
 
-    /// A number that no other living module of the process has.
+    /// A number that is unique among the living modules of the process.
     pub fn address(&self) -> usize {
         match self {
             Self::Wasmi(module) => Arc::as_ptr(module) as usize,

@@ -1,4 +1,5 @@
-//! What the addon exports: a class whose methods are conversions and calls. napi-rs writes their types, see `lib/binding/addon.d.ts`.
+//! The exports of the addon: a class whose methods only convert values and call the core. napi-rs
+//! generates their types, see `lib/binding/addon.d.ts`.
 
 mod async_calls;
 mod engines;
@@ -33,24 +34,25 @@ pub fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
-/// The addon as one copy of the package's JavaScript has it, which shares nothing with other copies but engines and the default cache.
+/// The addon for one copy of the package's JavaScript. Copies share nothing but engines and the default
+/// cache.
 ///
-/// Objects are numbers here. Each number belongs to one wrapper object, which is passed where the number is made, and is given to another
-/// object only when that wrapper has been collected, or by a `drop` function: so the user of a number must hold the wrapper, also
-/// across an `await`.
+/// Objects are identified by numbers. Each number belongs to one wrapper object, which is passed when
+/// the number is created. The number is reused only after that wrapper has been collected, or after a
+/// `drop` function. So the user of a number must hold the wrapper, also across an `await`.
 ///
-/// It lives as long as this object or one of its functions can be reached. A test runner that loads the package anew for each file leaves
-/// nothing behind.
+/// The addon's state lives as long as this object or one of its functions is reachable. A test runner
+/// that loads the package anew for each file leaves nothing behind.
 #[napi(custom_finalize)]
 pub struct Binding {
     environment: Rc<Environment>,
-    /// What functions find behind their data pointers. All of them refer to this object.
+    /// The data that functions refer to by their data pointers. All of them refer to this object.
     registered: RefCell<Vec<Box<dyn Any>>>,
 }
 
 #[napi]
 impl Binding {
-    /// Opens the addon; calls will go through `scratch`, see `scratch_layout.ts`.
+    /// Opens the addon. Calls go through `scratch`, see `scratch_layout.ts`.
     #[napi(constructor, catch_unwind)]
     pub fn new(env: Env, scratch: ArrayBuffer) -> Result<Self> {
         let scope = scope_of(env);
@@ -58,7 +60,7 @@ impl Binding {
         Ok(Self { environment: Environment::new(scope, scratch), registered: RefCell::default() })
     }
 
-    /// The functions that take no detour through napi-rs.
+    /// The functions that are registered without napi-rs.
     #[napi(catch_unwind, ts_return_type = "HotFunctions")]
     pub fn hot_functions(&self, env: Env, this: This) -> JsValue {
         let scope = scope_of(env);
@@ -69,14 +71,14 @@ impl Binding {
         object
     }
 
-    /// Takes the function that answers guests, and the one that takes the events of asynchronous calls. Must be called once, before any
-    /// guest is. Both are held weakly.
+    /// Sets the function that answers guests, and the one that takes the events of asynchronous calls.
+    /// Must be called once, before any guest is called. Both functions are held weakly.
     #[napi(catch_unwind)]
     pub fn setup(&self, env: Env, dispatch: Function<(), ()>, drain: Function<(), ()>) -> Result<()> {
         Ok(self.environment.tables.functions.set(scope_of(env), dispatch.raw(), drain.raw())?)
     }
 
-    /// Drops what belongs to wrappers that have been collected, and tells whether anything is left.
+    /// Drops the objects of wrappers that have been collected, and returns whether any objects are left.
     #[napi(catch_unwind)]
     pub fn sweep(&self, env: Env) -> bool {
         self.environment.tables.sweep(scope_of(env));
@@ -94,8 +96,9 @@ impl ObjectFinalize for Binding {
     }
 }
 
-/// napi-rs hands an `Env` to native functions and finalizers only.
+/// napi-rs passes an `Env` only to native functions and finalizers.
 fn scope_of(env: Env) -> Scope {
-    // SAFETY: it was given to a native function, which is still running on the environment's thread: nothing here keeps one.
+    // SAFETY: it was given to a native function, which is still running on the environment's thread:
+    // nothing here keeps one.
     unsafe { Scope::new(env.raw()) }
 }

@@ -1,9 +1,9 @@
-//! The asynchronous calls of one JavaScript environment: from the moment they are made until JavaScript is told how they have ended.
-//! TypeScript's side is `lib/guest/async_call.ts` and `lib/guest/events.ts`.
+//! The asynchronous calls of one JavaScript environment, from their creation until JavaScript has been
+//! told their outcomes. TypeScript's side is `lib/guest/async_call.ts` and `lib/guest/events.ts`.
 //!
-//! Everything here happens on the JavaScript thread. It is told by its [`JsPort`] what guests ask and which calls are over;
-//! TypeScript takes these events one by one ([`Calls::next`]), answers ([`Calls::answer`], [`Calls::put_off`]), and stops calls
-//! ([`Calls::stop`]).
+//! Everything here runs on the JavaScript thread. The [`JsPort`] tells it which guests have called their
+//! supervisors and which calls are over. TypeScript takes these events one at a time ([`Calls::next`]),
+//! answers guests ([`Calls::answer`], [`Calls::put_off`]), and stops calls ([`Calls::stop`]).
 
 mod events;
 mod pending;
@@ -51,25 +51,25 @@ use crate::{
 pub struct Calls {
     /// The environment, which shuts this down too.
     environment: Weak<dyn ShutDown>,
-    /// Comes before Node takes the threadsafe function back.
+    /// Runs before Node removes the threadsafe function.
     hook: Cell<Option<CleanupHook>>,
-    /// Made with the first call.
+    /// Created for the first call.
     port: RefCell<Option<Arc<JsPort>>>,
     context: RefCell<Option<Arc<Context>>>,
     pending: RefCell<HashMap<CallId, Pending>>,
-    /// Instances that were made, until TypeScript has adopted them.
+    /// New instances, until TypeScript has adopted them.
     made: RefCell<HashMap<CallId, (Rc<Group>, u32)>>,
-    /// Modules that were compiled, likewise.
+    /// Compiled modules, until TypeScript has adopted them.
     compiled: RefCell<HashMap<CallId, AnyModule>>,
     last_id: Cell<CallId>,
-    /// When the tick of the event loop began in which events are handled.
+    /// When the current tick of the event loop began, for limiting the time that events take.
     tick_began: Cell<Option<Instant>>,
     events_in_tick: Cell<u32>,
-    /// The call as a part of which code runs, whose fuel the tables have meanwhile.
+    /// The call that the running code is part of. Its fuel is in the tables meanwhile.
     within: Cell<CallId>,
-    /// How many of the pending calls were made in a supervisor call.
+    /// The number of pending calls that were made during a supervisor call.
     nested: Cell<usize>,
-    /// How long it pays to look for the next event, in µs.
+    /// How long polling for the next event pays off, in µs.
     look_micros: Cell<u32>,
 }
 
@@ -94,7 +94,7 @@ impl Calls {
         }
     }
 
-    /// Sets the way up by which threads of the pool come back.
+    /// Returns the port by which threads of the pool reach this one, and creates it for the first call.
     fn port(&self, tables: &Tables, scope: Scope) -> Result<Arc<JsPort>, NativeError> {
         if let Some(port) = &*self.port.borrow() {
             return Ok(port.clone());
@@ -112,7 +112,7 @@ impl Calls {
     fn new_id(&self) -> CallId {
         let mut id = self.last_id.get();
         loop {
-            // 0 is nobody's.
+            // 0 means no call.
             id = id.checked_add(1).unwrap_or(1);
             if !self.pending.borrow().contains_key(&id) {
                 self.last_id.set(id);
@@ -121,7 +121,8 @@ impl Calls {
         }
     }
 
-    /// Makes a call with the timeout that stands in the scratch buffer, or the deadline around it if that is sooner.
+    /// Adds a call. Its timeout is the one in the scratch buffer, or what remains of the surrounding
+    /// deadline if that is sooner.
     fn add(
         &self,
         tables: &Tables,
@@ -154,8 +155,9 @@ impl Calls {
         Ok(id)
     }
 
-    /// What a call may use that was given `own`. It is taken from the call around it at once, because several calls made in one could use
-    /// more than there is; what is left of it is given back.
+    /// The fuel of a call with the budget `own`. It is subtracted from the outer call at once, because
+    /// several calls made in one could otherwise use more than there is. What remains of it is given
+    /// back at the end.
     fn take_fuel(&self, tables: &Tables, own: Option<u64>) -> Fuel {
         let around = tables.fuel.get();
         let fuel = Fuel::of_call(own, around);
@@ -165,7 +167,8 @@ impl Calls {
         fuel
     }
 
-    /// Settles what a call that is over has used with the call in which it was made, if that still runs.
+    /// Charges the fuel that a finished call has used to the call that it was made in, if that is still
+    /// pending.
     fn settle_fuel(&self, call: &Pending, left: u64) {
         if let Some(around) = self.pending.borrow_mut().get_mut(&call.around) {
             let fuel = &mut around.fuel;
@@ -174,7 +177,8 @@ impl Calls {
         }
     }
 
-    /// What runs from here on is part of that call, or of none: it must end when that must, and uses its fuel.
+    /// Makes the code that runs from here on part of this call, or of none: it must end when the call
+    /// must, and it uses the call's fuel.
     pub fn set_within(&self, tables: &Tables, id: CallId) {
         let mut pending = self.pending.borrow_mut();
         let before = self.within.replace(id);
@@ -194,7 +198,7 @@ impl Calls {
         self.pending.borrow().get(&id).map(|call| call.fuel.left)
     }
 
-    /// A guest has called its supervisor, with what it may still use.
+    /// Records that a guest has called its supervisor, and its remaining fuel.
     fn set_asked(&self, id: CallId, fuel: u64) {
         if let Some(call) = self.pending.borrow_mut().get_mut(&id) {
             call.fuel.left = fuel;
@@ -224,7 +228,7 @@ impl Calls {
         removed
     }
 
-    /// Compiles off this thread.
+    /// Compiles a module on a thread of the pool.
     pub fn compile(
         &self,
         tables: &Tables,
@@ -233,7 +237,7 @@ impl Calls {
         quota: &Arc<ThreadQuota>,
         compile: impl FnOnce() -> Result<Result<AnyModule, CompileError>, NoThread> + Send + 'static,
     ) -> Result<CallId, NativeError> {
-        // It runs no guest.
+        // Compiling runs no guest.
         let fuel = Fuel { left: 0, is_limited: false };
         let id = self.add(tables, scope, scratch, quota, fuel, |id, port, interrupt| {
             let (port, interrupt) = (port.clone(), interrupt.clone());
@@ -258,7 +262,7 @@ impl Calls {
         Ok(id)
     }
 
-    /// Makes a call into a group, and begins it if the group is free.
+    /// Adds a call into a group, and begins it if the group is free.
     pub fn enter(
         &self,
         tables: &Tables,
@@ -276,7 +280,7 @@ impl Calls {
         Ok(id)
     }
 
-    /// Begins a call if its group is free, or has it wait.
+    /// Begins a call if its group is free, or queues it.
     fn begin(&self, tables: &Tables, scope: Scope, id: CallId) -> Result<(), NativeError> {
         let (work, quota) = {
             let mut pending = self.pending.borrow_mut();
@@ -337,7 +341,7 @@ impl Calls {
         }
     }
 
-    /// The guest that waits for its supervisor in a call: its group, and its instance's index there.
+    /// The guest of this call if it waits for its supervisor: its group, and its instance's index there.
     pub fn asking(&self, id: CallId) -> Result<Option<(Rc<Group>, u32)>, NativeError> {
         let Some(group) = self.group_of(id).filter(|group| group.occupancy.is_open(id)) else { return Ok(None) };
         let mut instance = None;
@@ -347,7 +351,7 @@ impl Calls {
         Ok(instance.map(|instance| (group, instance)))
     }
 
-    /// Whether a call occupies that group.
+    /// Whether the call occupies this group.
     pub fn occupies(&self, id: CallId, group: &Group) -> bool {
         self.pending.borrow().contains_key(&id) && group.occupancy.occupant() == Some(id)
     }

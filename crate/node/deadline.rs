@@ -9,14 +9,14 @@ use std::{
 use super::{error::NativeError, scratch::Scratch};
 use crate::interrupt::Interrupt;
 
-/// The deadline of a call has begun. A single word, because each call is given one.
+/// Says that the deadline of a call has been set. It is a single word, because each call gets one.
 pub struct Begun {
-    /// If it has one of its own, that of the call around it, if that has one.
+    /// If the call has a deadline of its own: the deadline of the outer call, if that has one.
     around: Option<Box<Option<Deadline>>>,
 }
 
 impl Begun {
-    /// Gives the call around it back its deadline.
+    /// Restores the deadline of the outer call.
     #[inline]
     pub fn end(&mut self, current: &CurrentDeadline) {
         if let Some(around) = self.around.take() {
@@ -28,7 +28,7 @@ impl Begun {
 /// The deadline of the innermost call that is running.
 pub type CurrentDeadline = RefCell<Option<Deadline>>;
 
-/// When the innermost running call must end, and what stops it then.
+/// When the innermost running call must end, and the interrupt that stops it then.
 #[derive(Clone)]
 pub struct Deadline {
     at: Instant,
@@ -48,7 +48,8 @@ impl Deadline {
         self.at
     }
 
-    /// The moment that is so many ms away; `None` for 0, or if this clock cannot tell it: then it never comes.
+    /// The moment that is `timeout` ms away. `None` for 0, or if the clock cannot represent it: then
+    /// there is no deadline.
     pub fn after(timeout: f64) -> Option<Instant> {
         if timeout > 0.0 {
             Instant::now().checked_add(Duration::try_from_secs_f64(timeout / 1000.0).ok()?)
@@ -57,14 +58,15 @@ impl Deadline {
         }
     }
 
-    /// Sets the deadline of a call that is about to run, if one stands in the scratch buffer that is before that of the call around
-    /// it, and gives that one.
+    /// Sets the deadline of a call that is about to run, if the scratch buffer has a timeout that ends
+    /// before the deadline of the outer call. Returns the outer call's deadline.
     ///
-    /// Apart from the making of a `Supervisor`, which cannot fail: to give that back in a `Result` would cost each call a copy of it.
+    /// This is separate from the creation of a `Supervisor`, which cannot fail: returning that in a
+    /// `Result` would cost each call a copy of it.
     ///
     /// # Errors
     ///
-    /// If nobody could watch the deadline.
+    /// If no thread could watch the deadline.
     #[inline]
     pub fn begin(current: &CurrentDeadline, scratch: &Scratch) -> Result<Begun, Box<NativeError>> {
         let timeout = scratch.read_timeout();

@@ -1,4 +1,5 @@
-//! What a module imports and exports, as JavaScript objects. They are made by hand, so that what occurs often is made once.
+//! The imports and exports of a module as JavaScript objects. They are created by hand, so that values
+//! that occur often are created only once.
 
 use std::collections::HashMap;
 
@@ -8,8 +9,9 @@ use crate::{
     value::{ExternType, FuncType},
 };
 
-/// Describes imports and exports. Each word and each type of functions is made once: a module of some KB may have hundreds of thousands of exports, or
-/// hundreds of functions of a type with a thousand parameters.
+/// Describes imports and exports. Each word and each function type is created once: a module of a few KB
+/// may have hundreds of thousands of exports, or hundreds of functions of a type with a thousand
+/// parameters.
 pub struct Describer<'a> {
     scope: Scope,
     keys: Keys,

@@ -1,6 +1,7 @@
-//! All that the addon holds for one copy of the package's JavaScript. A process can have several copies, even in one environment of Node: bundles, a
-//! test runner's fresh registry for each file, an ES module beside CommonJS. Each of them opens the addon for itself and shares nothing with the others
-//! but engines and the default cache.
+//! Everything that the addon holds for one copy of the package's JavaScript. A process can have several
+//! copies, even in one Node environment: bundles, a test runner's fresh registry for each file, an ES
+//! module beside CommonJS. Each copy opens the addon separately and shares only engines and the default
+//! cache with the others.
 
 use std::{
     cell::Cell,
@@ -32,7 +33,7 @@ impl Environment {
         environment
     }
 
-    /// The copy of the JavaScript that opened this has been collected: drops everything.
+    /// Drops everything, after the copy of the JavaScript that opened this has been collected.
     pub fn dispose(&self, scope: Scope) {
         self.calls.unhook(scope);
         if let Some(hook) = self.hook.take() {
@@ -45,8 +46,8 @@ impl Environment {
 }
 
 impl ShutDown for Environment {
-    /// The environment of Node ends: everything goes, unless a guest is still on the stack (`process.exit` in a supervisor call),
-    /// whose memory must stay until the process has ended.
+    /// Drops everything when the Node environment ends. If a guest is still on the stack (`process.exit`
+    /// in a supervisor call), its memory stays until the process ends.
     fn shut_down(&self) {
         let is_running = self.tables.running.get() > 0;
         self.calls.shut_down(is_running);

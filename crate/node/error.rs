@@ -8,17 +8,18 @@ use crate::{
     interrupt::NoWatchdog,
 };
 
-/// What an error of the addon is about: its `code`, by which `lib/binding/failures.ts` chooses the class of error that a user gets.
+/// The kind of an error of the addon: its `code`, by which `lib/binding/failures.ts` chooses the class
+/// of the error that a user gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[napi(string_enum = "kebab-case")]
 pub enum ErrorKind {
-    /// The package has passed what it must not: a bug of its own.
+    /// The package passed an invalid argument: a bug in this package.
     Internal,
-    /// Native code has panicked: a bug too.
+    /// Native code panicked: also a bug.
     Panic,
     Engine,
     CacheFolder,
-    /// The binary is no module that the engine takes.
+    /// The binary is not a module that the engine accepts.
     Module,
     Limit,
     MemorySize,
@@ -27,11 +28,11 @@ pub enum ErrorKind {
     Global,
     Link,
     CpuFeature,
-    /// An asynchronous call has the store.
+    /// An asynchronous call occupies the store.
     Busy,
     /// A panic has left the store unusable.
     Poisoned,
-    /// The runtime allows no ArrayBuffer over native memory.
+    /// The runtime forbids ArrayBuffers over native memory.
     NoBuffers,
 }
 
@@ -57,14 +58,15 @@ impl AsRef<str> for ErrorKind {
     }
 }
 
-/// Why a native function throws. Unlike the error of napi-rs it never refers to a JavaScript object, so any thread may drop it.
+/// The reason why a native function throws. Unlike the error of napi-rs, it never refers to a JavaScript
+/// object, so any thread may drop it.
 #[derive(Debug)]
 pub struct NativeError {
     pub kind: ErrorKind,
     pub message: String,
 }
 
-/// What a function that napi-rs registers returns.
+/// The result of a function that napi-rs registers.
 pub type Result<T> = std::result::Result<T, napi::Error<ErrorKind>>;
 
 impl NativeError {
@@ -72,7 +74,7 @@ impl NativeError {
         Self { kind, message: cut(message.to_string()) }
     }
 
-    /// TypeScript checks arguments before they come here, so this one is a fault of this package.
+    /// TypeScript checks arguments before it passes them, so this error is a bug of this package.
     pub fn internal(message: impl ToString) -> Self {
         Self::new(ErrorKind::Internal, message)
     }

@@ -1,18 +1,19 @@
-//! What the code that is running may use of guests' fuel: the budget of the innermost call into a guest, on which everything inside that
-//! call draws, whatever store or engine it is for.
+//! The fuel of running guests. The innermost call into a guest has a budget. Everything inside that call
+//! draws on it, whatever its store or engine.
 
 use crate::engine::UNLIMITED_FUEL;
 
-/// What a call may use, and what is left of it.
+/// A call's remaining fuel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fuel {
     pub left: u64,
-    /// Whether anybody has set it. If not, it is only there to count.
+    /// Whether a caller set a budget. Otherwise the number only serves to count.
     pub is_limited: bool,
 }
 
 impl Fuel {
-    /// What a call begins with that may use `own`, inside one that has `around`: it may only be tighter.
+    /// The fuel that a call with the budget `own` begins with, inside a call that has `around`. The
+    /// inner budget can only be tighter.
     pub fn of_call(own: Option<u64>, around: Option<Self>) -> Self {
         match (own, around) {
             (Some(own), Some(around)) => Self { left: own.min(around.left), is_limited: true },
@@ -22,7 +23,7 @@ impl Fuel {
         }
     }
 
-    /// What is left after a call inside that began with `begun` and has `left`.
+    /// The fuel that remains after an inner call that began with `begun` and ended with `left`.
     #[must_use]
     pub fn after(self, begun: u64, left: u64) -> Self {
         Self { left: self.left.saturating_sub(begun.saturating_sub(left)), ..self }

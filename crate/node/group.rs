@@ -1,5 +1,5 @@
-//! A realm as JavaScript sees it: with the zero-copy views of its memories, the bytes that V8 is told about, and whose it is at the
-//! moment.
+//! A realm as JavaScript sees it: with the zero-copy views of its memories, the number of bytes reported
+//! to V8, and its current owner.
 
 mod instances;
 mod occupancy;
@@ -28,22 +28,26 @@ use crate::{
     realm::Realm,
 };
 
-/// A realm and what hangs on it. When the last handle is gone it goes too, after its views are detached.
+/// A realm and everything that belongs to it. It is dropped with its last handle, after its views have
+/// been detached.
 pub struct Group {
-    /// Only reached by [`Group::enter`], because it may be in the hands of another thread. Replaced by [`Group::renew`].
+    /// Accessed through [`Group::enter`], because another thread may own it. Replaced by
+    /// [`Group::renew`].
     realm: RefCell<AnyRealm>,
     pub occupancy: Occupancy,
-    /// How many synchronous calls of it are on the stack.
+    /// The number of synchronous calls into this group that are on the stack.
     running: Cell<u32>,
     views: Views,
-    /// What V8 was told.
+    /// The number of bytes reported to V8.
     reported: Cell<i64>,
-    /// Bytes of instances' own memories and records, as far as they can be told at instantiation.
+    /// The size in bytes of the instances' own memories and records, as far as it is known at
+    /// instantiation.
     extra: Cell<i64>,
     pub instances: Instances,
 }
 
-/// A fresh store is worth its cost as soon as so many bytes of memories are gone, and a quarter of all that there are.
+/// A fresh store is worth its cost once at least this many bytes of memories, and a quarter of all there
+/// are, are unreachable.
 const LARGE_LEFT_OVERS: u64 = 1024 * 1024;
 
 /// The use of a realm on this thread.
@@ -69,7 +73,7 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// About what a store without objects takes, on either engine.
+/// The approximate size of an empty store, on either engine.
 const STORE_BYTES: i64 = 4096;
 
 impl Group {
@@ -85,12 +89,12 @@ impl Group {
         }
     }
 
-    /// The realm, for what is allowed whoever has it.
+    /// The realm, for uses that are allowed whichever thread owns it.
     fn realm(&self) -> AnyRealm {
         self.realm.borrow().clone()
     }
 
-    /// Whether so much has been made in its store that is gone that a fresh one is worth its cost.
+    /// Whether so many objects of its store are gone that a fresh store is worth its cost.
     pub fn is_worth_renewing(&self) -> bool {
         self.instances.are_many() || self.has_large_left_overs()
     }
@@ -100,9 +104,10 @@ impl Group {
         gone >= LARGE_LEFT_OVERS && !self.occupancy.is_occupied() && gone >= self.memory_bytes() / 4
     }
 
-    /// Takes note that nobody can reach one of its memories any more. Those that instances have made go with them.
+    /// Records that one of its memories is no longer reachable. Memories that instances created are
+    /// dropped with the instances, and do not count.
     pub fn count_gone_memory(&self, memory: u32) {
-        // While a thread has the realm nobody here may look at it.
+        // While another thread owns the realm, this thread must not look at it.
         if self.occupancy.is_occupied() || !self.is_made(memory) {
             return;
         }
@@ -110,37 +115,41 @@ impl Group {
         self.instances.add_gone_bytes(bytes.max(1));
     }
 
-    /// Whether nobody is using its realm, or waits to.
+    /// Whether its realm is neither in use nor waited for.
     pub fn is_idle(&self) -> bool {
         self.occupancy.is_free() && !self.is_running()
     }
 
-    /// Whether its instances have taken so much that it is worth a garbage collection to find out whether they can still be reached.
+    /// Whether its instances have taken so many bytes that a garbage collection is worth its cost, to
+    /// find out whether they are still reachable.
     pub fn is_worth_collecting(&self) -> bool {
         self.instances.are_worth_collecting(self.extra.get())
     }
 
-    /// Has the next collection wait until there is twice as much, because instances can be reached.
+    /// Delays the next collection until there are twice as many bytes, because the instances are still
+    /// reachable.
     pub fn put_collection_off(&self) {
         self.instances.put_collection_off(self.extra.get());
     }
 
-    /// Has the next look whether a renewal is possible wait for as many instances as a look costs.
+    /// Delays the next check for a possible renewal until as many instances have been created as the
+    /// check is worth.
     pub fn put_renewal_off(&self, entries: usize) {
         if self.is_worth_renewing() {
             self.instances.put_renewal_off(entries);
         }
     }
 
-    /// Whether the memory was made by the host, and not by an instance.
+    /// Whether the host created the memory, rather than an instance.
     pub fn is_made(&self, memory: u32) -> bool {
         with_realm!(&*self.realm.borrow(), realm => realm.is_made(memory))
     }
 
-    /// Moves the memories `kept`, which the host has made, into a fresh store, if no instance is left. Returns the group where memory `kept[n]` is memory
-    /// `n` now: this one, or a new one if this one has to stay because somebody can reach others of its memories. Bytes stay where they are,
-    /// and so do buffers, but those of memories that move when they grow.
-    /// Bytes of its other memories that somebody may have stay too, until nobody has them.
+    /// Moves the memories `kept`, which the host created, into a fresh store, if no instance is left.
+    /// Returns the group in which memory `kept[n]` is now memory `n`: this group, or a new one if this
+    /// one must stay because others of its memories are reachable. Bytes keep their addresses, and so do
+    /// buffers, except those of memories that move when they grow. Transferred buffers keep the bytes of
+    /// its other memories alive.
     pub fn renew(self: &Rc<Self>, scope: Scope, kept: &[u32], has_others: bool) -> Option<Rc<Self>> {
         if self.instances.are_left() {
             return None;
@@ -161,7 +170,7 @@ impl Group {
             Rc::new(Self::new(renewed))
         } else {
             self.views.detach_all(scope);
-            // The bytes of memories that go with their store may be in somebody's hands.
+            // Transferred buffers may still refer to bytes of the memories that go with their store.
             let left = Rc::new(self.realm.replace(renewed));
             self.views.outlive(&left);
             self.clone()
@@ -175,16 +184,17 @@ impl Group {
         Some(home)
     }
 
-    /// Takes note that its store has no instances.
+    /// Records that its store has no instances.
     fn begin_store(&self, scope: Scope) {
         self.instances.begin_store(self.memory_bytes());
         self.extra.set(STORE_BYTES);
         self.report(scope);
     }
 
-    // Whose the realm is
+    // Ownership of the realm
 
-    /// The realm, unless an asynchronous call has it whose guest is not waiting for its supervisor.
+    /// Enters the realm, unless an asynchronous call occupies it whose guest is not waiting for its
+    /// supervisor.
     #[inline]
     pub fn enter(&self) -> Result<Entered<'_>, NativeError> {
         if self.occupancy.is_occupied() {
@@ -194,31 +204,32 @@ impl Group {
         Ok(Entered { group: self, realm: self.realm(), is_counted: false })
     }
 
-    /// Counts a synchronous call, until it is over.
+    /// Counts a synchronous call into this group, or its end.
     pub fn count_running(&self, more: i32) {
         self.running.set(self.running.get().saturating_add_signed(more));
     }
 
-    /// Whether synchronous calls of it are on the stack.
+    /// Whether synchronous calls into this group are on the stack.
     pub fn is_running(&self) -> bool {
         self.running.get() > 0
     }
 
-    /// From here on the realm is the thread's of that call.
+    /// From here on, the thread of this call owns the realm.
     pub fn occupy(&self, scope: Scope, call: CallId, exchange: &Arc<Exchange>) {
         self.views.detach_all(scope);
         self.pin(scope);
         self.occupancy.begin(call, exchange);
     }
 
-    /// The guest of the call that occupies the realm has its answer, which the caller gives it. Views go before that.
+    /// Takes the realm to answer the guest of the call that occupies it; the caller passes the answer.
+    /// Detaches the views first.
     pub fn close(&self, scope: Scope) -> Option<Held> {
         self.views.detach_all(scope);
         self.pin(scope);
         self.occupancy.take_held()
     }
 
-    /// Whether a guest of it that waits for its supervisor holds its thread.
+    /// Whether a guest of this group holds its thread while it waits for its supervisor.
     pub fn holds_threads(&self) -> bool {
         with_realm!(&*self.realm.borrow(), realm => !suspends(realm))
     }
@@ -229,20 +240,22 @@ impl Group {
         with_realm!(&*self.realm.borrow(), realm => realm.memory_region(memory))
     }
 
-    /// Whether somebody has bytes of its memories, in a buffer that it cannot detach.
+    /// Whether a transferred buffer, which cannot be detached from here, still refers to bytes of its
+    /// memories.
     pub fn has_transferred_buffers(&self, scope: Scope) -> bool {
         self.views.have_transferred_buffers(scope)
     }
 
-    /// Has memories stay where they are if somebody has bytes of theirs who cannot be told that they move.
+    /// Keeps memories from moving while transferred buffers refer to their bytes, because these buffers
+    /// cannot be detached.
     pub fn pin(&self, scope: Scope) {
         let are_transferred = self.has_transferred_buffers(scope);
         with_realm!(&*self.realm.borrow(), realm => realm.pin_memories(are_transferred));
     }
 
-    // These use the realm, so the caller has entered it.
+    // The following functions use the realm, so the caller must have entered it.
 
-    /// The memory's ArrayBuffer: the same one as long as the memory keeps its size.
+    /// The memory's ArrayBuffer. It is the same object until the memory's size changes.
     pub fn view(&self, scope: Scope, memory: u32, is_refused: bool) -> Result<JsValue, NativeError> {
         if let Some(shared) = self.shared_view(scope, memory, is_refused)? {
             return Ok(shared);
@@ -257,7 +270,8 @@ impl Group {
         scope.empty_buffer()
     }
 
-    /// The same, but nothing if the memory is empty or the host forbids such buffers, as Electron does.
+    /// Like [`Group::view`], but returns `None` if the memory is empty or the host forbids such buffers,
+    /// as Electron does.
     pub fn shared_view(&self, scope: Scope, memory: u32, is_refused: bool) -> Result<Option<JsValue>, NativeError> {
         self.detach_stale(scope);
         if let Some(known) = self.views.find(scope, memory) {
@@ -267,13 +281,15 @@ impl Group {
         if region.bytes == 0 || is_refused {
             return Ok(None);
         }
-        // SAFETY: the region stays until the memory grows or the realm is dropped; before either lets JavaScript run
-        // again, `detach_stale` or `release` detaches the buffer. If somebody else has, memories that would move do not
-        // grow (`pin`), and the realm stays until the bytes are gone (`release`).
+        // SAFETY: the region stays until the memory grows or the realm is dropped; before either lets
+        // JavaScript run again, `detach_stale` or `release` detaches the buffer. If somebody else has,
+        // memories that would move do not grow (`pin`), and the realm stays until the bytes are gone
+        // (`release`).
         unsafe { self.views.add(scope, memory, region) }
     }
 
-    /// Detaches the views of memories that have grown. To be called whenever a guest may have run, before JavaScript does.
+    /// Detaches the views of memories that have grown. Must be called whenever a guest may have run,
+    /// before JavaScript runs.
     #[inline]
     pub fn detach_stale(&self, scope: Scope) {
         if !self.views.is_empty() {
@@ -281,14 +297,15 @@ impl Group {
         }
     }
 
-    /// Detaches all views and takes back what V8 was told: the realm is about to go, once nobody has bytes of its memories any more.
+    /// Detaches all views and takes back what was reported to V8, before the realm is dropped.
+    /// Transferred buffers keep the realm until they are gone.
     pub fn release(self: &Rc<Self>, scope: Scope) {
         self.views.detach_all(scope);
         scope.adjust_external_memory(-self.reported.take());
         self.views.outlive(self);
     }
 
-    /// Counts bytes that no memory of the realm's table shows.
+    /// Counts bytes that do not belong to a memory in the realm's table.
     pub fn add_extra(&self, bytes: u64) {
         self.extra.set(self.extra.get().saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX)));
     }
@@ -299,14 +316,14 @@ impl Group {
         regions.fold(0_u64, |sum, region| sum.saturating_add(region.bytes as u64))
     }
 
-    /// Tells V8 how much native memory hangs on this group by now.
+    /// Reports to V8 how much native memory this group uses.
     pub fn report(&self, scope: Scope) {
         let bytes = self.extra.get().saturating_add(i64::try_from(self.memory_bytes()).unwrap_or(i64::MAX));
         scope.adjust_external_memory(bytes - self.reported.replace(bytes));
     }
 }
 
-/// Releases a group that no one else holds, and drops it.
+/// Releases and drops a group, if this is the last reference to it.
 pub fn release_if_last(scope: Scope, group: Rc<Group>) {
     if Rc::strong_count(&group) == 1 {
         group.release(scope);

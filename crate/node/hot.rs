@@ -1,6 +1,6 @@
-//! The functions that calls go through, and those that make and drop instances and memories of modules that are compiled
-//! already. They are registered without napi-rs, whose
-//! functions cost a hundred nanoseconds more. `types.d.ts` types them for TypeScript.
+//! The functions for calls, and those that create and drop instances and memories of compiled modules.
+//! They are registered without napi-rs, whose functions cost a hundred nanoseconds more each.
+//! `types.d.ts` gives their TypeScript types.
 
 use std::rc::Rc;
 
@@ -27,7 +27,7 @@ use crate::{
     value::{MemoryType, PAGE_BYTES},
 };
 
-/// Defines all of them.
+/// Defines all of these functions.
 pub fn define(functions: &mut Functions, scope: Scope, environment: &Rc<Environment>) {
     for (name, run) in [
         ("invoke", invoke as fn(&Environment, Scope) -> CallResult),
@@ -94,14 +94,14 @@ fn start(environment: &Environment, scope: Scope) -> CallResult {
     Ok(())
 }
 
-/// How many slots a call has. (Slots in a `Result` would be copied.)
+/// The number of slots of a call. (Slots in a `Result` would be copied.)
 #[inline(always)]
 fn count_of_slots(scratch: &Scratch) -> Result<usize, NativeError> {
     let count = scratch.read_word(WORD_COUNT) as usize;
     if count > MAX_SLOTS { Err(NativeError::internal("too many slots")) } else { Ok(count) }
 }
 
-/// `takeFailure()`: how the call that just came back with `STATUS_TRAPPED` failed.
+/// `takeFailure()`: returns how the call failed that just ended with `STATUS_TRAPPED`.
 fn take_failure(environment: &Environment, scope: Scope, _arguments: &Arguments) -> NativeResult {
     let tables = &environment.tables;
     let Some(failure) = tables.take_failure() else { return Ok(None) };
@@ -130,7 +130,7 @@ fn take_failure(environment: &Environment, scope: Scope, _arguments: &Arguments)
     Ok(Some(object))
 }
 
-/// `globalGet()`: the value of export `WORD_FUNC` of instance `WORD_INSTANCE` comes back in the first slot.
+/// `globalGet()`: writes the value of export `WORD_FUNC` of instance `WORD_INSTANCE` to the first slot.
 fn global_get(environment: &Environment, _scope: Scope) -> CallResult {
     let tables = &environment.tables;
     let scratch = tables.scratch();
@@ -143,7 +143,7 @@ fn global_get(environment: &Environment, _scope: Scope) -> CallResult {
     Ok(())
 }
 
-/// `globalSet()`: sets export `WORD_FUNC` of instance `WORD_INSTANCE` to the first slot.
+/// `globalSet()`: sets export `WORD_FUNC` of instance `WORD_INSTANCE` to the value in the first slot.
 fn global_set(environment: &Environment, _scope: Scope) -> CallResult {
     let tables = &environment.tables;
     let scratch = tables.scratch();
@@ -157,7 +157,8 @@ fn global_set(environment: &Environment, _scope: Scope) -> CallResult {
 
 // Asynchronous calls
 
-/// `invokeAsync(quota)`: the number of a call of export `WORD_FUNC` of instance `WORD_INSTANCE` with `WORD_COUNT` slots.
+/// `invokeAsync(quota)`: begins a call of export `WORD_FUNC` of instance `WORD_INSTANCE` with
+/// `WORD_COUNT` slots, and returns its number.
 fn invoke_async(environment: &Environment, scope: Scope, arguments: &Arguments) -> NativeResult {
     let tables = &environment.tables;
     let scratch = tables.scratch();
@@ -171,7 +172,7 @@ fn invoke_async(environment: &Environment, scope: Scope, arguments: &Arguments) 
     Ok(Some(scope.number(f64::from(call))))
 }
 
-/// `nextEvent()`: the next event of asynchronous calls.
+/// `nextEvent()`: writes the next event of asynchronous calls to the scratch buffer.
 fn next_event(environment: &Environment, scope: Scope) -> CallResult {
     let tables = &environment.tables;
     let scratch = tables.scratch();
@@ -181,7 +182,8 @@ fn next_event(environment: &Environment, scope: Scope) -> CallResult {
     Ok(())
 }
 
-/// `answer()`: the results for the guest of `WORD_CALL` are in the slots, unless `WORD_HAS_THROWN`.
+/// `answer()`: answers the guest of `WORD_CALL`. The results are in the slots, unless `WORD_HAS_THROWN`
+/// is set.
 fn answer(environment: &Environment, scope: Scope) -> CallResult {
     let tables = &environment.tables;
     let scratch = tables.scratch();
@@ -190,14 +192,15 @@ fn answer(environment: &Environment, scope: Scope) -> CallResult {
     Ok(())
 }
 
-/// `putOff()`: the answer for the guest of `WORD_CALL` comes later.
+/// `putOff()`: says that the answer for the guest of `WORD_CALL` comes later.
 fn put_off(environment: &Environment, scope: Scope) -> CallResult {
     let tables = &environment.tables;
     environment.calls.put_off(tables, scope, tables.scratch().read_word(WORD_CALL));
     Ok(())
 }
 
-/// `within(call | 0)`: what runs from here on is part of that call: it must end with it, and uses its fuel.
+/// `within(call | 0)`: makes the code that runs from here on part of this call: it must end with the
+/// call, and it uses the call's fuel.
 fn within(environment: &Environment, scope: Scope, arguments: &Arguments) -> NativeResult {
     environment.calls.set_within(&environment.tables, arguments.u32(scope, 0)?);
     Ok(None)
@@ -205,8 +208,9 @@ fn within(environment: &Environment, scope: Scope, arguments: &Arguments) -> Nat
 
 // Modules, memories and instances
 
-/// `compile(engine, cache | null, wasm)`: compiles a module, or finds it in the cache. Gives the wrapper that stands for this module already; if
-/// there is none, one must be made and be given to `adoptModule` before anything else.
+/// `compile(engine, cache | null, wasm)`: compiles a module, or finds it in the cache. Returns the
+/// wrapper that already represents this module. If there is none, the caller must create one and pass it
+/// to `adoptModule` before anything else.
 fn compile(environment: &Environment, scope: Scope, arguments: &Arguments) -> NativeResult {
     let tables = &environment.tables;
     let engine = tables.engines.get(arguments.u32(scope, 0)?)?.engine;
@@ -220,7 +224,8 @@ fn compile(environment: &Environment, scope: Scope, arguments: &Arguments) -> Na
     Ok(tables.module_wrapper(scope, module))
 }
 
-/// `memoryView(memory)`: its zero-copy ArrayBuffer, but nothing for an empty memory, or where the runtime forbids such buffers.
+/// `memoryView(memory)`: returns the memory's zero-copy ArrayBuffer, or nothing for an empty memory or
+/// where the runtime forbids such buffers.
 fn memory_view(environment: &Environment, scope: Scope, arguments: &Arguments) -> NativeResult {
     let tables = &environment.tables;
     let Entry { group, index } = tables.memories.get(arguments.u32(scope, 0)?)?;
@@ -250,7 +255,8 @@ fn memory_write(environment: &Environment, scope: Scope, arguments: &Arguments) 
     Ok(None)
 }
 
-/// `newMemory(wrapper, engine, initial, maximum | UNLIMITED)`: the number of a memory in a group of its own.
+/// `newMemory(wrapper, engine, initial, maximum | UNLIMITED)`: creates a memory in a group of its own,
+/// and returns its number.
 fn new_memory(environment: &Environment, scope: Scope, arguments: &Arguments) -> NativeResult {
     let tables = &environment.tables;
     tables.sweep_if_due(scope);
@@ -272,8 +278,9 @@ fn drop_memory(environment: &Environment, scope: Scope, arguments: &Arguments) -
     Ok(None)
 }
 
-/// `instantiate(wrapper, module, engine, version, memories)`: the number of an instance whose start function has not run.
-/// `memories` is a Uint8Array over 32-bit numbers, one for each import of the module: a memory, or anything for another kind.
+/// `instantiate(wrapper, module, engine, version, memories)`: creates an instance whose start function
+/// has not run, and returns its number. `memories` is a Uint8Array over 32-bit numbers, one for each
+/// import of the module: the number of a memory, or anything for an import of another kind.
 fn instantiate(environment: &Environment, scope: Scope, arguments: &Arguments) -> NativeResult {
     let tables = &environment.tables;
     tables.sweep_if_due(scope);

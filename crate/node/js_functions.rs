@@ -7,7 +7,7 @@ use super::{
     raw::{JsValue, Reference, Scope, Wake},
 };
 
-/// Weak references to them: they belong to the copy of the JavaScript that opened the addon.
+/// Weak references to these functions: they belong to the copy of the JavaScript that opened the addon.
 #[derive(Default)]
 pub struct JsFunctions {
     functions: RefCell<Option<Functions>>,
@@ -46,7 +46,8 @@ impl JsFunctions {
         self.functions.borrow().as_ref()?.drain.get(scope)
     }
 
-    /// Whether this copy of the JavaScript must stay although nothing refers to it, because asynchronous calls are pending that it must hear of.
+    /// Sets whether this copy of the JavaScript must stay although nothing refers to it, because
+    /// asynchronous calls are pending whose events it must receive.
     pub fn keep_alive(&self, scope: Scope, is_needed: bool) {
         if let Some(Functions { drain, .. }) = &*self.functions.borrow() {
             drain.hold(scope, is_needed);
@@ -60,7 +61,7 @@ impl JsFunctions {
     }
 }
 
-/// There are events, and nobody looks.
+/// Called when there are events and the JavaScript thread is not looking.
 impl Wake for JsFunctions {
     fn wake(&self, scope: Scope) {
         if let Some(drain) = self.drain(scope) {

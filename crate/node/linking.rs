@@ -1,4 +1,4 @@
-//! What a module is linked with, and which group its instance belongs to.
+//! What a module is linked with, and the group that its instance belongs to.
 
 use std::rc::Rc;
 
@@ -28,7 +28,7 @@ const GAS_GLOBAL: &str = "gear_gas";
 const NO_GAS_GLOBAL: &str = "Cannot get gas global from store environment";
 
 impl Version {
-    /// What travels with the host calls of an instance of that module.
+    /// The global that travels with the host calls of an instance of this module.
     fn carried(self, module: &AnyModule) -> Option<Carried> {
         if self == Self::V1 {
             return None;
@@ -44,12 +44,14 @@ impl Version {
 pub struct Linking {
     pub module: AnyModule,
     pub carried: Option<Carried>,
-    /// For each import the number of a memory, or nothing for a function.
+    /// For each import, the number of a memory, or `None` for a function.
     memories: Vec<Option<u32>>,
 }
 
 impl Linking {
-    /// The module of that number, by version 1 or 2. `memories` are 32-bit numbers, one for each import of the module: a memory, or anything for another kind.
+    /// Links the module with this number, for convention version 1 or 2. `memories` holds one 32-bit
+    /// number for each import of the module: the number of a memory, or anything for an import of
+    /// another kind.
     pub fn new(tables: &Tables, module: u32, version: u32, memories: &[u8]) -> Result<Self, NativeError> {
         let module = tables.modules.get(module)?;
         let version = if version == 2 { Version::V2 } else { Version::V1 };
@@ -66,12 +68,12 @@ impl Linking {
         Ok(Self { module, carried, memories })
     }
 
-    /// What the instance's own memories and tables begin with, in bytes that count to a total.
+    /// The initial size, in bytes that count toward a total, of the instance's own memories and tables.
     pub fn initial_bytes(&self) -> u64 {
         with_module!(&self.module, module => module.initial_bytes)
     }
 
-    /// For each import of the module, what it is linked with in its group's realm.
+    /// What each import of the module is linked with in its group's realm.
     pub fn imports(&self, tables: &Tables) -> Result<Vec<Import>, NativeError> {
         let import = |number: &Option<u32>| match number {
             Some(number) => Ok(Import::Memory(tables.memories.get(*number)?.index)),
@@ -92,8 +94,8 @@ impl Linking {
         Ok(groups)
     }
 
-    /// The group that the instance belongs to: that of its memories, or a new one. Memories of several groups are brought
-    /// into one as long as all groups but one have no instances.
+    /// The group of the instance: that of its memories, or a new one. Memories of several groups are
+    /// moved into one group, provided that at most one of the groups has instances.
     pub fn common_group(
         &self,
         tables: &Tables,
@@ -103,7 +105,7 @@ impl Linking {
         let mut groups = self.groups(tables)?;
         let mut used = with_used_stores(&groups)?;
         if used.len() > 1 {
-            // Their instances may be gone.
+            // The instances of these groups may be gone.
             for group in used {
                 tables.renew(scope, &group);
             }
@@ -131,7 +133,7 @@ impl Linking {
     }
 }
 
-/// The groups in whose stores instances have been made.
+/// The groups whose stores have had instances.
 fn with_used_stores(groups: &[Rc<Group>]) -> Result<Vec<Rc<Group>>, NativeError> {
     let mut used = Vec::new();
     for group in groups {

@@ -1,5 +1,5 @@
-//! The way from the threads of the pool to one JavaScript thread: a queue of events, and a threadsafe function that wakes that thread
-//! when it is not looking.
+//! The connection from the threads of the pool to one JavaScript thread: a queue of events, and a
+//! threadsafe function that wakes the thread when it is not polling.
 
 use std::{
     collections::VecDeque,
@@ -21,13 +21,13 @@ use crate::{
     executor::{CallId, Finished, Port},
 };
 
-/// What the JavaScript thread is told.
+/// An event for the JavaScript thread.
 pub enum Event {
-    /// The guest of that call has called its supervisor.
+    /// The guest of this call has called its supervisor.
     HostCall(CallId),
     Done(CallId, Finished),
     Compiled(CallId, Result<AnyModule, CompileError>),
-    /// The call could not begin when it was its turn.
+    /// The call could not begin when its turn came.
     Refused(CallId, NativeError),
     /// The call's time is up.
     Interrupted(CallId),
@@ -35,33 +35,34 @@ pub enum Event {
 
 pub struct JsPort {
     queue: Mutex<Queue>,
-    /// The length of the queue, to be looked at without the lock.
+    /// The length of the queue, readable without the lock.
     length: AtomicUsize,
     waker: Mutex<Option<ThreadsafeFunction>>,
 }
 
 struct Queue {
     events: VecDeque<Event>,
-    /// The JavaScript thread will look at the queue again by itself.
+    /// The JavaScript thread will check the queue again without being woken.
     is_looking: bool,
-    /// The environment ends: nobody will answer guests.
+    /// The environment ends: guests get no more answers.
     is_ending: bool,
     is_closed: bool,
 }
 
 impl JsPort {
-    /// The one of `functions` that takes events is called on the JavaScript thread when there are events and nobody looks.
+    /// When there are events and the JavaScript thread is not looking, the one of `functions` that takes
+    /// events is called on that thread.
     pub fn new(scope: Scope, functions: Rc<JsFunctions>) -> Result<Self, NativeError> {
         let queue = Queue { events: VecDeque::new(), is_looking: false, is_ending: false, is_closed: false };
         let waker = ThreadsafeFunction::new(scope, functions)?;
         Ok(Self { queue: Mutex::new(queue), length: AtomicUsize::new(0), waker: Mutex::new(Some(waker)) })
     }
 
-    /// Tells the JavaScript thread something. When there is none any more, the event is dropped here.
+    /// Sends an event to the JavaScript thread. Once that thread is gone, the event is dropped here.
     pub fn send(&self, event: Event) {
         let queue = self.lock();
         if queue.is_closed {
-            // Not under the lock: a realm may go with it.
+            // Release the lock first: dropping the event may drop a realm.
             drop(queue);
             drop(event);
             return;
@@ -69,19 +70,20 @@ impl JsPort {
         self.push(queue, event);
     }
 
-    /// Puts an event into the queue, and wakes the JavaScript thread if nobody looks.
+    /// Adds an event to the queue, and wakes the JavaScript thread if it is not looking.
     fn push(&self, mut queue: MutexGuard<'_, Queue>, event: Event) {
         queue.events.push_back(event);
         self.length.store(queue.events.len(), Ordering::Release);
         let wakes = !std::mem::replace(&mut queue.is_looking, true);
         drop(queue);
         if wakes && !self.waker().as_ref().is_some_and(ThreadsafeFunction::call) {
-            // Nobody comes: the next event tries again.
+            // The wake-up failed: the next event tries again.
             self.lock().is_looking = false;
         }
     }
 
-    /// From now on guests that ask are told that nobody answers. Gives the calls whose guests have asked and are not answered yet.
+    /// From now on, supervisor calls get no answer. Returns the calls whose guests have called their
+    /// supervisors and have not been answered.
     pub fn end_asking(&self) -> Vec<CallId> {
         let mut queue = self.lock();
         queue.is_ending = true;
@@ -104,14 +106,15 @@ impl JsPort {
         event
     }
 
-    /// Whether calls are pending: then the event loop must not end.
+    /// Sets whether calls are pending. While they are, the event loop must not end.
     pub fn keep_alive(&self, scope: Scope, is_needed: bool) {
         if let Some(waker) = &*self.waker() {
             waker.keep_alive(scope, is_needed);
         }
     }
 
-    /// The environment ends. All that it had of any realm must have been dropped: what arrives from now on is dropped where it comes from.
+    /// Closes the port because the environment ends. The environment must have dropped all its
+    /// references to realms: events that are sent from now on are dropped by their senders.
     pub fn close(&self) {
         let mut queue = self.lock();
         queue.is_closed = true;
@@ -134,7 +137,7 @@ impl JsPort {
 
 impl Port for JsPort {
     fn asked(&self, call: CallId) -> bool {
-        // Under the lock, so that `end_asking` gives this call, or has come before.
+        // Under the lock, so that either `end_asking` returns this call, or it has run before.
         let queue = self.lock();
         if queue.is_ending {
             return false;

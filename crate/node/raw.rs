@@ -1,5 +1,6 @@
-//! Node-API itself, for what napi-rs has no part in: the functions that calls go through, references, buffers over native memory, wake-ups from
-//! other threads and the end of an environment. Most of the unsafe of the binding is here.
+//! Direct use of Node-API, for what does not go through napi-rs: the functions for calls, references,
+//! buffers over native memory, wake-ups from other threads and the end of an environment. Most of the
+//! binding's unsafe code is here.
 
 mod buffer;
 mod cleanup;

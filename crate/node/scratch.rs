@@ -1,7 +1,8 @@
-//! The scratch buffer: an ArrayBuffer that both sides hold, through which the arguments and results of calls go. Writing a
-//! few numbers there is several times cheaper than passing them through Node-API.
+//! The scratch buffer: an ArrayBuffer that both sides use to pass the arguments and results of calls.
+//! Writing a few numbers there is several times cheaper than passing them through Node-API.
 //!
-//! Whoever receives reads everything out before anything else can run, so one buffer serves calls at any depth of re-entry.
+//! The receiver reads everything before any other code can run, so one buffer serves calls at any depth
+//! of re-entry.
 
 mod layout;
 
@@ -27,7 +28,7 @@ impl Scratch {
         Ok(Self { base, buffer: Reference::strong(scope, buffer)? })
     }
 
-    /// Lets the buffer go. To be called last.
+    /// Releases the buffer. Must be called last.
     pub fn release(&self, scope: Scope) {
         self.buffer.hold(scope, false);
     }
@@ -39,7 +40,8 @@ impl Scratch {
 
     pub fn read_word(&self, index: usize) -> u32 {
         assert!(index < SCRATCH_BYTES / 4);
-        // SAFETY: in the buffer, which is alive, aligned to 8 and of `SCRATCH_BYTES` bytes, and only used on this thread.
+        // SAFETY: in the buffer, which is alive, aligned to 8 and of `SCRATCH_BYTES` bytes, and only
+        // used on this thread.
         unsafe { self.word(index).read() }
     }
 
@@ -79,7 +81,8 @@ impl Scratch {
         unsafe { self.base.wrapping_add(8 * GAS).cast::<i64>().write(gas) }
     }
 
-    // Loops, because there are mostly one to four slots, for which a call of memcpy takes longer.
+    // These use loops because there are mostly one to four slots, for which a call of memcpy takes
+    // longer.
 
     pub fn read_slots(&self, slots: &mut [u64]) {
         assert!(slots.len() <= MAX_SLOTS);

@@ -1,4 +1,5 @@
-//! The host of a guest's calls: hands them to TypeScript's dispatch function through the scratch buffer, in one crossing each.
+//! The host of a guest's calls. It passes each call to TypeScript's dispatch function through the
+//! scratch buffer, in one crossing.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -25,7 +26,7 @@ pub struct Supervisor<'a> {
     scratch: &'a Scratch,
     begun: Begun,
     interrupt: Option<Arc<Interrupt>>,
-    /// What this call began with, and what the call around it had then.
+    /// The fuel that this call began with, and the fuel of the outer call at that time.
     fuel: (u64, Option<Fuel>),
     /// The dispatch function and its receiver, once the guest has called.
     dispatch: Option<(JsValue, JsValue)>,
@@ -34,7 +35,7 @@ pub struct Supervisor<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    /// Begins a call, whose deadline has begun.
+    /// Begins a call whose deadline has been set.
     #[inline]
     pub fn new(tables: &'a Tables, scope: Scope, group: &'a Rc<Group>, scratch: &'a Scratch, begun: Begun) -> Self {
         tables.running.set(tables.running.get() + 1);
@@ -72,8 +73,8 @@ impl<'a> Supervisor<'a> {
         self.dispatch
     }
 
-    /// Keeps what JavaScript threw before TypeScript could catch it, for want of stack. In a holder object, because a reference can't be made
-    /// to a primitive.
+    /// Keeps what JavaScript threw if TypeScript could not catch it for lack of stack. The exception is
+    /// kept in a holder object, because a reference cannot be made to a primitive.
     fn park(&mut self) {
         let Some(exception) = self.scope.take_exception() else { return };
         let holder = self.scope.object();
@@ -118,7 +119,7 @@ impl Host for Supervisor<'_> {
             self.park();
             return Err(Box::new(HostTrap::Parked));
         }
-        // TypeScript has caught what the supervisor threw, and keeps it.
+        // TypeScript has caught and kept what the supervisor threw.
         if self.scratch.read_word(WORD_STATUS) != STATUS_DONE {
             return Err(Box::new(HostTrap::Parked));
         }

@@ -1,7 +1,8 @@
 //! A table of native objects, each of which belongs to one JavaScript wrapper object.
 //!
-//! TypeScript names an object by its number. A number is given to another object only after its wrapper has been collected, or after the wrapper
-//! itself has given the object up: so whoever holds a wrapper never reaches another object by its number.
+//! TypeScript refers to an object by its number. A number is reused only after its wrapper has been
+//! collected or has given the object up. So whoever holds a wrapper never reaches another object by its
+//! number.
 
 use std::cell::RefCell;
 
@@ -18,7 +19,7 @@ pub struct Table<T> {
 
 struct Owned<T> {
     object: T,
-    /// Weak, or neither would ever go.
+    /// A weak reference: a strong one would keep both alive forever.
     wrapper: Reference,
 }
 
@@ -29,7 +30,7 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// Puts an object into the table, and returns the number by which its wrapper knows it.
+    /// Adds an object to the table, and returns the number by which its wrapper refers to it.
     pub fn add(&self, scope: Scope, object: T, wrapper: JsValue) -> Result<u32, NativeError> {
         let wrapper = Reference::weak(scope, wrapper)?;
         let mut entries = self.entries.borrow_mut();
@@ -46,14 +47,14 @@ impl<T> Table<T> {
         }
     }
 
-    /// Looks at an object. `look` must not use the table.
+    /// Passes an object to `look`, which must not use the table.
     #[inline]
     pub fn with<R>(&self, number: u32, look: impl FnOnce(&T) -> R) -> Result<R, NativeError> {
         let entries = self.entries.borrow();
         entries.get(number as usize).map(|entry| look(&entry.object)).ok_or_else(|| no_object(number))
     }
 
-    /// An address that belongs to this object alone for as long as it is in the table.
+    /// An address that is unique to this object as long as it is in the table.
     pub fn identity(&self, number: u32) -> Result<usize, NativeError> {
         let entries = self.entries.borrow();
         entries.get(number as usize).map(|entry| entry.wrapper.address()).ok_or_else(|| no_object(number))
@@ -71,29 +72,30 @@ impl<T> Table<T> {
         }
     }
 
-    /// Takes an object out, because its wrapper gives it up.
+    /// Removes an object because its wrapper gives it up.
     pub fn remove(&self, scope: Scope, number: u32) -> Option<T> {
         let entry = self.entries.borrow_mut().try_remove(number as usize)?;
         entry.wrapper.delete(scope);
         Some(entry.object)
     }
 
-    /// Takes the objects out whose wrappers have been collected.
+    /// Removes the objects whose wrappers have been collected.
     pub fn take_collected(&self, scope: Scope) -> Vec<T> {
         self.take_if(scope, |entry| entry.wrapper.get(scope).is_none())
     }
 
-    /// Takes all objects out.
+    /// Removes all objects.
     pub fn take_all(&self, scope: Scope) -> Vec<T> {
         self.take_if(scope, |_| true)
     }
 
-    /// Drops all objects without Node, for the end of the environment, with which the references go too.
+    /// Drops all objects without using Node-API, when the environment ends. The references go with the
+    /// environment.
     pub fn drop_all(&self) {
         drop(self.entries.take());
     }
 
-    /// Has all objects stay for ever.
+    /// Leaks all objects.
     pub fn leak_all(&self) {
         std::mem::forget(self.entries.take());
     }
@@ -117,7 +119,7 @@ impl<T: Clone> Table<T> {
     }
 }
 
-/// TypeScript gives numbers of its own wrappers only, so this is a fault of this package.
+/// TypeScript passes only numbers of its own wrappers, so this error is a bug of this package.
 #[cold]
 fn no_object(number: u32) -> NativeError {
     NativeError::internal(format!("no object has the number {number}"))

@@ -1,10 +1,12 @@
-//! The tables behind the numbers that TypeScript passes, and what the running calls may use, for one copy of the package's JavaScript.
+//! The tables behind the numbers that TypeScript passes, and the deadline and fuel of the running calls,
+//! for one copy of the package's JavaScript.
 //!
-//! Lifetimes: an entry of a table belongs to one JavaScript wrapper object, see [`Table`]. It is dropped when TypeScript says so (a teardown of
-//! something that was never handed out), or once the wrapper has been collected, which [`Tables::sweep`] finds out by a weak
-//! reference. Unlike a finalizer, that works in a loop that never returns to the event loop. A realm goes when its last entry and last running
-//! call are gone. All of it goes when the copy of the JavaScript has been collected: the tables refer to nothing of it but weakly, except while
-//! asynchronous calls are pending.
+//! Lifetimes: an entry of a table belongs to one JavaScript wrapper object, see [`Table`]. It is dropped
+//! when TypeScript says so (a teardown of something that was never handed out), or once the wrapper has
+//! been collected, which [`Tables::sweep`] detects with a weak reference. Unlike a finalizer, that also
+//! works in a loop that never returns to the event loop. A realm is dropped with its last entry and its
+//! last running call. Everything is dropped when the copy of the JavaScript has been collected: the
+//! tables refer to that copy only weakly, except while asynchronous calls are pending.
 
 use std::{
     cell::{Cell, RefCell},
@@ -38,7 +40,7 @@ use crate::{
 static SHARED_CACHE: LazyLock<Arc<Cache>> =
     LazyLock::new(|| Arc::new(Cache { modules: ModuleCache::new(DEFAULT_ENTRIES), disk: None }));
 
-/// A memory or an instance: which group, which index in its realm.
+/// A memory or an instance: its group, and its index in the group's realm.
 #[derive(Clone)]
 pub struct Entry {
     pub group: Rc<Group>,
@@ -67,11 +69,11 @@ pub struct Tables {
     pub instances: Table<Entry>,
     failure: RefCell<Option<Failure>>,
     refusal: RefCell<Option<NativeError>>,
-    /// How many calls into guests are on the stack.
+    /// The number of calls into guests that are on the stack.
     pub running: Cell<u32>,
-    /// The deadline of the innermost of them.
+    /// The deadline of the innermost running call.
     pub deadline: CurrentDeadline,
-    /// What the innermost of them may use.
+    /// The fuel of the innermost running call.
     pub fuel: Cell<Option<Fuel>>,
     entries_at_next_sweep: Cell<usize>,
     /// Set by tests: behave as in a runtime that forbids buffers over native memory, as Electron does.
@@ -119,7 +121,7 @@ impl Tables {
         self.failure.take()
     }
 
-    /// Keeps why an asynchronous call could not be made.
+    /// Stores the reason why an asynchronous call could not be made.
     pub fn refuse(&self, why: NativeError) {
         self.refusal.replace(Some(why));
     }
@@ -130,7 +132,8 @@ impl Tables {
 
     // Modules
 
-    /// The wrapper that stands for a compiled module already; if there is none, the module waits for [`Tables::claim_module`].
+    /// The wrapper that already represents a compiled module. If there is none, the module is stored for
+    /// [`Tables::claim_module`].
     pub fn module_wrapper(&self, scope: Scope, module: AnyModule) -> Option<JsValue> {
         let number = self.module_numbers.borrow().get(&module.address()).copied();
         let is_same = |number: &u32| self.modules.with(*number, |other| other.same(&module)).unwrap_or(false);
@@ -141,7 +144,7 @@ impl Tables {
         known
     }
 
-    /// Gives the module that was compiled last to its wrapper.
+    /// Assigns the module that was compiled last to its wrapper.
     pub fn claim_module(&self, scope: Scope, wrapper: JsValue) -> Result<u32, NativeError> {
         let module = self.unclaimed.take().ok_or_else(|| NativeError::internal("no module waits for a wrapper"))?;
         let address = module.address();
@@ -150,7 +153,8 @@ impl Tables {
         Ok(number)
     }
 
-    /// The cache that `compile` is to use: the one of that number, which may be the process's own, or none.
+    /// The cache for `compile`: the one with this number, which may be the process's default cache, or
+    /// none.
     pub fn cache(&self, number: Option<u32>) -> Result<Option<Arc<Cache>>, NativeError> {
         match number {
             Some(DEFAULT_CACHE) => Ok(Some(SHARED_CACHE.clone())),
@@ -161,7 +165,7 @@ impl Tables {
 
     // Memories and instances
 
-    /// Puts an instance into the table.
+    /// Adds an instance to the table.
     pub fn add_instance(
         &self,
         scope: Scope,
@@ -174,7 +178,7 @@ impl Tables {
         Ok(number)
     }
 
-    /// Moves all memories of one group into another, whoever holds them, by `move_one`.
+    /// Moves all memories of one group, whatever refers to them, into another by `move_one`.
     pub fn move_memories(
         &self,
         scope: Scope,
@@ -205,7 +209,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Drops a memory, and its group with it if that was the last.
+    /// Drops a memory, and its group if that was the last reference.
     pub fn remove_memory(&self, scope: Scope, number: u32) {
         if let Some(entry) = self.memories.remove(scope, number) {
             self.let_go_of_memories(scope, vec![entry]);
@@ -213,7 +217,7 @@ impl Tables {
     }
 
     fn let_go_of_memories(&self, scope: Scope, entries: Vec<Entry>) {
-        // All of them before any renewal, which gives memories other indices.
+        // Count all of them before any renewal, which changes the indices of memories.
         for Entry { group, index } in &entries {
             group.count_gone_memory(*index);
         }
@@ -225,7 +229,8 @@ impl Tables {
         }
     }
 
-    /// Drops an instance likewise. If it was the last one of a memory that lives on, the store is given back.
+    /// Drops an instance, and its group if that was the last reference. If it was the last instance
+    /// beside a memory that lives on, its store may be renewed.
     pub fn remove_instance(&self, scope: Scope, number: u32) {
         if let Some(entry) = self.instances.remove(scope, number) {
             self.let_go_of_instance(scope, entry);
@@ -238,15 +243,15 @@ impl Tables {
         release_if_last(scope, entry.group);
     }
 
-    /// Gives back what instances have left in the store of a memory that lives on, if there have been many of them and none is left: stores only
-    /// grow, so the memories get a fresh one.
+    /// Frees what instances have left in the store of a memory that lives on, if there were many of them
+    /// and none is left. Stores only grow, so the memories move to a fresh one.
     pub fn renew_if_worth(&self, scope: Scope, group: &Rc<Group>) {
         if group.is_worth_renewing() {
             self.renew(scope, group);
         }
     }
 
-    /// The same, however many there have been.
+    /// Does the same, however many instances there were.
     pub fn renew(&self, scope: Scope, group: &Rc<Group>) {
         if group.instances.are_left() || !group.is_idle() {
             return;
@@ -259,9 +264,9 @@ impl Tables {
         });
         reachable.sort_unstable();
         reachable.dedup();
-        // What an instance has made stays with it in its store.
+        // Memories that an instance created stay in its store.
         let (kept, others): (Vec<u32>, Vec<u32>) = reachable.into_iter().partition(|memory| group.is_made(*memory));
-        // Without any the group is about to go, or no other instance will be made in it.
+        // Without kept memories, the group is about to go, or no other instance will be created in it.
         if kept.is_empty() {
             return;
         }
@@ -275,34 +280,38 @@ impl Tables {
         });
     }
 
-    /// The same before an instance is made in a group, in case V8 has just collected the wrappers of all others: in a loop that
-    /// never returns to the event loop nothing else finds that out in time.
+    /// Does the same before an instance is created in a group, in case V8 has just collected the
+    /// wrappers of all other instances. In a loop that never returns to the event loop, nothing else
+    /// detects that in time.
     pub fn renew_if_collected(&self, scope: Scope, group: &Rc<Group>) {
         if !group.is_worth_renewing() || !group.is_idle() {
             return;
         }
         if !group.instances.are_left() {
-            // The last one went while the group was busy.
+            // The last instance went while the group was busy.
             return self.renew(scope, group);
         }
         if group.is_worth_collecting() {
             return self.collect_instances(scope, group);
         }
-        // The newest one is the last to be collected.
+        // The newest instance is the last to be collected.
         if group.instances.newest().is_some_and(|newest| self.instances.wrapper(scope, newest).is_some()) {
             return;
         }
         self.sweep(scope);
-        // Those that have failed are in nobody's hands.
+        // Instances that failed to start are not reachable.
         self.renew_if_worth(scope, group);
-        // If that was not enough, the next sweep must be worth its time.
+        // If this did not suffice, the next sweep must be worth its time.
         group.put_renewal_off(self.entries());
     }
 
-    /// Has V8 find out which instances of a group can still be reached. If none can, the store is given back.
+    /// Makes V8 find out which instances of a group are still reachable. If none is, the store is
+    /// renewed.
     fn collect_instances(&self, scope: Scope, group: &Rc<Group>) {
-        // V8 keeps what was alive when it began to mark, and what is made while it marks. So in a busy loop some instances always outlive a
-        // collection of its own choice, and also the first one here if V8 is marking already, which it is often: it is told of all these bytes.
+        // V8 keeps objects that were alive when it began to mark, and objects created while it marks. So
+        // in a busy loop, some instances always outlive a collection that V8 starts itself. They also
+        // outlive the first collection here if V8 is marking already. It often is, because all these
+        // bytes are reported to it.
         for _ in 0..2 {
             scope.collect_garbage();
             self.sweep(scope);
@@ -313,7 +322,7 @@ impl Tables {
         group.put_collection_off();
     }
 
-    /// Gives back what is in nobody's hands any more, if the total has no room for so many bytes.
+    /// Frees what is no longer reachable, if the total has no room for this many bytes.
     pub fn make_room(&self, scope: Scope, limits: &StoreLimits, bytes: u64) {
         let Some(total) = &limits.total else { return };
         if total.has_room(bytes) {
@@ -325,8 +334,8 @@ impl Tables {
             if total.has_room(bytes) {
                 return;
             }
-            // What was torn down is in nobody's hands either, but V8 feels no need to find that out. Twice, because if it is marking already it
-            // keeps what was alive when that began.
+            // What was torn down is unreachable too, but V8 sees no need to find that out. Collect
+            // twice, because if V8 is already marking, it keeps what was alive when it began.
             scope.collect_garbage();
             self.sweep(scope);
             self.renew_left_overs(scope, total, bytes);
@@ -347,7 +356,7 @@ impl Tables {
         }
     }
 
-    /// Sweeps if enough entries have been made since the last time that it pays.
+    /// Sweeps if enough entries have been added since the last sweep to be worth it.
     pub fn sweep_if_due(&self, scope: Scope) {
         if self.entries() >= self.entries_at_next_sweep.get() {
             self.sweep(scope);
@@ -365,10 +374,11 @@ impl Tables {
 
     /// Drops the entries whose wrappers have been collected.
     pub fn sweep(&self, scope: Scope) {
-        // Or what is found alive here would outlive a collection that follows.
+        // Otherwise what is found alive here would outlive a collection that follows.
         let mut handles = RenewedScope::new(scope);
         handles.renew();
-        // Before the instances, the last of which renews the store for the memories that are left.
+        // Memories come before instances, because the last instance renews the store for the memories
+        // that are left.
         self.let_go_of_memories(scope, self.memories.take_collected(scope));
         for entry in self.instances.take_collected(scope) {
             self.let_go_of_instance(scope, entry);
@@ -383,7 +393,7 @@ impl Tables {
     fn forget_modules(&self, modules: Vec<AnyModule>) {
         let mut numbers = self.module_numbers.borrow_mut();
         for module in modules {
-            // Not if a wrapper was made for it again in the meantime.
+            // Keep the number if a new wrapper has been created for the module in the meantime.
             let address = module.address();
             if let Some(number) = numbers.get(&address).copied()
                 && !self.modules.with(number, |other| other.same(&module)).unwrap_or(false)
@@ -407,7 +417,8 @@ impl Tables {
         self.scratch.release(scope);
     }
 
-    /// Drops all objects without Node, when the environment ends. With `is_running` a guest is on the stack, whose memory stays.
+    /// Drops all objects without using Node-API, when the environment ends. With `is_running`, a guest
+    /// is on the stack, and its memory stays.
     pub fn shut_down(&self, is_running: bool) {
         self.unclaimed.take();
         if is_running {
@@ -421,6 +432,7 @@ impl Tables {
     }
 }
 
-/// The number of the cache that all copies of this package in the process share. Numbers of tables are smaller.
+/// The number of the cache that all copies of this package in the process share. Numbers of tables are
+/// smaller.
 #[napi]
 pub const DEFAULT_CACHE: u32 = u32::MAX;

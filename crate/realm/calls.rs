@@ -12,7 +12,7 @@ use crate::{
     value::FuncType,
 };
 
-/// A function and what is needed to enter it.
+/// A function and the data needed to enter it.
 struct Callee<E: Engine> {
     entry: Entry,
     func: E::Func,
@@ -40,8 +40,9 @@ fn no_function(entry: Entry) -> Trap {
 }
 
 impl<E: Engine> Realm<E> {
-    /// Calls an exported function. `slots` has the arguments and gets the results; it must be as long as the larger count.
-    /// `host` answers the supervisor calls that the guest makes meanwhile.
+    /// Calls an exported function. `slots` holds the arguments and receives the results; its length must
+    /// be the larger of the two counts. `host` answers the supervisor calls that the guest makes
+    /// meanwhile.
     pub fn call(&self, instance: u32, export: u32, slots: &mut [u64], host: &mut dyn Host) -> Result<(), Box<Trap>> {
         self.call_entry(instance, Entry::Export(export), slots, host)
     }
@@ -57,8 +58,9 @@ impl<E: Engine> Realm<E> {
         self.enter(&callee, slots, host, |cx, ty, slots, control| E::call(cx, self, &callee.func, ty, slots, control))
     }
 
-    /// As [`Realm::call`] and [`Realm::start`], but where the engine can suspend, `host` may put an answer off by
-    /// [`HostTrap::Suspended`]: then the call is left, to be gone on with by [`Realm::resume`].
+    /// Like [`Realm::call`] and [`Realm::start`], but on an engine that can suspend, `host` may put off
+    /// an answer with [`HostTrap::Suspended`]: then the call is suspended, and [`Realm::resume`]
+    /// continues it.
     pub fn call_suspendable(
         &self,
         instance: u32,
@@ -76,7 +78,8 @@ impl<E: Engine> Realm<E> {
         Ok(left.map(|suspension| Suspended { instance, entry, suspension }))
     }
 
-    /// Goes on with a call that was left. `answer` is what the host function came to, for the import from which it was left.
+    /// Continues a suspended call. `answer` is the result of the host function for the import at which
+    /// the call was suspended.
     pub fn resume(
         &self,
         suspended: Suspended<E>,
@@ -148,8 +151,9 @@ impl<E: Engine> Realm<E> {
         let _linked = self.enter_linked(interrupt.as_deref(), callee.flag)?;
         let mut fuel = if self.is_metered { Some(host.fuel()) } else { None };
         let reached = NonNull::from(&mut *host);
-        // SAFETY: only the lifetime of the trait object changes. `HostGuard` takes the pointer out of the realm again before
-        // this function returns or unwinds, so `host` is alive whenever `host_call` finds it there.
+        // SAFETY: only the lifetime of the trait object changes. `HostGuard` takes the pointer out of
+        // the realm again before this function returns or unwinds, so `host` is alive whenever
+        // `host_call` finds it there.
         let reached: NonNull<dyn Host + 'static> = unsafe { std::mem::transmute(reached as NonNull<dyn Host + '_>) };
         let interrupt = interrupt.as_deref();
         let before = (self.host.replace(Some(reached)), self.interrupt.replace(interrupt.map(NonNull::from)));
@@ -168,7 +172,7 @@ impl<E: Engine> Realm<E> {
         }
     }
 
-    /// Has a trap for the stack say what is the most of it that there is.
+    /// Adds the stack's limit to the message of a stack overflow.
     fn with_limits_of_stack(&self, mut trap: Trap) -> Trap {
         if trap.code == TrapCode::StackOverflow {
             let config = self.engine.config();
@@ -181,7 +185,7 @@ impl<E: Engine> Realm<E> {
     }
 }
 
-/// Puts the host of the call around back when a call ends, and what stops that call.
+/// Restores the host and the interrupt of the outer call when a call ends.
 struct HostGuard<'a> {
     host: &'a Cell<Option<NonNull<dyn Host>>>,
     interrupt: &'a Cell<Option<NonNull<Interrupt>>>,
@@ -195,7 +199,8 @@ impl Drop for HostGuard<'_> {
     }
 }
 
-/// Frames with offsets in the binary that the user knows, which no one has rewritten and which has the start section still in it.
+/// Replaces the offsets of frames with those in the binary that the user passed, which has not been
+/// rewritten and still has its start section.
 fn with_source_offsets<E: Engine>(mut trap: Trap, module: &Module<E>) -> Trap {
     for frame in &mut trap.frames {
         frame.offset = frame.offset.map(|offset| module.offsets.before(offset));

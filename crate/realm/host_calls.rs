@@ -1,4 +1,4 @@
-//! Calls out of guests.
+//! Calls from guests to their host.
 
 use std::{
     borrow::Cow,
@@ -19,15 +19,16 @@ impl<E: Engine> Realm<E> {
         self.slot.park(cx, f)
     }
 
-    /// The same as [`Realm::host_call`] for an engine that parks the context.
+    /// Like [`Realm::host_call`], for an engine that parks the context.
     pub fn parked_host_call(&self, site: ImportSite, slots: &mut [u64]) -> Result<(), Box<HostTrap>> {
         let outcome = self.slot.parked(|cx| self.host_call(cx, site, slots));
         outcome.unwrap_or_else(|| Err(refused("the store of the calling guest is out of reach")))
     }
 
-    /// Takes a call out of a guest: what every host function of every engine does. `slots` has the arguments and gets the
-    /// results. No panic leaves this function. The trap is boxed, because a large result costs each of the few frames around it
-    /// several nanoseconds, also when there is no trap.
+    /// Takes a call from a guest to its host. Every host function of every engine calls this. `slots`
+    /// holds the arguments and receives the results. No panic leaves this function. The trap is boxed,
+    /// because a large result costs each of the few frames around it several nanoseconds, also when
+    /// there is no trap.
     pub fn host_call(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), Box<HostTrap>> {
         let call = || self.answer(cx, site, slots);
         catch_unwind(AssertUnwindSafe(call))
@@ -36,7 +37,7 @@ impl<E: Engine> Realm<E> {
 
     #[inline]
     fn answer(&self, cx: &mut E::Context<'_>, site: ImportSite, slots: &mut [u64]) -> Result<(), Box<HostTrap>> {
-        // Nothing of the instance is copied out that this call does not need.
+        // Copy only what this call needs of the instance.
         let known = self.instance(site.instance, |entry| {
             let func = entry.imported_funcs.get(site.import as usize)?;
             Some((entry.carried.is_some(), func.unsupported, func.native.clone(), entry.meters))
@@ -63,7 +64,7 @@ impl<E: Engine> Realm<E> {
         outcome
     }
 
-    /// Tells the host what is left, because calls inside this one draw on it.
+    /// Reports the remaining fuel to the host, because calls inside this one use it.
     #[cold]
     #[inline(never)]
     fn begin_metered(
@@ -104,7 +105,7 @@ impl<E: Engine> Realm<E> {
         self.with_carried(instance, |global| E::global_set(cx, global, value as u64))?.map_err(|_| cannot_carry())
     }
 
-    /// Uses the global of an instance that travels with its host calls.
+    /// Passes the carried global of an instance to `f`.
     #[inline]
     fn with_carried<R>(&self, instance: u32, f: impl FnOnce(&E::Global) -> R) -> Result<R, Box<HostTrap>> {
         let used = self.instance(instance, |entry| match &entry.carried {
@@ -115,7 +116,7 @@ impl<E: Engine> Realm<E> {
         used.unwrap_or_else(|| Err(cannot_carry()))
     }
 
-    /// Lets the host answer with the store within reach.
+    /// Lets the host answer while it can access the store.
     #[inline]
     fn lend(
         &self,
@@ -123,9 +124,10 @@ impl<E: Engine> Realm<E> {
         mut host: NonNull<dyn Host>,
         call: HostCall<'_>,
     ) -> Result<(), Box<HostTrap>> {
-        // SAFETY: the pointer is the `host` of the innermost `enter` of this realm, whose frame is below us on this stack
-        // and cannot end before the guest that is calling us does; that frame does not use `host` itself. A nested `enter`
-        // during this call has a host of its own and puts this one back.
+        // SAFETY: the pointer is the `host` of the innermost `enter` of this realm, whose frame is below
+        // us on this stack and cannot end before the guest that is calling us does; that frame does not
+        // use `host` itself. A nested `enter` during this call has a host of its own and puts this one
+        // back.
         let outcome = self.slot.lend(cx, || unsafe { host.as_mut() }.call(call));
         match self.interrupt.get() {
             None => outcome,
@@ -133,7 +135,8 @@ impl<E: Engine> Realm<E> {
         }
     }
 
-    /// The outcome of a host call, or the end of the call around it if that is to stop. Most calls have nothing that stops them.
+    /// The outcome of a host call, or an interrupt if the guest's call must stop. Most calls have no
+    /// interrupt.
     #[cold]
     #[inline(never)]
     pub(super) fn unless_interrupted(
@@ -141,7 +144,7 @@ impl<E: Engine> Realm<E> {
         interrupt: NonNull<Interrupt>,
         outcome: Result<(), Box<HostTrap>>,
     ) -> Result<(), Box<HostTrap>> {
-        // A call that is being left is not to be ended here: whoever has the answer looks.
+        // Do not end a call that is being suspended here: whoever has the answer checks the interrupt.
         if matches!(outcome.as_ref().map_err(|trap| &**trap), Err(HostTrap::Suspended)) {
             return outcome;
         }
@@ -155,7 +158,7 @@ pub(super) fn cannot_carry() -> Box<HostTrap> {
     refused("the global that travels with the call is out of reach")
 }
 
-/// A call that could not be made.
+/// The failure of a call that could not be made.
 #[cold]
 pub(super) fn refused(message: impl Into<Cow<'static, str>>) -> Box<HostTrap> {
     Box::new(HostTrap::Message(message.into()))

@@ -1,4 +1,4 @@
-//! How instances are made, and what they export.
+//! Creation of instances, and their exports.
 
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
@@ -33,7 +33,7 @@ impl<E: Engine> Realm<E> {
         self.known(imports)?;
         self.link(module, imports)?;
         self.charge.borrow_mut().add(module.initial_bytes)?;
-        // The host functions need the index; it is taken even if linking fails.
+        // The host functions need the index. It stays taken even if linking fails.
         let index = {
             let mut instances = self.instances.borrow_mut();
             instances.push(None);
@@ -89,7 +89,7 @@ impl<E: Engine> Realm<E> {
         let (exports, start, hidden, flag, meters, attached) = match linked.map_err(InstantiateError::from).flatten() {
             Ok(linked) => linked,
             Err(error) => {
-                // What has failed later has left its memories and tables in the store.
+                // An instance that failed later has left its memories and tables in the store.
                 if !matches!(error, InstantiateError::Segment(_) | InstantiateError::Allocation(_)) {
                     self.charge.borrow_mut().give_back(module.initial_bytes);
                 }
@@ -143,7 +143,7 @@ impl<E: Engine> Realm<E> {
         Ok(index)
     }
 
-    /// Refuses an instance whose memory or table would begin beyond a limit.
+    /// Refuses an instance whose memory or table would begin larger than a limit allows.
     pub(super) fn limit(
         &self,
         what: &'static str,
@@ -157,12 +157,12 @@ impl<E: Engine> Realm<E> {
         }
     }
 
-    /// Runs `f` on an instance's record. Short, and never while `f` could come back here.
+    /// Passes an instance's record to `f`, which must be short and must not call back into this realm.
     pub(super) fn instance<R>(&self, index: u32, f: impl FnOnce(&Instance<E>) -> R) -> Option<R> {
         self.instances.borrow().get(index as usize).and_then(Option::as_ref).map(f)
     }
 
-    /// The realm's index of an exported memory; `None` if that export is not a memory.
+    /// The realm's index of an exported memory; `None` if the export is not a memory.
     pub fn exported_memory(&self, instance: u32, export: u32) -> Option<u32> {
         let (known, own, handle) = self.instance(instance, |entry| {
             let own = match entry.module.exported_memory(export)? {
@@ -186,7 +186,8 @@ impl<E: Engine> Realm<E> {
         Some(memory)
     }
 
-    /// The realm's index of an instance's memory 0, be it imported, exported or neither; `None` if it has no memory.
+    /// The realm's index of an instance's memory 0, whether it is imported, exported or neither; `None`
+    /// if the instance has no memory.
     pub fn memory0(&self, instance: u32) -> Option<u32> {
         let exported = self.instance(instance, |entry| match (&entry.module.memory0, &entry.memory0) {
             (Some(Memory0::Exported(export)), _) => Err(*export as u32),
@@ -207,7 +208,8 @@ impl<E: Engine> Realm<E> {
         Some(memory)
     }
 
-    /// The value of an exported global; `None` if that export is not a global whose type fits a slot.
+    /// The value of an exported global; `None` if the export is not a global, or its type does not fit a
+    /// slot.
     pub fn global_get(&self, instance: u32, export: u32) -> Result<Option<u64>, StoreError> {
         match self.exported_global(instance, export) {
             Some(global) => self.slot.with(|cx| E::global_get(cx, &global)),
@@ -215,7 +217,7 @@ impl<E: Engine> Realm<E> {
         }
     }
 
-    /// Sets an exported global; `false` if that export is not a global.
+    /// Sets an exported global. Returns `false` if the export is not a global.
     pub fn global_set(&self, instance: u32, export: u32, slot: u64) -> Result<bool, GlobalError> {
         match self.exported_global(instance, export) {
             Some(global) => self.slot.with(|cx| E::global_set(cx, &global, slot))?.map(|()| true),

@@ -1,4 +1,4 @@
-//! Instances that import what other instances of their realm export.
+//! Instances that import exports of other instances of their realm.
 
 use std::sync::Arc;
 
@@ -11,15 +11,17 @@ use crate::{
     value::{ExternType, GlobalType, ValueType},
 };
 
-/// What is linked in a realm. There is nothing until an instance imports something by which one instance can run the code of another.
+/// The modules that are linked in a realm. There are none until an instance imports something by which
+/// one instance can run the code of another.
 pub(super) struct Links<E: Engine> {
     types: E::LinkedTypes,
-    /// What an instance that could not be made has put into a table stays there, and with it its code.
+    /// Modules whose code may still be reachable: what a failed instance put into a table stays there,
+    /// and its code with it.
     _modules: Vec<Arc<Module<E>>>,
 }
 
 impl<E: Engine> Realm<E> {
-    /// What another instance is linked with to import that export; `None` if it cannot be imported.
+    /// The [`Import`] by which another instance can import this export; `None` if it cannot be imported.
     pub fn exported(&self, instance: u32, export: u32) -> Option<Import> {
         let known = self.instance(instance, |entry| entry.given.get(&export).cloned())?;
         if known.is_some() {
@@ -48,7 +50,7 @@ impl<E: Engine> Realm<E> {
         Some(import)
     }
 
-    /// Refuses indices that are not those of an object of this realm.
+    /// Refuses an index without an object in this realm.
     pub(super) fn known(&self, imports: &[Import]) -> Result<(), InstantiateError> {
         for import in imports {
             let (kind, index, count) = match import {
@@ -65,7 +67,7 @@ impl<E: Engine> Realm<E> {
         Ok(())
     }
 
-    /// Prepares for an instance that is linked with others, if this one is.
+    /// Prepares for an instance, if it is linked with others.
     pub(super) fn link(&self, module: &Arc<Module<E>>, imports: &[Import]) -> Result<(), InstantiateError> {
         let mut links = self.links.borrow_mut();
         let declared = module.imports.iter().map(|import| &import.ty);
@@ -95,14 +97,14 @@ impl<E: Engine> Realm<E> {
                 Links { types, _modules: Vec::new() }
             }
         };
-        // What has been admitted stays known, also if this module is refused.
+        // Admitted types stay known, also if this module is refused.
         let outcome = E::admit(&mut admitted.types, &module.compiled);
         admitted._modules.push(module.clone());
         *links = Some(admitted);
         outcome
     }
 
-    /// Makes the flags known of all instances that code of the callee may run, if they are linked.
+    /// Registers the flags of all instances whose code the callee may run, if they are linked.
     #[inline]
     pub(super) fn enter_linked<'a>(
         &self,
@@ -128,17 +130,17 @@ impl<E: Engine> Realm<E> {
     }
 }
 
-/// The flags of the other instances that a call can come to.
+/// The flags of the other instances that a call can reach.
 pub(super) struct LinkedFlags<'a>(Vec<Entered<'a>>);
 
 impl Drop for LinkedFlags<'_> {
     fn drop(&mut self) {
-        // An interrupt wants the last flag back first.
+        // An interrupt needs its flags released in reverse order.
         while self.0.pop().is_some() {}
     }
 }
 
-/// Whether an instance could run code of another by that import.
+/// Whether an instance could run another's code through this import.
 fn runs_code(declared: &ExternType, import: &Import) -> bool {
     match import {
         Import::Func(_) | Import::Table(_) => true,

@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl<E: Engine> Realm<E> {
-    /// Makes a memory and returns its index.
+    /// Creates a memory and returns its index.
     pub fn new_memory(&self, ty: MemoryType) -> Result<u32, MemoryError> {
         if let Some(pages) = [ty.maximum, Some(ty.minimum)].into_iter().flatten().find(|pages| *pages > MAX_PAGES) {
             return Err(MemoryError::TooLarge { pages, limit: MAX_PAGES });
@@ -28,9 +28,12 @@ impl<E: Engine> Realm<E> {
         Ok(self.add_memory(memory, true))
     }
 
-    /// A realm with an empty store and those memories of this one, as memories 0, 1 and so on. Their bytes stay where they are, unless they move when they grow,
-    /// too; `may_move` says whether they may. No instance of this realm may run afterwards, and nobody may use those memories here. `None`, and
-    /// nothing has changed, if that cannot be: a memory that an instance has defined stays with it, and so does all that a running guest may use.
+    /// A realm with an empty store and the memories `kept` of this one, as memories 0, 1 and so on.
+    /// Their bytes stay where they are, except those of memories that move when they grow; `may_move`
+    /// says whether these may be moved. Afterwards, no instance of this realm may run, and these
+    /// memories must not be used through it. Returns `None`, and changes nothing, if that is impossible:
+    /// a memory that an instance defined stays with it, and so does everything that a running guest may
+    /// use.
     pub fn renew(&self, kept: &[u32], may_move: bool) -> Option<Rc<Self>> {
         if !kept.iter().all(|memory| self.is_made(*memory)) || self.host.get().is_some() {
             return None;
@@ -49,12 +52,13 @@ impl<E: Engine> Realm<E> {
         Some(renewed)
     }
 
-    /// Whether the memory was made by [`Realm::new_memory`], and not by an instance.
+    /// Whether the memory was created by [`Realm::new_memory`], rather than by an instance.
     pub fn is_made(&self, index: u32) -> bool {
         self.made.borrow().get(index as usize).copied().unwrap_or(false)
     }
 
-    /// Leaves empty memories in the places of those that [`Realm::renew`] has moved away, if this realm is to go on with its others.
+    /// Puts empty memories in the places of those that [`Realm::renew`] has moved away, if this realm
+    /// stays in use with its other memories.
     pub fn empty_memories(&self, moved: &[u32]) {
         for memory in moved {
             let empty = self.slot.with(|cx| E::new_memory(cx, MemoryType { minimum: 0, maximum: Some(0) }));
@@ -97,17 +101,17 @@ impl<E: Engine> Realm<E> {
     }
 
     pub(super) fn memory(&self, index: u32) -> E::Memory {
-        // Indices come from this realm and are never given back.
+        // Indices come from this realm and are never reused.
         self.memories.borrow()[index as usize].clone()
     }
 
-    /// Where the memory lies now.
+    /// Where the memory currently lies.
     pub fn memory_region(&self, index: u32) -> Result<MemoryRegion, StoreError> {
         let memory = self.memory(index);
         self.slot.with(|cx| E::memory_region(cx, &memory))
     }
 
-    /// The memory's type, as it was made.
+    /// The memory's type at its creation.
     pub fn memory_type(&self, index: u32) -> Result<MemoryType, StoreError> {
         let memory = self.memory(index);
         self.slot.with(|cx| E::memory_type(cx, &memory))
@@ -132,12 +136,13 @@ impl<E: Engine> Realm<E> {
         })?
     }
 
-    /// Says whether somebody has the bytes of a memory who cannot be told when they move: then none of them does.
+    /// Sets whether a transferred buffer, which cannot be detached, has the bytes of a memory. While it
+    /// does, no memory may move.
     pub fn pin_memories(&self, is_pinned: bool) {
         self.is_pinned.set(is_pinned);
     }
 
-    /// Whether memories may move when a guest that is running has them grow.
+    /// Whether memories may move when a running guest grows them.
     pub(crate) fn memories_may_move(&self) -> bool {
         // SAFETY: as in `lend`.
         !self.is_pinned.get() && self.host.get().is_none_or(|mut host| unsafe { host.as_mut() }.memories_may_move())
@@ -148,8 +153,8 @@ impl<E: Engine> Realm<E> {
         let memory = self.memory(index);
         self.slot.with(|cx| {
             let from = in_bounds("read", E::memory_region(cx, &memory), address, dest.len())?;
-            // SAFETY: `from` is `dest.len()` bytes of the memory, which stays as it is while we hold the context. `dest`
-            // may be a view of that same memory, so the copy allows overlap.
+            // SAFETY: `from` is `dest.len()` bytes of the memory, which stays as it is while we hold the
+            // context. `dest` may be a view of that same memory, so the copy allows overlap.
             unsafe { std::ptr::copy(from, dest.as_mut_ptr(), dest.len()) };
             Ok(())
         })?
@@ -160,24 +165,25 @@ impl<E: Engine> Realm<E> {
         let memory = self.memory(index);
         self.slot.with(|cx| {
             let to = in_bounds("write", E::memory_region(cx, &memory), address, src.len())?;
-            // SAFETY: `to` is `src.len()` bytes of the memory, which stays as it is while we hold the context. `src` may
-            // be a view of that same memory, so the copy allows overlap.
+            // SAFETY: `to` is `src.len()` bytes of the memory, which stays as it is while we hold the
+            // context. `src` may be a view of that same memory, so the copy allows overlap.
             unsafe { std::ptr::copy(src.as_ptr(), to, src.len()) };
             Ok(())
         })?
     }
 }
 
-/// Copies everything that `from` holds of a memory into a new memory of `to`, and returns its index there.
+/// Copies a memory of `from`, with all its bytes, to a new memory of `to`, and returns its index there.
 pub fn move_memory<E: Engine>(from: &Realm<E>, index: u32, to: &Realm<E>) -> Result<u32, MemoryError> {
     let declared = from.memory_type(index)?;
     let region = from.memory_region(index)?;
     let pages = region.bytes as u64 / PAGE_BYTES;
-    // The two of them count once, so that there need not be room for both.
+    // The two memories count once, so that there need not be room for both.
     from.superseded.add(region.bytes as u64);
     let moved = to.new_memory(MemoryType { minimum: pages.max(declared.minimum), ..declared });
     let moved = moved.inspect_err(|_| from.superseded.remove(region.bytes as u64))?;
-    // SAFETY: `from` is idle (we just used it) and another realm than `to`, so nothing changes the region during the copy.
+    // SAFETY: `from` is idle (we just used it) and another realm than `to`, so nothing changes the
+    // region during the copy.
     let bytes = unsafe { std::slice::from_raw_parts(region.base, region.bytes) };
     // Pages that were never written are left untouched in the copy as well.
     for (page, chunk) in bytes.chunks(4096).enumerate().filter(|(_, chunk)| chunk.iter().any(|byte| *byte != 0)) {
@@ -186,7 +192,7 @@ pub fn move_memory<E: Engine>(from: &Realm<E>, index: u32, to: &Realm<E>) -> Res
     Ok(moved)
 }
 
-/// The address of `length` bytes of a memory, if they all lie in it.
+/// The address of `length` bytes of a memory, if they are all in bounds.
 pub(super) fn in_bounds(
     access: &'static str,
     region: MemoryRegion,

@@ -1,4 +1,4 @@
-//! Functions of the host that are answered in Rust, where the guest runs.
+//! Host functions in Rust that run on the guest's thread.
 
 use super::{Realm, host_calls::refused, memories::in_bounds};
 use crate::{
@@ -7,9 +7,10 @@ use crate::{
     interrupt::Interrupt,
 };
 
-/// An imported function that is answered without the [`Host`](super::Host) of the call. It may run on any thread, and in several stores at once.
+/// An imported function that runs without the [`Host`](super::Host) of the call. It may run on any
+/// thread, and in several stores at once.
 pub trait NativeFunc: Send + Sync {
-    /// Answers one call. `slots` has the arguments, to be replaced by the results.
+    /// Answers one call. `slots` holds the arguments; the function replaces them with the results.
     fn call(&self, caller: &mut Caller<'_>, slots: &mut [u64]) -> Result<(), Box<HostTrap>>;
 }
 
@@ -26,17 +27,17 @@ where
 pub struct Caller<'a>(&'a mut dyn Access);
 
 impl Caller<'_> {
-    /// The guest's memory 0, be it imported, exported or neither.
+    /// The guest's memory 0, whether it is imported, exported or neither.
     pub fn memory0(&mut self) -> Option<u32> {
         self.0.memory0()
     }
 
-    /// The memory that the guest exports under that name.
+    /// The memory that the guest exports by this name.
     pub fn exported_memory(&mut self, name: &str) -> Option<u32> {
         self.0.exported_memory(name)
     }
 
-    /// Where a memory lies, for as long as the guest does not run and nobody grows it.
+    /// Where a memory lies. This is valid until the guest runs or the memory grows.
     pub fn memory_region(&mut self, memory: u32) -> MemoryRegion {
         self.0.memory_region(memory)
     }
@@ -44,7 +45,8 @@ impl Caller<'_> {
     /// Copies `dest.len()` bytes at `address` out of a memory.
     pub fn memory_read(&mut self, memory: u32, address: u64, dest: &mut [u8]) -> Result<(), MemoryError> {
         let from = in_bounds("read", self.memory_region(memory), address, dest.len())?;
-        // SAFETY: `from` is `dest.len()` bytes of the memory, which stays as it is while the guest waits. The copy allows overlap.
+        // SAFETY: `from` is `dest.len()` bytes of the memory, which stays as it is while the guest
+        // waits. The copy allows overlap.
         unsafe { std::ptr::copy(from, dest.as_mut_ptr(), dest.len()) };
         Ok(())
     }
@@ -52,7 +54,8 @@ impl Caller<'_> {
     /// Copies `src` into a memory at `address`.
     pub fn memory_write(&mut self, memory: u32, address: u64, src: &[u8]) -> Result<(), MemoryError> {
         let to = in_bounds("write", self.memory_region(memory), address, src.len())?;
-        // SAFETY: `to` is `src.len()` bytes of the memory, which stays as it is while the guest waits. The copy allows overlap.
+        // SAFETY: `to` is `src.len()` bytes of the memory, which stays as it is while the guest waits.
+        // The copy allows overlap.
         unsafe { std::ptr::copy(src.as_ptr(), to, src.len()) };
         Ok(())
     }
@@ -66,20 +69,20 @@ impl Caller<'_> {
     ///
     /// # Errors
     ///
-    /// [`HostTrap::OutOfFuel`] if there is less; then none is left.
+    /// [`HostTrap::OutOfFuel`] if less fuel remains; then none remains.
     pub fn take_fuel(&mut self, cost: u64) -> Result<(), Box<HostTrap>> {
         let Some(fuel) = self.0.fuel() else { return Ok(()) };
         self.0.set_fuel(fuel.saturating_sub(cost));
         if fuel < cost { Err(Box::new(HostTrap::OutOfFuel)) } else { Ok(()) }
     }
 
-    /// What stops the call that the guest is in, for a function that takes long.
+    /// The interrupt of the guest's call, for a function that takes long.
     pub fn interrupt(&self) -> Option<&Interrupt> {
         self.0.interrupt()
     }
 }
 
-/// What a [`Caller`] reaches, whatever the engine.
+/// What a [`Caller`] can access, independent of the engine.
 trait Access {
     fn memory0(&mut self) -> Option<u32>;
     fn exported_memory(&mut self, name: &str) -> Option<u32>;
@@ -120,13 +123,14 @@ impl<E: Engine> Access for NativeCall<'_, '_, E> {
     }
 
     fn interrupt(&self) -> Option<&Interrupt> {
-        // SAFETY: the interrupt is held by the frame of `enter` that runs the guest, which is below us on this stack.
+        // SAFETY: the interrupt is held by the frame of `enter` that runs the guest, which is below us
+        // on this stack.
         self.realm.interrupt.get().map(|interrupt| unsafe { interrupt.as_ref() })
     }
 }
 
 impl<E: Engine> Realm<E> {
-    /// Has a native function answer a call.
+    /// Calls a native function.
     pub(super) fn call_native(
         &self,
         cx: &mut E::Context<'_>,

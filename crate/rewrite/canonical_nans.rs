@@ -1,8 +1,9 @@
-//! Makes NaNs the same on every engine and every machine: after each instruction of a module whose NaN results may have
-//! any sign and payload, it puts instructions that make them the canonical NaN. Only the code section
-//! changes: what else there is stays byte for byte, also debug information and branch hints, whose offsets are off then.
+//! Makes NaNs the same on every engine and every machine: after each instruction whose NaN results may
+//! have any sign and payload, it inserts instructions that replace them with the canonical NaN. Only the
+//! code section changes. Everything else stays the same, byte for byte, including debug information and
+//! branch hints, whose offsets are then wrong.
 //!
-//! Which instructions these are: <https://webassembly.github.io/spec/core/exec/numerics.html#nan-propagation>
+//! These instructions are: <https://webassembly.github.io/spec/core/exec/numerics.html#nan-propagation>
 
 use std::borrow::Cow;
 
@@ -12,13 +13,14 @@ use wasmparser::{Operator, WasmFeatures};
 use super::{BodyEdits, Edits, Function, MAX_LOCALS, Pass, Sections, walk};
 use crate::error::CompileError;
 
-/// The module with canonical NaNs, or `None` if it has no instruction that makes others.
+/// The module with canonical NaNs, or `None` if it has no instruction that can produce others.
 ///
-/// The instructions of relaxed SIMD stay as they are: more than NaNs is left open there.
+/// Instructions of relaxed SIMD are not changed: the specification leaves more than NaNs open there.
 ///
 /// # Errors
 ///
-/// Refuses what is not a valid module, and a function that has no room for the locals. Which proposals a module may use is for the engine to say.
+/// Refuses an invalid module, and a function that has no room for the locals. The engine decides which
+/// proposals a module may use.
 pub fn canonical_nans(wasm: &[u8]) -> Result<Option<Vec<u8>>, CompileError> {
     let sections = Sections::of(wasm);
     let mut edits = Edits::default();
@@ -32,13 +34,14 @@ pub fn canonical_nans(wasm: &[u8]) -> Result<Option<Vec<u8>>, CompileError> {
 /// The pass.
 #[derive(Debug, Default)]
 pub struct CanonicalNans {
-    /// The locals that the function needs: one for each type. A function that has no room for one is refused at its end.
+    /// The locals that the function needs, one for each type. A function without room for one is refused
+    /// at its end.
     locals: Vec<(ValType, Option<u32>)>,
 }
 
 impl Pass for CanonicalNans {
     fn wants(&self, opcode: u8) -> bool {
-        // Arithmetic on f32 and on f64, demote, promote, and what begins with the prefix of vectors.
+        // Arithmetic on f32 and f64, demote, promote, and everything with the vector prefix.
         matches!(opcode, 0x8d..=0x97 | 0x9b..=0xa5 | 0xb6 | 0xbb | 0xfd)
     }
 
@@ -73,7 +76,7 @@ impl Pass for CanonicalNans {
 }
 
 impl CanonicalNans {
-    /// The index of the local for values of that shape, if there is room for it.
+    /// The index of the local for values of this shape, if there is room for it.
     fn local(&mut self, shape: Shape, body: &mut BodyEdits<'_>) -> Option<u32> {
         let wanted = match shape {
             Shape::F32 => ValType::F32,
@@ -89,7 +92,7 @@ impl CanonicalNans {
     }
 }
 
-/// How the floats lie in a value.
+/// The arrangement of floats in a value.
 #[derive(Clone, Copy)]
 enum Shape {
     F32,
@@ -98,9 +101,10 @@ enum Shape {
     F64x2,
 }
 
-/// The shape of an instruction's result, if the specification leaves open which NaNs it has.
+/// The shape of an instruction's result, if the specification does not determine its NaNs.
 ///
-/// `abs`, `neg` and `copysign` are about bits, `pmin` and `pmax` give one of their operands as it is.
+/// `abs`, `neg` and `copysign` operate on bits. `pmin` and `pmax` return one of their operands
+/// unchanged.
 fn shape_with_any_nan(operator: &Operator<'_>) -> Option<Shape> {
     use Operator::*;
     match operator {
@@ -116,8 +120,9 @@ fn shape_with_any_nan(operator: &Operator<'_>) -> Option<Shape> {
     }
 }
 
-/// Appends instructions that leave the value on the stack as it is, but with canonical NaNs. NaNs are what is not equal
-/// to itself: `select` gives its first operand where the condition holds, and so does `bitselect` in each lane.
+/// Appends instructions that make the NaNs of the value on the stack canonical and otherwise do not
+/// change it. NaNs are the values that are not equal to themselves: `select` returns its first operand
+/// if the condition holds, and so does `bitselect` in each lane.
 fn make_canonical(code: &mut InstructionSink<'_>, shape: Shape, local: u32) {
     code.local_tee(local);
     match shape {
@@ -139,7 +144,7 @@ fn make_canonical(code: &mut InstructionSink<'_>, shape: Shape, local: u32) {
 const F32_NAN: u32 = 0x7fc0_0000;
 const F64_NAN: u64 = 0x7ff8_0000_0000_0000;
 
-/// A vector of twice the same 64 bits.
+/// A vector with the same 64 bits in both halves.
 fn in_each_lane(bits: u64) -> i128 {
     i128::from_le_bytes((u128::from(bits) << 64 | u128::from(bits)).to_le_bytes())
 }

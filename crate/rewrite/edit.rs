@@ -1,4 +1,4 @@
-//! Changes to a module, collected over the bytes that it has and then applied in one go.
+//! Changes to a module, collected first and then applied in one go.
 
 use std::{borrow::Cow, collections::HashMap, ops::Range};
 
@@ -9,51 +9,51 @@ use wasmparser::FunctionBody;
 use super::{MAX_LOCALS, Offsets, Section, Sections, at};
 use crate::error::CompileError;
 
-/// What is to be changed in a module. All offsets are those of the given binary.
+/// The changes to a module. All offsets are those of the given binary.
 #[derive(Default)]
 pub struct Edits {
     added: HashMap<u8, Added>,
     removed: Vec<SectionId>,
-    /// Single bytes, in ascending order.
+    /// Single bytes, in ascending order of their offsets.
     overwritten: Vec<(usize, u8)>,
     /// In ascending order.
     bodies: Vec<Body>,
     splices: Vec<Splice>,
-    /// What all splices put in.
+    /// The bytes that all splices insert.
     bytes: Vec<u8>,
 }
 
-/// The entries that a section gets behind its own.
+/// The entries that are appended to a section.
 #[derive(Default)]
 struct Added {
     count: u32,
     entries: Vec<u8>,
 }
 
-/// A function's body that is changed.
+/// A changed function body.
 struct Body {
-    /// With its length.
+    /// Includes the length field.
     range: Range<usize>,
     content: usize,
-    /// Its splices among all, in ascending order.
+    /// Its range in `Edits::splices`, in ascending order.
     splices: Range<usize>,
 }
 
-/// What is put in the place of a part of the binary.
+/// A replacement for a part of the binary.
 struct Splice {
     at: Range<usize>,
-    /// In `Edits::bytes`.
+    /// A range of `Edits::bytes`.
     with: Range<usize>,
 }
 
-/// A binary and where its bytes come from.
+/// A binary, and the map of its offsets to the given one.
 pub struct Rewritten<'a> {
     pub wasm: Cow<'a, [u8]>,
     pub offsets: Offsets,
 }
 
 impl Edits {
-    /// Adds an entry to a section, behind all that are there.
+    /// Appends an entry to a section.
     pub fn add(&mut self, section: SectionId, write: impl FnOnce(&mut Vec<u8>)) {
         let added = self.added.entry(section.into()).or_default();
         added.count += 1;
@@ -76,7 +76,8 @@ impl Edits {
         added.is_empty() && removed.is_empty() && overwritten.is_empty() && bodies.is_empty()
     }
 
-    /// Begins the changes to a function's body. `begin` is where its length stands, `locals` how many parameters and locals it has.
+    /// Begins the changes to a function's body. `begin` is the offset of its length, `locals` the number
+    /// of its parameters and locals.
     pub(super) fn body(
         &mut self,
         body: &FunctionBody<'_>,
@@ -106,7 +107,7 @@ impl Edits {
     ///
     /// # Errors
     ///
-    /// Refuses a module whose sections cannot be told apart, which no validator accepts.
+    /// Refuses a module whose sections cannot be separated, which no validator accepts.
     pub fn apply<'a>(&self, sections: &Sections<'a>) -> Result<Rewritten<'a>, CompileError> {
         let wasm = sections.wasm();
         if self.is_empty() {
@@ -160,7 +161,7 @@ fn section_id(id: u8) -> Option<SectionId> {
     all.into_iter().find(|known| u8::from(*known) == id)
 }
 
-/// How many bytes a number takes as LEB128.
+/// The number of bytes of a number in LEB128.
 fn leb_length(number: usize) -> usize {
     number.checked_ilog2().unwrap_or(0) as usize / 7 + 1
 }
@@ -227,7 +228,7 @@ impl Writer<'_> {
 }
 
 impl Body {
-    /// The length of its content when it is changed.
+    /// The length of its content with the changes.
     fn length(&self, edits: &Edits) -> usize {
         let splices = &edits.splices[self.splices.clone()];
         let more: usize = splices.iter().map(|splice| splice.with.len()).sum();
@@ -246,36 +247,36 @@ pub struct BodyEdits<'a> {
     locals: u32,
     added: SmallVec<[ValType; 4]>,
     first: usize,
-    /// Where the operator begins that is being looked at.
+    /// Where the current operator begins.
     operator: usize,
-    /// Its first splice.
+    /// The first splice of the current operator.
     pending: usize,
 }
 
 impl BodyEdits<'_> {
-    /// How many parameters and locals the function has, without added ones.
+    /// The number of the function's parameters and locals, without added ones.
     pub fn locals(&self) -> u32 {
         self.locals
     }
 
-    /// Adds a local behind all others and returns its index, or `None` if the function may have no more.
+    /// Adds a local after all others and returns its index, or `None` if the function may have no more.
     pub fn local(&mut self, ty: ValType) -> Option<u32> {
         let index = self.locals + self.added.len() as u32;
         (index < MAX_LOCALS).then(|| self.added.push(ty))?;
         Some(index)
     }
 
-    /// Puts something before the operator that is being looked at.
+    /// Inserts instructions before the current operator.
     pub fn before(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.splice(self.operator..self.operator, write);
     }
 
-    /// Puts something in the place of the operator that is being looked at.
+    /// Replaces the current operator.
     pub fn instead(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.splice(self.operator..TO_BE_KNOWN, write);
     }
 
-    /// Puts something behind the operator that is being looked at.
+    /// Inserts instructions after the current operator.
     pub fn after(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.splice(TO_BE_KNOWN..TO_BE_KNOWN, write);
     }
@@ -298,12 +299,12 @@ impl BodyEdits<'_> {
         }
     }
 
-    /// Ends the changes. `instructions` is where the operators begin.
+    /// Ends the changes. `instructions` is the offset of the first operator.
     pub(super) fn end(self, instructions: usize) {
         let Self { edits, range, content, groups_begin, group_count, added, first, .. } = self;
         if !added.is_empty() {
             let begin = edits.bytes.len();
-            // A group takes two bytes of the body at least, so their number cannot overflow.
+            // A group takes at least two bytes of the body, so the number of groups cannot overflow.
             (group_count + added.len() as u32).encode(&mut edits.bytes);
             let groups = edits.bytes.len();
             for ty in &added {
@@ -320,7 +321,7 @@ impl BodyEdits<'_> {
     }
 }
 
-/// Stands for the end of an operator until that has been read.
+/// Represents the end of an operator until it has been read.
 const TO_BE_KNOWN: usize = usize::MAX;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a module's sections tell of its imports, exports, memories and tables.
+//! The imports, exports, memories and tables of a module, read from its sections.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::{
     value::{ExternType, PAGE_BYTES},
 };
 
-/// Which memory an export stands for. Several exports may stand for the same one.
+/// The memory that an export represents. Several exports may represent the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportedMemory {
     /// Its place among the imported memories.
@@ -19,7 +19,7 @@ pub enum ExportedMemory {
     Own(u32),
 }
 
-/// What the sections before the code tell. Anything unusual is left for the engine to refuse.
+/// The contents of the sections before the code. The engine must refuse anything unusual.
 #[derive(Default)]
 pub struct Layout<'a> {
     pub export_names: Vec<&'a str>,
@@ -72,8 +72,8 @@ impl<'a> Layout<'a> {
         layout
     }
 
-    /// Brings an engine's list of imports, in which those of one kind are in order, into the order of the binary; also
-    /// returns for each import of the engine where it went.
+    /// Sorts an engine's list of imports, in which those of one kind are in order, into the order of the
+    /// binary. Also returns the new place of each of the engine's imports.
     pub fn in_order(&self, imports: Vec<ImportType>) -> (Vec<ImportType>, Vec<usize>) {
         let mut left: Vec<Option<ImportType>> = imports.into_iter().map(Some).collect();
         let mut order = vec![0; left.len()];
@@ -88,7 +88,7 @@ impl<'a> Layout<'a> {
             order[at] = sorted.len();
             sorted.extend(left[at].take());
         }
-        // None is left, unless the engine counts imports in another way; then they stay in its order.
+        // No import is left over, unless the engine lists imports differently; then they keep its order.
         for (at, import) in left.into_iter().enumerate() {
             if let Some(import) = import {
                 order[at] = sorted.len();
@@ -98,7 +98,7 @@ impl<'a> Layout<'a> {
         (sorted, order)
     }
 
-    /// Which memory the export in that place stands for.
+    /// The memory that the export at this place represents.
     pub fn exported_memory(&self, place: usize) -> Option<ExportedMemory> {
         let at = self.exported_memories.binary_search_by_key(&place, |(place, _)| *place).ok()?;
         let index = self.exported_memories[at].1;
@@ -107,7 +107,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The kind of an import as the binary tells it.
+/// The kind of an import according to the binary.
 fn kind_in_binary(ty: TypeRef) -> ImportKind {
     match ty {
         TypeRef::Func(_) | TypeRef::FuncExact(_) => ImportKind::Func,
@@ -118,7 +118,7 @@ fn kind_in_binary(ty: TypeRef) -> ImportKind {
     }
 }
 
-/// The kind of an import as an engine tells it.
+/// The kind of an import according to an engine.
 fn kind_in_engine(ty: &ExternType) -> ImportKind {
     match ty {
         ExternType::Func(_) => ImportKind::Func,

@@ -1,14 +1,15 @@
-//! Gives each function of a module one more local, in which the checks of a compiled guest keep what is left of its fuel: in memory alone each round
-//! of a tight loop would wait for what the last one has stored, four times as long as the loop itself takes.
+//! Adds a local to each function of a module. The checks of a compiled guest cache the remaining fuel in
+//! it: in memory alone, each iteration of a tight loop would wait for the previous iteration's store,
+//! four times as long as the loop itself takes.
 
 use wasm_encoder::ValType;
 
 use super::{BodyEdits, Pass};
 
-/// The pass, and what it has come to.
+/// The pass and its result.
 #[derive(Debug, Default)]
 pub struct Metering {
-    /// The local of each function, by its index there; `None` where there may be no more.
+    /// The added local of each function, by its index there; `None` where the function may have no more.
     pub locals: Vec<Option<u32>>,
 }
 
@@ -50,7 +51,8 @@ mod tests {
         Ok(made)
     }
 
-    /// A module of functions with these bodies: a count of groups of locals, the groups, and instructions. All are of type `(i32) -> ()`.
+    /// A module of functions with these bodies: a count of groups of locals, the groups, and
+    /// instructions. All are of type `(i32) -> ()`.
     fn module(bodies: &[&[u8]]) -> Vec<u8> {
         let mut wasm = b"\0asm\x01\0\0\0\x01\x05\x01\x60\x01\x7f\0".to_vec();
         wasm.extend([3, bodies.len() as u8 + 1, bodies.len() as u8]);
@@ -91,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_function_that_may_have_no_more_locals_gets_none() {
-        // 49,999 and a parameter are the most.
+        // 49,999 locals and a parameter are the most.
         let full = [1, 0xcf, 0x86, 0x03, 0x7f, 0x0b];
         let made = with_fuel_locals(&module(&[&full, &[0, 0x0b]])).expect("a good module");
         assert_eq!(made.locals, [None, Some(1)]);

@@ -3,19 +3,20 @@
 /// Maps offsets in a rewritten binary to offsets in the one it was made from.
 #[derive(Debug, Clone, Default)]
 pub struct Offsets {
-    /// Where each copied piece begins, in the new binary and in the old one, in ascending order. Pieces that follow one another in both are one.
+    /// Where each copied piece begins, in the new binary and in the old one, in ascending order. Pieces
+    /// that are adjacent in both are merged.
     pieces: Vec<(usize, usize)>,
 }
 
 impl Offsets {
-    /// Takes note that a piece of the old binary is copied. Pieces come in ascending order.
+    /// Records that a piece of the old binary is copied. Pieces are added in ascending order.
     pub(super) fn add(&mut self, new: usize, old: usize) {
         if self.before(new) != old || self.pieces.is_empty() {
             self.pieces.push((new, old));
         }
     }
 
-    /// Where the instruction at that offset was.
+    /// The old offset of the instruction at this offset.
     pub fn before(&self, offset: usize) -> usize {
         let next = self.pieces.partition_point(|(new, _)| *new <= offset);
         let Some((new, old)) = next.checked_sub(1).and_then(|at| self.pieces.get(at)) else { return offset };

@@ -10,17 +10,18 @@ use wasmparser::{
 
 use super::at;
 
-/// A section, by where it stands in the binary.
+/// A section, by its place in the binary.
 #[derive(Debug, Clone)]
 pub struct Section {
     id: u8,
-    /// With its id and its length.
+    /// Includes the id and the length.
     pub range: Range<usize>,
     pub content: Range<usize>,
 }
 
-/// The sections of a binary. There are none if it is damaged, no module, or has its sections in another order than the specification: such a
-/// binary is left as it is, for the validator or the engine to refuse.
+/// The sections of a binary. The list is empty if the binary is damaged, not a module, or has its
+/// sections in a different order than the specification: such a binary is left unchanged, for the
+/// validator or the engine to refuse.
 pub struct Sections<'a> {
     wasm: &'a [u8],
     all: Vec<Section>,
@@ -28,7 +29,7 @@ pub struct Sections<'a> {
 
 const HEADER: &[u8] = b"\0asm\x01\0\0\0";
 
-/// The sections that are not custom, in their order:
+/// The non-custom sections, in their order:
 /// <https://webassembly.github.io/spec/core/binary/modules.html#binary-module>.
 const ORDER: [SectionId; 13] = [
     SectionId::Type,
@@ -46,7 +47,7 @@ const ORDER: [SectionId; 13] = [
     SectionId::Data,
 ];
 
-/// The place of a section among those that are not custom.
+/// The place of a section among the non-custom ones.
 fn place_of(id: u8) -> Option<usize> {
     ORDER.iter().position(|known| u8::from(*known) == id)
 }
@@ -68,7 +69,8 @@ impl<'a> Sections<'a> {
         self.all.iter().find(|section| section.is(id))
     }
 
-    /// In which place of [`Sections::all`] a section would stand that is not there: directly behind the last one that comes before it.
+    /// The place in [`Sections::all`] for a missing section: directly after the last section that comes
+    /// before it.
     pub(super) fn place_of_missing(&self, id: SectionId) -> usize {
         let place = place_of(id.into());
         self.all
@@ -81,14 +83,14 @@ impl<'a> Sections<'a> {
         BinaryReader::new(&self.wasm[section.content.clone()], section.content.start as u64)
     }
 
-    /// How many entries a section has, and where they are; `None` if it does not say.
+    /// The number of a section's entries, and their range; `None` if it cannot be read.
     pub fn entries(&self, section: &Section) -> Option<(u32, Range<usize>)> {
         let mut reader = self.reader(section);
         let count = reader.read_var_u32().ok()?;
         Some((count, at(reader.original_position())..section.content.end))
     }
 
-    /// How many entries that section has.
+    /// The number of entries of this section.
     pub fn count(&self, id: SectionId) -> u32 {
         self.get(id).and_then(|section| self.entries(section)).map_or(0, |(count, _)| count)
     }
@@ -126,7 +128,7 @@ impl<'a> Sections<'a> {
         self.reader(self.get(SectionId::Start)?).read_var_u32().ok()
     }
 
-    /// The custom sections of that name, with where that name stands.
+    /// The custom sections with this name, and where the name lies.
     pub fn custom(&self, name: &str) -> impl Iterator<Item = (CustomSectionReader<'a>, Range<usize>)> {
         let custom = self.all.iter().filter(|section| section.is(SectionId::Custom));
         let named = custom.filter_map(|section| CustomSectionReader::new(self.reader(section)).ok());

@@ -1,8 +1,10 @@
-//! Takes the start function out of a module and has it exported instead, and exports a memory 0 that is neither imported nor exported.
+//! Removes the start function of a module and exports it instead, and exports a memory 0 that is neither
+//! imported nor exported.
 //!
-//! Both engines run a start function before they hand its instance out. As an export it is called after instantiation, with the
-//! instance's memory, globals and functions within reach, and a trap in it is never confused with a segment out of bounds. Memory 0 is exported because engines
-//! give handles of exports only.
+//! Both engines run a start function before they return its instance. As an export, it is called after
+//! instantiation, when the instance's memory, globals and functions are accessible, and a trap in it is
+//! never confused with a segment out of bounds. Memory 0 is exported because engines only give access to
+//! exports.
 
 use std::collections::HashSet;
 
@@ -11,20 +13,20 @@ use wasmparser::{ExternalKind, TypeRef};
 
 use super::{Edits, Sections};
 
-/// The names of the exports that a module gets.
+/// The names of the exports that are added to a module.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Added {
-    /// Of the start function, if there is one.
+    /// The name of the start function's export, if there is one.
     pub start: Option<String>,
-    /// Of memory 0, if it was hidden.
+    /// The name of memory 0's export, if the memory was hidden.
     pub memory0: Option<String>,
 }
 
-/// Makes these changes, as far as there is something to do.
+/// Makes these changes where they are needed.
 pub fn export_hidden(sections: &Sections<'_>, edits: &mut Edits) -> Added {
     let names: Vec<&str> = sections.exports().map(|export| export.name).collect();
     if names.len() != sections.count(SectionId::Export) as usize {
-        // Damaged, and the engine's to refuse.
+        // The module is damaged, and the engine will refuse it.
         return Added::default();
     }
     let start = sections.start();
@@ -51,7 +53,7 @@ pub fn export_hidden(sections: &Sections<'_>, edits: &mut Edits) -> Added {
 /// <https://webassembly.github.io/spec/core/binary/modules.html#export-section>
 const FUNC: u8 = 0;
 const MEMORY: u8 = 2;
-/// How many exports all engines take: <https://webassembly.github.io/spec/js-api/#limits>.
+/// The most exports that all engines accept: <https://webassembly.github.io/spec/js-api/#limits>.
 const MAX_EXPORTS: usize = 1_000_000;
 
 /// Whether memory 0 is neither imported nor exported.
@@ -62,7 +64,7 @@ fn has_hidden_memory0(sections: &Sections<'_>) -> bool {
         && !is_exported()
 }
 
-/// Names that no export has. A module may have been made to have very many that are like those tried.
+/// Finds names that no export has. A hostile module may have very many names that resemble those tried.
 pub struct FreeNames<'a> {
     listed: &'a [&'a str],
     taken: Option<HashSet<&'a str>>,
@@ -73,7 +75,7 @@ impl<'a> FreeNames<'a> {
         Self { listed, taken: None }
     }
 
-    /// `wanted`, or the shortest name like it that is free.
+    /// `wanted`, or the shortest free name that extends it.
     pub fn like(&mut self, wanted: &str) -> String {
         let mut name = wanted.to_owned();
         if !self.listed.contains(&wanted) {

@@ -10,26 +10,27 @@ use wasmparser::{
 use super::{BodyEdits, Edits, Sections, at};
 use crate::error::CompileError;
 
-/// What is known of the function that a pass looks at.
+/// What the validator knows of the function that a pass looks at.
 pub type Function = FuncValidator<ValidatorResources>;
 
-/// One change that is made to modules. Several make a pass as a pair; what the first one puts before an operator must come before what the second puts
-/// behind it.
+/// One kind of change to modules. Two passes combine as a pair: whatever the first one inserts before an
+/// operator must belong before whatever the second inserts after it.
 pub trait Pass {
-    /// Whether it must see a module's functions at all.
+    /// Whether the pass needs to see a module's functions at all.
     fn is_needed(&self) -> bool {
         true
     }
 
-    /// Whether [`Pass::operator`] must see the operators that begin with this byte.
+    /// Whether [`Pass::operator`] needs to see the operators that begin with this byte.
     fn wants(&self, _opcode: u8) -> bool {
         false
     }
 
-    /// A function begins.
+    /// Called when a function begins.
     fn function(&mut self, _body: &mut BodyEdits<'_>) {}
 
-    /// An operator comes that begins with a wanted byte. It has not been validated yet, everything before it has.
+    /// Called for an operator that begins with a wanted byte. It has not been validated yet, but
+    /// everything before it has.
     fn operator(
         &mut self,
         _operator: &Operator<'_>,
@@ -39,15 +40,15 @@ pub trait Pass {
         Ok(())
     }
 
-    /// An operator, wanted or not, has been validated.
+    /// Called when an operator, wanted or not, has been validated.
     fn passed(&mut self, _opcode: u8) {}
 
-    /// A function ends.
+    /// Called when a function ends.
     fn end_of_function(&mut self, _function: &Function, _body: &mut BodyEdits<'_>) -> Result<(), CompileError> {
         Ok(())
     }
 
-    /// All functions have been seen.
+    /// Called after all functions.
     fn end(&mut self, _sections: &Sections<'_>, _edits: &mut Edits) {}
 }
 
@@ -139,12 +140,13 @@ impl<P: Pass> Pass for Option<P> {
     }
 }
 
-/// Shows a module to a pass. With `validate` it refuses what is not a valid module with these features: a module that was not valid may be after
-/// it is rewritten, so it must be asked before. Without, the module must have been validated before, and no pass sees operators.
+/// Shows a module to a pass. With `validate`, it refuses an invalid module, by these features: rewriting
+/// may make an invalid module valid, so validation must come first. Without it, the module must have
+/// been validated before, and no pass sees operators.
 ///
 /// # Errors
 ///
-/// What is wrong with the module, or what a pass refuses.
+/// Reports what is wrong with the module, or what a pass refuses.
 pub fn walk<P: Pass>(
     sections: &Sections<'_>,
     validate: Option<WasmFeatures>,
@@ -168,7 +170,7 @@ fn validated<P: Pass>(
     let wanted: [bool; 256] = std::array::from_fn(|opcode| pass.wants(opcode as u8));
     let mut validator = Validator::new_with_features(features);
     let mut allocations = FuncValidatorAllocations::default();
-    // Where the body before ended, and at first where the count of the code section does.
+    // Where the previous body ended, or at first where the count of the code section ends.
     let mut begin = 0;
     for payload in Parser::new(0).parse_all(sections.wasm()) {
         let payload = payload?;
@@ -259,7 +261,7 @@ fn unvalidated<P: Pass>(sections: &Sections<'_>, pass: &mut P, edits: &mut Edits
     Ok(())
 }
 
-/// Where the bodies of the code section with that content begin.
+/// Where the bodies of the code section with this content begin.
 fn entries_of_code(sections: &Sections<'_>, content: &Range<u64>) -> usize {
     let code = sections.get(wasm_encoder::SectionId::Code).and_then(|section| sections.entries(section));
     code.map_or(at(content.start), |(_, entries)| entries.start)

@@ -1,8 +1,8 @@
 /**
- * The checks of arguments, used by all of `lib`. Each takes a value and the name by which the caller knows
- * it, and gives the value back with its type, or throws an `ArgumentError`: `<argument> must be …, got …`. No
- * check calls code of the caller (getters, `valueOf`, proxy traps), so an argument can't change between its
- * check and its use.
+ * Argument checks, used by all of `lib`. Each takes a value and the name by which the caller knows it,
+ * and returns the value with its type, or throws an `ArgumentError`: `<argument> must be …, got …`. No
+ * check runs code of the caller (getters, `valueOf`, proxy traps), so an argument cannot change between
+ * its check and its use.
  */
 
 import { types } from 'node:util';
@@ -11,16 +11,16 @@ import { dataProperty, describeForeignHandle } from './handle';
 import { cut } from './short_text';
 
 /**
- * Whatever holds bytes: an `ArrayBuffer`, a `SharedArrayBuffer`, or a view of one, such as a `Uint8Array` or
- * a `Buffer`.
+ * Any object that holds bytes: an `ArrayBuffer`, a `SharedArrayBuffer`, or a view of one, such as a
+ * `Uint8Array` or a `Buffer`.
  */
 export type BufferSource = ArrayBufferLike | ArrayBufferView;
 
 const UINT32_MAX = 0xffff_ffff;
 const MOST_OF_HANDLE = 200;
-/** So many bytes are copied quicker one by one. */
+/** Up to this many bytes are copied faster one by one. */
 const FEW_BYTES = 32;
-/** Turning an enormous bigint into decimal digits would take minutes. */
+/** Larger bigints are not shown: converting an enormous one to decimal digits would take minutes. */
 const BIGINT_SHOWN = 1n << 128n;
 
 /** A number from 0 to 2^32 - 1 without a fraction: an index, an address or a size of 32-bit WebAssembly. */
@@ -72,19 +72,22 @@ export function wellFormedString(value: unknown, name: string): string {
   throw argumentError(name, 'a string without lone surrogates', value);
 }
 
-/** An object that is neither null nor an array nor a function, to read properties of. */
+/** An object that is neither null nor an array nor a function, to read its properties. */
 export function object(value: unknown, name: string): Readonly<Record<string, unknown>> {
   if (typeof value === 'object' && value !== null && !isArray(value)) return value as Record<string, unknown>;
   throw argumentError(name, 'an object', value);
 }
 
-/** An array. Its elements are unknown yet, and its length too if it is a proxy: see {@link list}. */
+/**
+ * An array. Its elements have not been checked, and neither has its length if it is a proxy: see
+ * {@link list}.
+ */
 export function array(value: unknown, name: string): readonly unknown[] {
   if (isArray(value)) return value;
   throw argumentError(name, 'an array', value);
 }
 
-/** An array to be read to its end, which there must be: a proxy may say anything of its length. */
+/** An array that will be read to its end, so it must have one: a proxy may report any length. */
 export function list(value: unknown, name: string): readonly unknown[] {
   const elements = array(value, name);
   const { length } = elements;
@@ -109,29 +112,29 @@ export function oneOf<const T extends string | number | boolean>(
 }
 
 /**
- * The bytes of an `ArrayBuffer`, a `SharedArrayBuffer` or any view of one, as a `Uint8Array` over the same
- * memory: nothing is copied, and it is no subclass such as `Buffer`, whose `slice` means something else. It may
- * be the caller's very array, with properties of its own, so use {@link lengthOf}, {@link copyOf} and
- * {@link copyInto} on it instead of its properties. A detached buffer is refused, because its length of 0 would
- * pass as "no bytes".
+ * The bytes of an `ArrayBuffer`, a `SharedArrayBuffer` or any view of one, as a `Uint8Array` over the
+ * same memory. Nothing is copied, and the result is no subclass such as `Buffer`, whose `slice` behaves
+ * differently. It may be the caller's own array, with properties of its own, so use {@link lengthOf},
+ * {@link copyOf} and {@link copyInto} on it instead of its properties. A detached buffer is refused,
+ * because its length of 0 would pass as "no bytes".
  */
 export function bytes(value: unknown, name: string): Uint8Array {
   if (isBufferSource(value) && !isDetached(value)) return viewOf(value);
   throw argumentError(name, 'a buffer or a view of one, not detached', value);
 }
 
-/** How many bytes an array has, whatever it says of itself. */
+/** The number of bytes of an array, regardless of its own properties. */
 export function lengthOf(view: Uint8Array): number {
-  // Not by `getterOf`, whose functions are one to V8, so that it inlines none of them.
+  // This does not use `getterOf`: all its functions are one to V8, so that it inlines none of them.
   return lengthGetter.call(view);
 }
 
-/** A copy of an array, with nothing of its own. */
+/** A copy of an array, without its own properties. */
 export function copyOf(view: Uint8Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(view);
 }
 
-/** The same for an array that is mostly short. */
+/** Like {@link copyOf}, for an array that is usually short. */
 export function copyOfFew(view: Uint8Array): Uint8Array<ArrayBuffer> {
   const length = lengthOf(view);
   if (length > FEW_BYTES) return copyOf(view);
@@ -140,7 +143,7 @@ export function copyOfFew(view: Uint8Array): Uint8Array<ArrayBuffer> {
   return copy;
 }
 
-/** Copies all of an array to the beginning of another, which must have room for it. */
+/** Copies an entire array to the beginning of another, which must have room for it. */
 export function copyInto(dest: Uint8Array, source: Uint8Array): void {
   typedArraySet.call(dest, source);
 }
@@ -150,14 +153,14 @@ export function isShared(view: Uint8Array): boolean {
   return types.isSharedArrayBuffer(typedArrayBuffer(view));
 }
 
-/** The error for an argument that is not what it must be; `expected` completes "must be …". */
+/** The error for a wrong argument; `expected` completes "must be …". */
 export function argumentError(name: string, expected: string, value: unknown): ArgumentError {
   return new ArgumentError(`${name} must be ${expected}, got ${describe(value)}`, { argument: name });
 }
 
 /**
- * A short text about any value, for messages. It never throws and runs no code of the value: no getter, no
- * `toString`, no proxy trap.
+ * A short description of any value, for messages. It never throws and runs no code of the value: no
+ * getter, no `toString`, no proxy trap.
  */
 export function describe(value: unknown): string {
   switch (typeof value) {
@@ -185,7 +188,7 @@ function describeString(text: string): string {
 }
 
 function describeObject(value: object): string {
-  // First of all: everything below would run a proxy's traps, or throw if it is revoked.
+  // Check this first: everything below would run a proxy's traps, or throw if the proxy is revoked.
   if (types.isProxy(value)) return 'a Proxy';
   if (Array.isArray(value)) return `an array of length ${value.length}`;
   if (isBufferSource(value)) {
@@ -201,14 +204,14 @@ function describeObject(value: object): string {
   return className === undefined || className === 'Object' ? 'an object' : `an instance of ${cut(className)}`;
 }
 
-/** The name of the class whose prototype is the object's own, if that can be read without running code. */
+/** The name of the class whose prototype is the object's own, if it can be read without running code. */
 export function classNameOf(value: object): string | undefined {
   const prototype: unknown = Object.getPrototypeOf(value);
   const name = dataProperty(dataProperty(prototype, 'constructor'), 'name');
   return typeof name === 'string' && name !== '' ? name : undefined;
 }
 
-/** `Array.isArray`, which throws on a revoked proxy, made total. */
+/** `Array.isArray` that does not throw on a revoked proxy. */
 export function isArray(value: unknown): value is unknown[] {
   try {
     return Array.isArray(value);
@@ -217,8 +220,8 @@ export function isArray(value: unknown): value is unknown[] {
   }
 }
 
-// The getters of the prototypes themselves, because a subclass or an own property may override the ones that
-// `view.byteLength` finds.
+// The getters of the prototypes themselves, because a subclass or an own property may override those
+// that `view.byteLength` finds.
 const typedArrayPrototype: object = Object.getPrototypeOf(Uint8Array.prototype);
 const typedArrayClass = getterOf<string | undefined>(typedArrayPrototype, Symbol.toStringTag);
 const typedArrayBuffer = getterOf<ArrayBufferLike>(typedArrayPrototype, 'buffer');
@@ -239,7 +242,7 @@ function isBufferSource(value: unknown): value is BufferSource {
   return ArrayBuffer.isView(value) || types.isAnyArrayBuffer(value);
 }
 
-/** Gives a view over the whole of a source that is not detached. */
+/** Returns a view of an entire source that is not detached. */
 function viewOf(source: BufferSource): Uint8Array {
   if (!ArrayBuffer.isView(source)) return new Uint8Array(source);
   const className = typedArrayClass(source);
@@ -252,19 +255,19 @@ function viewOf(source: BufferSource): Uint8Array {
 }
 
 /**
- * Whether a buffer is detached, or a view can't be used because its buffer is detached or became too short
- * for it.
+ * Whether a buffer is detached, or a view is unusable because its buffer is detached or has become too
+ * short for it.
  */
 function isDetached(source: BufferSource): boolean {
   try {
     if (!ArrayBuffer.isView(source)) {
-      // `ArrayBuffer.prototype.detached` is younger than Node 20; making a view fails on a detached buffer,
-      // too.
+      // `ArrayBuffer.prototype.detached` is newer than Node 20. Creating a view of a detached buffer
+      // fails too.
       new Uint8Array(source);
     } else if (typedArrayClass(source) === undefined) {
       dataViewLength(source);
     } else if (typedArrayLength(source) === 0) {
-      // A typed array just claims to be empty then, but its methods refuse to work.
+      // A typed array just claims to be empty then, but its methods throw.
       Uint8Array.prototype.indexOf.call(source as Uint8Array, 0);
     }
     return false;

@@ -1,4 +1,4 @@
-/** What the reference crate logs with `log::trace!` is logged here: `NODE_DEBUG=sandbox-host` shows it. */
+/** Logs what the reference crate logs with `log::trace!`: `NODE_DEBUG=sandbox-host` shows it. */
 
 import { debuglog } from 'node:util';
 

@@ -1,8 +1,8 @@
 /**
- * The errors that this package throws, each with a stable `code`. Users should test `code` (or `instanceof`),
- * never the message. Native code knows nothing of these classes: it hands over codes and texts, and the
- * TypeScript layer builds the error. An exception that a supervisor throws is never wrapped away: it is the
- * `cause`.
+ * The errors that this package throws, each with a stable `code`. Users should test `code` (or
+ * `instanceof`), never the message. Native code is independent of these classes: it passes codes and
+ * texts, and the TypeScript layer creates the error. An exception that a supervisor throws is always
+ * preserved as the `cause`.
  */
 
 /**
@@ -21,7 +21,7 @@
  * | `ERR_SANDBOX_ARGUMENT` | `TypeError`, `RangeError` | the functions of {@link Value} were given what no value can have |
  * | `ERR_SANDBOX_INTERNAL` | {@link InternalError} | a bug in this package |
  *
- * What the reference says in messages is said by `code` here, so this type mirrors no item of it.
+ * The reference distinguishes these cases only by messages, so this type mirrors no item of it.
  */
 export type ErrorCode =
   | 'ERR_SANDBOX_TRAP'
@@ -35,8 +35,9 @@ export type ErrorCode =
   | 'ERR_SANDBOX_INTERNAL';
 
 /**
- * What stopped a guest; see {@link TrapError.trap}. The traps are those of the WebAssembly specification ("Execution", "Instructions"), and
- * what this package stops guests for. `'interrupted'` is that of the `cause` of an error with the code `ERR_SANDBOX_TIMEOUT`.
+ * What stopped a guest; see {@link TrapError.trap}. The traps are those of the WebAssembly specification
+ * ("Execution", "Instructions"), and the reasons for which this package stops guests. `'interrupted'` is
+ * the trap of the `cause` of an error with the code `ERR_SANDBOX_TIMEOUT`.
  */
 export type TrapKind =
   /** The guest ran an `unreachable` instruction, which is how most languages abort. */
@@ -47,7 +48,7 @@ export type TrapKind =
   | 'table-out-of-bounds'
   /** An indirect call, or a call through a reference, met a null. */
   | 'indirect-call-null'
-  /** An indirect call met a function of another type than it asked for. */
+  /** An indirect call met a function of a different type than expected. */
   | 'indirect-call-signature'
   /** A signed division overflowed, or a float was too large for the integer it was converted to. */
   | 'integer-overflow'
@@ -59,23 +60,23 @@ export type TrapKind =
   | 'stack-overflow'
   /** The budget `InvokeOptions.fuel` is used up. */
   | 'out-of-fuel'
-  /** Somebody stopped the guest from outside. */
+  /** The guest was stopped from outside. */
   | 'interrupted'
   /** A supervisor call failed; `cause` is what the supervisor threw, if it threw. */
   | 'supervisor'
-  /** A memory or a table could not grow, and the guest is one that traps then. */
+  /** A memory or a table could not grow, and the guest traps in that case. */
   | 'growth-limited'
   /** An atomic access was not aligned to its width. */
   | 'unaligned-atomic'
-  /** The guest threw a WebAssembly exception that nobody caught. */
+  /** The guest threw a WebAssembly exception that was not caught. */
   | 'uncaught-exception'
-  /** The machine had no memory for what the guest asked for. */
+  /** The machine had no memory for the guest's request. */
   | 'out-of-memory';
 
 /**
  * Why a guest could not be instantiated; see {@link InstantiationError.kind}. Mirrors the variants of
- * `gear_sandbox_host::sandbox::InstantiationError`; as there, a memory that the environment lacks is `'ModuleDecoding'`, and everything
- * else that it lacks `'Instantiation'`.
+ * `gear_sandbox_host::sandbox::InstantiationError`; as there, a memory that the environment lacks is
+ * `'ModuleDecoding'`, and everything else that it lacks `'Instantiation'`.
  */
 export type InstantiationErrorKind =
   /** The environment definition can't be decoded, or names a memory that isn't there. */
@@ -92,8 +93,8 @@ export type InstantiationErrorKind =
   | 'CpuFeature';
 
 /**
- * One function of the guest's call stack, as far as the engine knows it. For the names see the WebAssembly specification, "Custom
- * Sections", "Name Section".
+ * One function of the guest's call stack, as far as the engine knows it. For the names see the
+ * WebAssembly specification, "Custom Sections", "Name Section".
  */
 export interface WasmFrame {
   /** The name in the module's name section; absent if there is none. */
@@ -107,8 +108,8 @@ export interface WasmFrame {
 }
 
 /**
- * The base of all errors of this package, and the error for an index that names nothing: the messages of
- * those are the ones of the Rust crate `gear-sandbox-host`.
+ * The base of all errors of this package, and the error for an unknown index: the messages for those are
+ * the ones of the Rust crate `gear-sandbox-host`.
  *
  * @example
  * ```ts
@@ -125,11 +126,11 @@ export class SandboxError extends Error {
     nameErrors(SandboxError);
   }
 
-  /** What kind of error this is, for programs. It does not change between releases; messages may. */
+  /** The kind of error, for programs. It does not change between releases; messages may. */
   readonly code: ErrorCode;
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - `code`, by default `ERR_SANDBOX_ARGUMENT`, and the `cause`, by default absent
@@ -145,8 +146,8 @@ export class SandboxError extends Error {
 }
 
 /**
- * An argument or an option is of the wrong type, out of range or unknown. Nothing has happened yet when it is
- * thrown. The message mostly has the form `<argument> must be …, got …`.
+ * An argument or an option has the wrong type, is out of range or unknown. It is thrown before anything
+ * has happened. The message usually has the form `<argument> must be …, got …`.
  *
  * @example
  * ```ts
@@ -168,7 +169,7 @@ export class ArgumentError extends SandboxError {
   readonly argument: string;
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `argument` at fault, and the `cause`, by default absent
@@ -210,14 +211,15 @@ export class TrapError extends SandboxError {
   readonly trap: TrapKind;
   /** The export that was called; undefined if it was a start function. */
   readonly exportName: string | undefined;
-  /** The guest's call stack, innermost function first; empty where the engine gives none. */
+  /** The guest's call stack, innermost function first; empty where the engine provides none. */
   readonly wasmStack: readonly WasmFrame[];
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
-   * @param options - the `trap`; the `exportName`, by default undefined; `wasmStack`, by default empty; and the `cause`, by default absent
+   * @param options - the `trap`; the `exportName`, by default undefined; `wasmStack`, by default empty;
+   *   and the `cause`, by default absent
    * @example
    * ```ts
    * new TrapError('wasm trap: out of fuel', { trap: 'out-of-fuel', exportName: 'run' });
@@ -240,26 +242,27 @@ export class TrapError extends SandboxError {
 }
 
 /**
- * An import that an environment does not satisfy; see {@link InstantiationError.missing}. It has the shape of `ModuleImportDescriptor` of the WebAssembly
- * JavaScript Interface ("Modules"), with the type that the type reflection proposal adds.
+ * An import that an environment does not satisfy; see {@link InstantiationError.missing}. It has the
+ * shape of `ModuleImportDescriptor` of the WebAssembly JavaScript Interface ("Modules"), with the type
+ * that the type reflection proposal adds.
  */
 export interface MissingImport {
-  /** The first of the two names of the import. */
+  /** The module name of the import, the first of its two names. */
   readonly module: string;
-  /** The second one. */
+  /** The field name of the import, the second one. */
   readonly name: string;
-  /** What is imported. */
+  /** The kind of the import. */
   readonly kind: 'function' | 'memory' | 'table' | 'global' | 'other';
-  /** Its type, as {@link ExportDescription.type} has it. */
+  /** Its type, in the form of {@link ExportDescription.type}. */
   readonly type: Readonly<Record<string, unknown>>;
-  /** What the environment has under these names, in words; absent if it has nothing. */
+  /** A description of what the environment has under these names; absent if it has nothing. */
   readonly given?: string;
 }
 
 /**
- * A guest could not be instantiated. `cause` says why: a {@link CodecError}, a {@link SandboxError} that names the import, a
- * {@link TrapError} of the start function, or an error with the engine's own words. Mirrors
- * `gear_sandbox_host::sandbox::InstantiationError`.
+ * A guest could not be instantiated. `cause` is the reason: a {@link CodecError}, a {@link SandboxError}
+ * that names the import, a {@link TrapError} of the start function, or an error with the engine's
+ * message. Mirrors `gear_sandbox_host::sandbox::InstantiationError`.
  *
  * @example
  * ```ts
@@ -277,13 +280,15 @@ export class InstantiationError extends SandboxError {
 
   /** Always `ERR_SANDBOX_INSTANTIATION`. */
   declare readonly code: 'ERR_SANDBOX_INSTANTIATION';
-  /** At which step it failed: the names of the reference crate. */
+  /** The step that failed, by the names of the reference crate. */
   readonly kind: InstantiationErrorKind;
-  /** **All** imports that are missing or of another type, if that is why; absent else. */
+  /**
+   * **All** imports that are missing or have a different type, if that is the reason; absent otherwise.
+   */
   declare readonly missing?: readonly MissingImport[];
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `kind`; `missing`, by default absent; and the `cause`, by default absent
@@ -303,13 +308,14 @@ export class InstantiationError extends SandboxError {
 }
 
 /**
- * One more memory, instance, page or byte would exceed `SandboxOptions.limits`, a memory's own maximum, or what the machine has. Nothing
- * has changed: tear something down, or raise the limit. A guest that grows its own memory or table beyond a limit gets -1 instead, as
- * WebAssembly has it.
+ * One more memory, instance, page or byte would exceed `SandboxOptions.limits`, a memory's own maximum,
+ * or the machine's resources. Nothing has changed: tear something down, or raise the limit. A guest that
+ * grows its own memory or table beyond a limit gets -1 instead, as WebAssembly specifies.
  *
- * An asynchronous call also ends with this error if the system gives no native thread for it, or if guests that wait for such calls hold all of
- * `SandboxOptions.threads`. The call has not begun then, unless its guest was waiting for a Promise: that guest stops where it was. It can
- * be tried again.
+ * An asynchronous call also ends with this error if the system provides no native thread for it, or if
+ * guests that wait for such calls hold all of `SandboxOptions.threads`. In that case the call has not
+ * begun, unless its guest was waiting for a Promise: that guest stops where it was. The call can be
+ * tried again.
  *
  * @example
  * ```ts
@@ -327,7 +333,7 @@ export class LimitError extends SandboxError {
   declare readonly code: 'ERR_SANDBOX_LIMIT';
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `cause`, by default absent
@@ -342,8 +348,9 @@ export class LimitError extends SandboxError {
 }
 
 /**
- * A synchronous use of a guest, its memory or its globals, while another thread is running it; or an asynchronous call that was made
- * inside a supervisor call of its own guest. Wait for the asynchronous call that runs; nothing has changed.
+ * A guest, its memory or its globals were used synchronously while another thread was running the guest;
+ * or an asynchronous call was made inside a supervisor call of its own guest. Nothing has changed. Wait
+ * for the running asynchronous call.
  *
  * @example
  * ```ts
@@ -362,7 +369,7 @@ export class BusyError extends SandboxError {
   declare readonly code: 'ERR_SANDBOX_BUSY';
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `cause`, by default absent
@@ -392,11 +399,11 @@ export class CodecError extends SandboxError {
 
   /** Always `ERR_SANDBOX_CODEC`. */
   declare readonly code: 'ERR_SANDBOX_CODEC';
-  /** The offset in bytes, from 0, of the item that can't be decoded; it is in the message, too. */
+  /** The offset in bytes, from 0, of the item that cannot be decoded; the message contains it, too. */
   readonly offset: number;
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `offset` in bytes, and the `cause`, by default absent
@@ -412,8 +419,8 @@ export class CodecError extends SandboxError {
 }
 
 /**
- * A guest has no export of that name, or the export is of another kind than the call needs. The reference has `Error::Sandbox` with
- * a message for it.
+ * A guest has no export with this name, or the export has a different kind than the call needs. The
+ * reference reports this as `Error::Sandbox` with a message.
  *
  * @example
  * ```ts
@@ -427,14 +434,14 @@ export class NoExportError extends SandboxError {
 
   /** Always `ERR_SANDBOX_NO_EXPORT`. */
   declare readonly code: 'ERR_SANDBOX_NO_EXPORT';
-  /** The name that was asked for. */
+  /** The requested name. */
   readonly exportName: string;
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
-   * @param options - the `exportName` that was asked for, and the `cause`, by default absent
+   * @param options - the requested `exportName`, and the `cause`, by default absent
    * @example
    * ```ts
    * new NoExportError('there is no export mian', { exportName: 'mian' });
@@ -447,9 +454,10 @@ export class NoExportError extends SandboxError {
 }
 
 /**
- * A bug in this package or in an engine, such as a panic that was caught at the edge of native code. Please report it. Everything that runs
- * native code can throw it, so it is not named at each method. If a guest was running, its store may be unusable; then every further use of
- * it throws this error again.
+ * A bug in this package or in an engine, such as a panic that was caught at the boundary of native code.
+ * Please report it. Everything that runs native code can throw it, so it is not listed at each method.
+ * If a guest was running, its store may be unusable. In that case every further use of the store throws
+ * this error again.
  *
  * @example
  * ```ts
@@ -470,7 +478,7 @@ export class InternalError extends SandboxError {
   declare readonly code: 'ERR_SANDBOX_INTERNAL';
 
   /**
-   * Makes such an error, as a test that stands in for this package may need it. Nothing is checked.
+   * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
    * @param options - the `cause`, by default absent

@@ -1,19 +1,20 @@
 /**
- * What all handles of this package have in common, so everything that stands for something native or for private state: they cannot be
- * cloned, `util.inspect` shows what they are, and another copy of this package recognises them. Nothing here runs code of the caller.
+ * Common behaviour of all handles of this package, that is, of every object that represents something
+ * native or private state: they cannot be cloned, `util.inspect` shows what they are, and another copy
+ * of this package recognises them. Nothing here runs code of the caller.
  */
 
 import { inspect, types } from 'node:util';
 import { cut } from './short_text';
 import { VERSION } from './version';
 
-/** What a class of handles has under {@link BRAND}, in every copy of this package. */
+/** The value of a handle class's property {@link BRAND}, in every copy of this package. */
 interface Brand {
-  /** The class, whatever a minifier has made of its name. */
+  /** The name of the class, regardless of a minifier. */
   readonly name: string;
-  /** Of the package. */
+  /** The version of the package. */
   readonly version: string;
-  /** An object that each copy of the package has its own of. */
+  /** An object that is unique to each copy of the package. */
   readonly copy: object;
 }
 
@@ -24,18 +25,19 @@ const THIS_COPY = Object.freeze({});
 /** A class of handles. */
 interface HandleClass {
   readonly name: string;
-  /** Whether something was made by its constructor: false for what only has the prototype. */
+  /** Whether an object was created by the constructor: false for one that only has the prototype. */
   is(value: object): boolean;
-  /** What it is, in a few properties; it may throw. */
+  /** A description of the object in a few properties; it may throw. */
   describe(value: object): object;
 }
 
 const classes: HandleClass[] = [];
 
 /**
- * Makes the objects of a class uncloneable. `structuredClone` and `postMessage` would make hollow objects of them otherwise: the private state
- * does not go along. V8 clones no `WeakRef`, on every version of Node, and an object that is one behaves as any other in all else: its
- * prototype is out of sight, and access to it costs the same. (`markAsUncloneable` is younger than Node 20, and not in other runtimes.)
+ * Makes the objects of a class uncloneable. Otherwise `structuredClone` and `postMessage` would create
+ * hollow objects, without the private state. V8 clones no `WeakRef`, on every version of Node, and an
+ * object that is a `WeakRef` otherwise behaves like any other: that prototype is not visible, and access
+ * costs the same. (`markAsUncloneable` is newer than Node 20, and not in other runtimes.)
  */
 class Uncloneable extends WeakRef<object> {
   constructor() {
@@ -48,8 +50,8 @@ const handlePrototype: object = Object.create(Object.prototype, {
 });
 
 /**
- * Makes a class one of handles. It must be declared as `extends Object`, which is for the language alone: only then can it have another base,
- * whose name the public types need not have.
+ * Turns a class into a handle class. It must be declared with `extends Object`, which only the language
+ * requires: a class without `extends` cannot get another base. The public types need not name that base.
  */
 export function defineHandle<T extends object>(
   Class: { readonly prototype: T },
@@ -67,7 +69,7 @@ export function defineHandle<T extends object>(
 function inspectHandle(this: unknown, depth: unknown, options: object): unknown {
   if (typeof this !== 'object' || this === null || types.isProxy(this)) return this;
   const found = classOf(this);
-  // Whatever only has the prototype, and the prototype itself.
+  // An object that only has the prototype, or the prototype itself.
   if (found === undefined) return this;
   if (typeof depth === 'number' && depth < 0) return `[${found.name}]`;
   return `${found.name} ${inspect(described(this, found), { ...options, ...BOUNDS })}`;
@@ -83,12 +85,12 @@ function described(value: object, { describe }: HandleClass): object {
   try {
     return describe(value);
   } catch (error) {
-    // Such as that another thread is running the guest.
+    // For example, another thread is running the guest.
     return { unknown: (error as Error).message };
   }
 }
 
-/** The most names that are shown: guests choose how many there are. */
+/** The most names that are shown, because guests choose how many there are. */
 const MOST_NAMES = 10;
 
 /** Names for {@link defineHandle}'s `describe`. */
@@ -98,9 +100,10 @@ export function someNames<T>(named: readonly T[], nameOf: (one: T) => string): r
 }
 
 /**
- * What to call an object in a message that has the prototype of a handle but is none of this copy; undefined for all other objects.
+ * How messages describe an object that has the prototype of a handle but is not a handle of this copy;
+ * undefined for all other objects.
  *
- * @param value - no proxy
+ * @param value - an object that is not a proxy
  */
 export function describeForeignHandle(value: object): string | undefined {
   const brand = brandOf(value);
@@ -119,7 +122,7 @@ export function isOfAnotherCopy(value: object): boolean {
   return brand !== undefined && brand.copy !== THIS_COPY;
 }
 
-/** The most classes between an object and the handle's. */
+/** The most classes between an object and the handle class. */
 const MOST_PROTOTYPES = 16;
 
 function brandOf(value: object): Brand | undefined {

@@ -1,11 +1,11 @@
 /**
- * The key that internal constructors ask for. TypeScript hides those constructors, JavaScript does not, and an object that a user made by
- * one would stand for nothing.
+ * The key that internal constructors require. TypeScript hides these constructors, but JavaScript does
+ * not, and an object that a user created with one would represent nothing.
  */
 
 import { SandboxError } from './errors';
 
-/** Only this package has it. */
+/** Only this package has this key. */
 export const INTERNAL = Symbol('internal');
 
 /** Throws if a user calls an internal constructor; `source` says where such objects come from. */

@@ -1,7 +1,7 @@
 import { object } from './arguments';
 import { ArgumentError } from './errors';
 
-/** The options given, each read once; one that is unknown and not undefined is an error. */
+/** The given options, each read once. An unknown option that is not undefined is an error. */
 export function knownOptions(
   options: unknown,
   name: string,

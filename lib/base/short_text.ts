@@ -1,16 +1,19 @@
-/** Texts of others in messages: no longer than people want them. */
+/** Shortens texts from outside this package for messages. */
 
-/** The most characters, unless a caller says otherwise. */
+/** The most characters, unless the caller passes another limit. */
 const MOST_CHARACTERS = 60;
-/** As in the frames of traps, see `MAX_NAME` in `crate/error.rs`. */
+/** The most characters of a name, as in the frames of traps, see `MAX_NAME` in `crate/error.rs`. */
 const MOST_OF_NAME = 256;
 
-/** A text that is no longer than it may be. */
+/** Shortens a text to the maximum length. */
 export function cut(text: string, most: number = MOST_CHARACTERS): string {
   return text.length <= most ? text : `${text.slice(0, most)}…`;
 }
 
-/** A name as messages have it: a guest chooses those of its imports and exports, each of up to 100,000 bytes. */
+/**
+ * A name for messages, shortened: a guest chooses the names of its imports and exports, each of up to
+ * 100,000 bytes.
+ */
 export function shortName(name: string): string {
   return cut(name, MOST_OF_NAME);
 }

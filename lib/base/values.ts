@@ -1,8 +1,8 @@
 /**
- * The values that cross between a guest and its supervisor: their one shape, constructors and checks. Floats
- * are carried as bit patterns and never as JavaScript numbers, which would quiet a signalling NaN and may
- * lose a NaN's payload. The contract is the section "Values" of the documentation; the wire format is in
- * `scale/`.
+ * The values that pass between a guest and its supervisor: their shape, constructors and checks. Floats
+ * are represented by bit patterns and never by JavaScript numbers, which would quiet a signalling NaN
+ * and may lose a NaN's payload. The contract is the section "Values" of the documentation; the wire
+ * format is in `scale/`.
  */
 
 import { argumentError, describe, list } from './arguments';
@@ -14,9 +14,9 @@ import { argumentError, describe, list } from './arguments';
 export type ValueType = 'i32' | 'i64' | 'f32' | 'f64';
 
 /**
- * A WebAssembly value. `i32` and `i64` are signed; `f32` and `f64` carry the IEEE 754 bit pattern as an
- * unsigned integer. Object literals of this shape are as good as the constructors of the constant of the same
- * name. Mirrors `sp_wasm_interface_common::Value`.
+ * A WebAssembly value. `i32` and `i64` are signed; `f32` and `f64` hold the IEEE 754 bit pattern as an
+ * unsigned integer. Object literals of this shape are equivalent to the constructors of the constant
+ * with the same name. Mirrors `sp_wasm_interface_common::Value`.
  *
  * @example
  * ```ts
@@ -67,9 +67,9 @@ export type ValueOf<T extends ValueType> = Extract<
 >;
 
 /**
- * Makes values, and numbers of them. A wrong type throws a `TypeError`, and a number that is out of range or
- * has a fraction where it must not a `RangeError`; both have the `code` `ERR_SANDBOX_ARGUMENT`. Mirrors the variants of
- * `sp_wasm_interface_common::Value`.
+ * Creates values, and converts them to numbers. A wrong type throws a `TypeError`. A number that is out
+ * of range or has a fraction where it must not throws a `RangeError`. Both have the `code`
+ * `ERR_SANDBOX_ARGUMENT`. Mirrors the variants of `sp_wasm_interface_common::Value`.
  *
  * @example
  * ```ts
@@ -115,7 +115,7 @@ export const Value = Object.freeze({
   },
 
   /**
-   * An f32 of its bit pattern. For an f32 of a number see `Value.f32`.
+   * An f32 from its bit pattern. For an f32 from a number see `Value.f32`.
    *
    * @param bits - an integer from 0 to 2^32 - 1
    * @returns the value, a new object
@@ -133,7 +133,7 @@ export const Value = Object.freeze({
   },
 
   /**
-   * An f64 of its bit pattern. For an f64 of a number see `Value.f64`.
+   * An f64 from its bit pattern. For an f64 from a number see `Value.f64`.
    *
    * @param bits - a bigint from 0 to 2^64 - 1
    * @returns the value, a new object
@@ -150,8 +150,8 @@ export const Value = Object.freeze({
   },
 
   /**
-   * An f32 of a number, rounded to the nearest f32. A NaN becomes the canonical one, 0x7fc00000 (WebAssembly specification,
-   * "Values", "Floating-Point").
+   * An f32 from a number, rounded to the nearest f32. A NaN becomes the canonical one, 0x7fc00000
+   * (WebAssembly specification, "Values", "Floating-Point").
    *
    * @param x - any number
    * @returns the value, a new object
@@ -166,8 +166,8 @@ export const Value = Object.freeze({
   },
 
   /**
-   * An f64 of a number. A NaN becomes the canonical one, 0x7ff8000000000000 (WebAssembly specification, "Values",
-   * "Floating-Point").
+   * An f64 from a number. A NaN becomes the canonical one, 0x7ff8000000000000 (WebAssembly
+   * specification, "Values", "Floating-Point").
    *
    * @param x - any number
    * @returns the value, a new object
@@ -182,13 +182,14 @@ export const Value = Object.freeze({
   },
 
   /**
-   * The number that a value stands for; of a float the number itself, not its bits, so a NaN loses its
+   * The number that a value represents: for a float, the number itself, not its bits, so a NaN loses its
    * payload.
    *
    * @param v - a value; an i64 must be a safe integer
    * @returns the number
    * @throws `TypeError` (`ERR_SANDBOX_ARGUMENT`) if `v` is no value
-   * @throws `RangeError` (`ERR_SANDBOX_ARGUMENT`) if its payload is out of range, or an i64 is no safe integer
+   * @throws `RangeError` (`ERR_SANDBOX_ARGUMENT`) if its payload is out of range, or an i64 is no safe
+   *   integer
    * @example
    * ```ts
    * Value.toNumber(Value.I64(42n)); // 42
@@ -238,11 +239,11 @@ export function checkValue(value: unknown, name: string): asserts value is Value
 }
 
 /**
- * Gives a copy of a value that a caller handed over, checked. Each property is read exactly once, so a getter
- * can't show one thing to the check and another to the use.
+ * Returns a checked copy of a value that a caller passed. Each property is read exactly once, so a
+ * getter cannot return different values to the check and to the use.
  *
  * @param name - how the caller knows the value
- * @param index - its place, if `name` is that of an array; so the name `args[1]` is built only if it is
+ * @param index - its index, if `name` is that of an array; so the name `args[1]` is only built if it is
  *   needed
  * @throws ArgumentError naming the property at fault, such as `args[1].value`
  * @internal
@@ -279,7 +280,7 @@ export function toValue(value: unknown, name: string, index?: number): Value {
 }
 
 /**
- * Gives a copy of a list of values that a caller handed over, checked like {@link toValue}.
+ * Returns a copy of a list of values that a caller passed, checked like {@link toValue}.
  *
  * @internal
  */
@@ -293,7 +294,7 @@ export function toValues(values: unknown, name: string): Value[] {
 
 const TYPE_EXPECTED = 'one of "i32", "i64", "f32", "f64"';
 
-/** What each type carries: the JavaScript type, and the range in words. */
+/** The payload of each type: its JavaScript type, and its range in words. */
 const PAYLOADS = {
   i32: { kind: 'number', expected: 'an integer from -2147483648 to 2147483647' },
   i64: { kind: 'bigint', expected: 'a bigint from -2^63 to 2^63 - 1' },
@@ -301,8 +302,8 @@ const PAYLOADS = {
   f64: { kind: 'bigint', expected: 'a bigint from 0 to 2^64 - 1, the bits of an f64' },
 } as const;
 
-// `|` and `>>>` would call `valueOf` of an object, so the type is looked at first. -0 passes; callers turn it
-// into 0.
+// `|` and `>>>` would call `valueOf` of an object, so check the type first. -0 passes; callers convert
+// it to 0.
 function isInt32(n: unknown): n is number {
   return typeof n === 'number' && (n | 0) === n;
 }
@@ -328,12 +329,11 @@ const CANONICAL_NAN_F32 = 0x7fc0_0000;
 const CANONICAL_NAN_F64 = 0x7ff8_0000_0000_0000n;
 
 /**
- * Where floats and their bits are turned into each other; no caller's code runs between the write and the
- * read.
+ * Converts between floats and their bits. No code of the caller runs between the write and the read.
  */
 const float64 = new DataView(new ArrayBuffer(8));
 
-// JavaScript leaves open which bits a NaN is stored with, hence the two constants.
+// JavaScript does not specify with which bits a NaN is stored, hence the two constants.
 function bitsOfF32(x: number): number {
   if (Number.isNaN(x)) return CANONICAL_NAN_F32;
   float64.setFloat32(0, x);
@@ -366,8 +366,8 @@ function payloadError(name: string, type: ValueType, value: unknown): TypeError 
 }
 
 /**
- * The constructors of values throw the errors that JavaScript's own functions do, and the code tells whose
- * they are.
+ * The constructors of values throw the same errors as JavaScript's own functions; the `code` shows that
+ * they come from this package.
  */
 function plainError<E extends TypeError | RangeError>(
   Class: new (message: string) => E,

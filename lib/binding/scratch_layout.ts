@@ -20,11 +20,11 @@ export const layout = Object.freeze({
   WORD_STATUS: 0,
   /** A word: which event of asynchronous calls this is. */
   WORD_EVENT: 0,
-  /** A word: of which asynchronous call. */
+  /** A word: the asynchronous call that an event or an answer is about. */
   WORD_CALL: 2,
   /** A word, for `nextEvent`: whether this is a new tick of the event loop. */
   WORD_IS_NEW_TICK: 0,
-  /** A word, for `nextEvent`: whether to look for an event for a while. */
+  /** A word, for `nextEvent`: whether to poll for an event for a while. */
   WORD_LOOKS: 1,
   /** A word, for `answer`: whether the supervisor has thrown. */
   WORD_HAS_THROWN: 0,
@@ -34,11 +34,11 @@ export const layout = Object.freeze({
   TIMEOUT: 2,
   /** The first long of the slots, which are arguments or results. */
   SLOTS: 3,
-  /** The last long: the budget of a call that is about to run, and what is left of it afterwards. */
+  /** The last long: the budget of a call that is about to run, and its remaining fuel afterwards. */
   FUEL: 2047,
-  /** A status: the call came back with its results. */
+  /** A status: the call returned its results. */
   STATUS_DONE: 0,
-  /** A status: the call trapped, and `takeFailure` tells how. Or the supervisor has thrown, and TypeScript knows what. */
+  /** A status: the call trapped, and `takeFailure` returns the reason. Or the supervisor threw, and TypeScript has the exception. */
   STATUS_TRAPPED: 1,
   /** An event: there is nothing to do. */
   EVENT_NONE: 0,
@@ -48,8 +48,8 @@ export const layout = Object.freeze({
   EVENT_HOST_CALL: 2,
   /** An event: the call is over; a function's results are in the slots. */
   EVENT_DONE: 3,
-  /** An event: the call is over, and `takeFailure` tells how. */
+  /** An event: the call is over without results, and `takeFailure` returns the reason. */
   EVENT_TRAPPED: 4,
-  /** An event: the call could not be made, and `takeRefusal` tells why. */
+  /** An event: the call could not be made, and `takeRefusal` returns the reason. */
   EVENT_REFUSED: 5,
 } as const);

@@ -1,4 +1,7 @@
-/** Which proposals of WebAssembly guests may use. Both engines refuse a module alike that needs one which is off. */
+/**
+ * The WebAssembly proposals that guests may use. Both engines refuse a module that needs a proposal
+ * which is off.
+ */
 
 import { boolean } from '../base/arguments';
 import { ArgumentError } from '../base/errors';
@@ -7,8 +10,9 @@ import { native } from '../binding/native';
 import { SandboxBackend } from './backend';
 
 /**
- * Proposals by their names. What is on by default can be turned off; what is marked so cannot be turned on, because no engine here, or not
- * the one chosen, has it. What each proposal adds is in the WebAssembly specification, "Change History", or at
+ * Proposals by their names. A proposal that is on by default can be turned off. One that is always false
+ * cannot be turned on, because no engine here, or not the chosen one, supports it. For what each
+ * proposal adds, see the WebAssembly specification, "Change History", or
  * https://github.com/WebAssembly/proposals.
  *
  * @example
@@ -54,10 +58,10 @@ export interface SandboxFeatures {
   readonly functionReferences?: boolean;
 }
 
-/** What no engine here has. */
+/** The proposals that no engine here supports. */
 const ABSENT = ['threads', 'memory64', 'exceptions', 'gc', 'functionReferences'];
 
-/** The names of all others, in the order of their bits. */
+/** The names of all other proposals, in the order of their bits. */
 const NAMES: readonly string[] = native.featureNames();
 
 /** The bits of the features of a backend. */
@@ -68,7 +72,7 @@ export function featureBits(features: unknown, backend: SandboxBackend, isDeterm
     tailCall: backend === SandboxBackend.Wasmer,
   };
   let bits = 2 ** NAMES.length - 1;
-  // What is off for every module of a backend anyway is left to its compiler to refuse.
+  // A proposal that is off for every module of a backend is left to its compiler to refuse.
   if (isDeterministic) bits -= 2 ** NAMES.indexOf('relaxedSimd');
   for (const [name, value] of Object.entries(given)) {
     const argument = `options.features.${name}`;

@@ -1,6 +1,7 @@
 /**
- * What bytes look like that an engine has refused as a module, and what was given in place of bytes: in one line each, with what helps. It is
- * asked only after something has failed, so it costs nothing where all is well. Nothing here throws, or runs code of the caller.
+ * Describes bytes that an engine refused as a module, and values that were passed instead of bytes: one
+ * line each, with a remedy. It is only used after a failure, so it costs nothing otherwise. Nothing here
+ * throws, or runs code of the caller.
  */
 
 import { isUtf8 } from 'node:buffer';
@@ -12,7 +13,7 @@ import { ArgumentError } from '../base/errors';
 const SERIALIZED = 'SBXHMODU';
 const COMPILE_FOR_WASM = 'compile the program for a wasm target';
 
-/** Magic numbers, as Latin-1; the first one that fits counts. */
+/** Magic numbers, as Latin-1. The first match counts. */
 const MAGIC_NUMBERS: readonly (readonly [magic: string, what: string, remedy?: string])[] = [
   ['\x1f\x8b', 'a gzip file', 'decompress it first'],
   ['\x28\xb5\x2f\xfd', 'a zstd file', 'decompress it first'],
@@ -46,9 +47,9 @@ const MAGIC_NUMBERS: readonly (readonly [magic: string, what: string, remedy?: s
   ['SQLite format 3\0', 'an SQLite database'],
 ];
 
-/** Beginnings of texts, after byte order marks and white space; the first one that fits counts. */
+/** Beginnings of texts, after byte order marks and white space. The first match counts. */
 const TEXTS: readonly (readonly [beginning: RegExp, what: string, remedy?: string])[] = [
-  // It may begin with a comment or an annotation.
+  // WebAssembly text may begin with a comment or an annotation.
   [
     /^(?:;;|\(;|\(@|\(\s*(?:module|component|type|import|export|func|memory|table|global|data|elem|start|tag|rec)\b)/,
     'WebAssembly text',
@@ -78,7 +79,7 @@ const TEXTS: readonly (readonly [beginning: RegExp, what: string, remedy?: strin
   ],
 ];
 
-/** How much of a file is looked at as text. */
+/** How many bytes of a file are examined as text. */
 const HEAD_BYTES = 4096;
 /** The most characters of a text that are quoted. */
 const MOST_QUOTED = 40;
@@ -90,9 +91,10 @@ const CORE_VERSION = 1;
 const HEADER_BYTES = 8;
 
 /**
- * Why such bytes are no module, in one line; undefined if they begin like one and are whole, so that only the engine can say what is wrong.
+ * Why bytes are not a module, in one line; undefined if they begin like one and are complete, so that
+ * only the engine can say what is wrong.
  *
- * @param given - bytes that an engine has refused
+ * @param given - bytes that an engine refused
  */
 export function looksLike(given: Uint8Array): string | undefined {
   const length = lengthOf(given);
@@ -120,7 +122,7 @@ function onlyBeginning(length: number): string {
   return `the module is truncated: only its first ${count(length, 'byte')} are there`;
 }
 
-/** Why bytes are no module that begin as one does. */
+/** Why bytes that begin like a module are not one. */
 function ofWasm(given: Uint8Array, head: Uint8Array, length: number): string | undefined {
   if (length < HEADER_BYTES) return onlyBeginning(length);
   const version = head[4]! | (head[5]! << 8);
@@ -141,10 +143,12 @@ function ofWasm(given: Uint8Array, head: Uint8Array, length: number): string | u
   return truncation(given, length);
 }
 
-/** U+FFFD in UTF-8, which stands for what could not be decoded. */
+/** U+FFFD in UTF-8, which replaces what could not be decoded. */
 const REPLACEMENT = [0xef, 0xbf, 0xbd] as const;
 
-/** Whether it is UTF-8 from end to end, with replacement characters: a binary hardly ever is, and none becomes it by chance. */
+/**
+ * Whether all of it is UTF-8, with replacement characters: a binary hardly ever is, and never by chance.
+ */
 function wasReadAsText(given: Uint8Array, length: number): boolean {
   try {
     if (!isUtf8(given)) return false;
@@ -157,7 +161,10 @@ function wasReadAsText(given: Uint8Array, length: number): boolean {
   return false;
 }
 
-/** The first section that is longer than what is left (WebAssembly specification, "Binary Format", "Sections"). */
+/**
+ * Reports the first section that is longer than the rest of the bytes (WebAssembly specification,
+ * "Binary Format", "Sections").
+ */
 function truncation(given: Uint8Array, length: number): string | undefined {
   let at = HEADER_BYTES;
   while (at < length) {
@@ -171,7 +178,7 @@ function truncation(given: Uint8Array, length: number): string | undefined {
       size += (byte & 0x7f) * scale;
       if (byte < 0x80) break;
       scale *= 128;
-      // Five bytes are the most that such a number has.
+      // Such a number has at most five bytes.
       if (scale > 2 ** 28) return undefined;
     }
     at += 1 + size;
@@ -181,19 +188,22 @@ function truncation(given: Uint8Array, length: number): string | undefined {
   return `the module is truncated: ${missing} of its last section are missing, after ${count(length, 'byte')}`;
 }
 
-/** The bytes' beginning as text, without byte order mark and white space before it; undefined if they are none. */
+/**
+ * The beginning of the bytes as text, without the byte order mark and white space before it; undefined
+ * if the bytes are not text.
+ */
 function textOf(head: Uint8Array, length: number): string | undefined {
   const [first, second] = head;
   const isLittle = (first === 0xff && second === 0xfe) || (first !== 0 && second === 0 && head[3] === 0);
   const isBig = first === 0xfe && second === 0xff;
   const text = isLittle ? utf16(head, 0) : isBig ? utf16(head, 1) : utf8(head, length);
   if (text === undefined || /(?!\s)[\p{Cc}\ufffd]/u.test(text)) return undefined;
-  // The byte order mark is white space here.
+  // `trimStart` also removes a byte order mark.
   return text.trimStart();
 }
 
 function utf8(head: Uint8Array, length: number): string | undefined {
-  // A character that is cut at the end is no fault of the text's.
+  // Ignore a character that is cut off at the end.
   for (let cut = 0; cut < 4 && cut < head.length; cut += 1) {
     const part = head.subarray(0, head.length - cut);
     try {
@@ -222,7 +232,7 @@ function ofText(text: string): string {
   return text === '' ? `${NO_MODULE}, but white space` : `${NO_MODULE}, but text that begins with ${quoted}`;
 }
 
-/** Read one by one, because the array is the caller's and may have a `subarray` of its own. */
+/** Copies bytes one by one, because the array is the caller's and may have a `subarray` of its own. */
 function headOf(given: Uint8Array): Uint8Array {
   const head = new Uint8Array(Math.min(lengthOf(given), HEAD_BYTES));
   for (let at = 0; at < head.length; at += 1) head[at] = given[at]!;
@@ -243,7 +253,7 @@ function count(number: number, unit: string): string {
 
 // In place of bytes
 
-/** What else people give, by the names of the classes, and what to give instead. */
+/** Other values that users pass, by the names of their classes, and what to pass instead. */
 const INSTEAD: Readonly<Record<string, string>> = {
   Promise: 'await it first',
   Response: 'give await response.arrayBuffer()',
@@ -259,7 +269,10 @@ const INSTEAD: Readonly<Record<string, string>> = {
   Module: 'modules of another engine cannot be used: give the bytes from which it was compiled',
 };
 
-/** The bytes of a module, as {@link bytes} takes them; whatever else was given, the error says what to give instead. */
+/**
+ * The bytes of a module, checked like {@link bytes}. For any other value, the error says what to pass
+ * instead.
+ */
 export function moduleBytes(value: unknown, name: string, expected = 'the bytes of a module'): Uint8Array {
   try {
     return bytes(value, name);
@@ -289,10 +302,10 @@ function insteadOfString(text: string): string {
   return `it looks like ${known[1]}${known[2] === undefined ? '' : `: ${known[2]}`}`;
 }
 
-/** What bytes look like that cannot be deserialised; undefined if they begin as they should. */
+/** Describes bytes that cannot be deserialised; undefined if they begin as they should. */
 export function looksLikeInPlaceOfSerialized(given: Uint8Array): string | undefined {
   const start = latin1(headOf(given).subarray(0, 16));
-  // Whether it is whole only native code can tell.
+  // Only native code can tell whether it is complete.
   if (start.startsWith(SERIALIZED) || SERIALIZED.startsWith(start)) return undefined;
   if (start.startsWith(`${WASM}\x01\0\0\0`)) {
     return 'the bytes are a WebAssembly module that is not compiled yet: give it to CompiledModule.compile';

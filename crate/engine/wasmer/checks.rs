@@ -1,10 +1,11 @@
-//! What compiled guests do besides their own work: they look whether they are to stop, pay for what they run, and count how deep their
-//! calls are. A part of `engine/wasmer.rs`, and nobody else's business.
+//! The checks that are compiled into guests: whether they must stop, whether they have fuel for the code
+//! they run, and how deep their calls are. A part of `engine/wasmer.rs`, and used only there.
 //!
-//! All of it is in globals that the module gets in addition, exported under names that it does not use. A guest looks at them at
-//! each loop head and at each function's entry, and ends in `unreachable`; the host finds out why. What is paid where is wasmi's
-//! rule, so that both engines count alike: a function, the body of a loop and each arm of an `if` are paid for when they are entered, with
-//! everything that stands in them, but not what stands in further ones of these.
+//! The state of the checks is in globals that are added to the module and exported under unused names. A
+//! guest reads them at each loop head and at each function's entry, and ends in `unreachable`; the host
+//! then determines the reason. Costs follow wasmi's rule, so that both engines count alike: entering a
+//! function, the body of a loop or an arm of an `if` costs as much as everything directly in it, but not
+//! what is inside nested loops and arms.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,16 +17,17 @@ use wasmparser::{BlockType, FuncType, FunctionBody, Operator, Parser, Payload, V
 
 use crate::rewrite::{Sections, start_export::FreeNames};
 
-/// What is to be looked at.
+/// What to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckOptions {
     pub interruptible: bool,
     pub has_fuel: bool,
-    /// The most guest calls inside one another.
+    /// The most nested guest calls.
     pub recursion_depth: Option<u32>,
 }
 
-/// The version of what is compiled into guests: code of another must not be loaded. To be raised with each change here.
+/// The version of the compiled checks: code with another version must not be loaded. Increase it with
+/// each change here.
 pub const VERSION: u32 = 4;
 
 impl CheckOptions {
@@ -33,7 +35,7 @@ impl CheckOptions {
         self.interruptible || self.has_fuel || self.recursion_depth.is_some()
     }
 
-    /// What the added exports of a module are called.
+    /// Chooses the names of the exports to add to a module.
     pub fn names_in(self, sections: &Sections<'_>) -> Names {
         let exports: Vec<&str> = sections.exports().map(|export| export.name).collect();
         let mut names = FreeNames::new(&exports);
@@ -51,52 +53,53 @@ impl CheckOptions {
 #[derive(Debug)]
 pub struct Checks {
     options: CheckOptions,
-    /// Of each function, what entering it and each of its loops and arms costs, and at each end the arm that an `if` does not have, in the order
-    /// of the binary.
+    /// For each function, the costs of entering it and each of its loops and arms, and at each end the
+    /// cost of the arm that an `if` does not have, in the order of the binary.
     costs: Vec<Box<[u32]>>,
-    /// Of each function the local that its fuel is in.
+    /// For each function, the local that caches its fuel.
     locals: Vec<Option<u32>>,
-    /// What the added exports are called.
+    /// The names of the added exports.
     names: Arc<Names>,
     globals: OnceLock<Globals>,
 }
 
-/// The names under which the globals are exported that the host reads or writes.
+/// The export names of the globals that the host reads or writes.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// Not 0 when the guest is to stop.
+    /// Not 0 when the guest must stop.
     pub stop: Option<String>,
-    /// What is left of the fuel; below 0 if it was too little.
+    /// The remaining fuel; below 0 if there was too little.
     pub fuel: Option<String>,
-    /// How deep the calls are.
+    /// The current call depth.
     pub depth: Option<String>,
-    /// How deep they may be.
+    /// The maximum call depth.
     pub most_depth: u32,
 }
 
 impl Names {
-    /// Whether that export was added.
+    /// Whether this export was added.
     pub fn has(&self, name: &str) -> bool {
         [&self.stop, &self.fuel, &self.depth].into_iter().flatten().any(|added| added == name)
     }
 }
 
-/// What the module got.
+/// The globals added to a module.
 #[derive(Debug, Default)]
 struct Globals {
-    /// An i32, or an i64 if there is fuel: larger than any fuel when the guest is to stop.
+    /// An i32, or an i64 if there is fuel. Larger than any fuel when the guest must stop.
     stop: Option<u32>,
-    /// Nobody reads it. Without a store to a global before each look the compiler would keep what it has once loaded in a register, as
-    /// nothing in the loop can change it that the compiler knows of.
+    /// Never read. Without a store to a global before each check, the compiler would keep a loaded flag
+    /// in a register, as nothing in the loop that the compiler knows of can change it.
     written: Option<u32>,
     fuel: Option<u32>,
-    /// Where the length of a bulk operation stands while it is paid for.
+    /// Holds the length of a bulk operation while it is paid for.
     length: Option<u32>,
     depth: Option<u32>,
 }
 
 impl Checks {
-    /// The checks for a module, if there are any. `locals` are of each function the local that its fuel can be in.
+    /// The checks for a module, if there are any. `locals` has, for each function, the local that can
+    /// cache its fuel.
     pub fn of(wasm: &[u8], options: CheckOptions, names: &Arc<Names>, locals: Vec<Option<u32>>) -> Option<Arc<Self>> {
         if !options.any() {
             return None;
@@ -150,23 +153,23 @@ fn add_exported(info: &mut ModuleInfo, ty: Type, name: &str) -> u32 {
     global.as_u32()
 }
 
-/// The checks of one function. Its globals by their numbers.
+/// The checks of one function, with its globals by their indices.
 #[derive(Debug)]
 struct FunctionChecks {
     stop: Option<u32>,
     written: Option<u32>,
     fuel: Option<u32>,
-    /// A local with the same in it from the function's entry on.
+    /// A local that caches the fuel from the function's entry on.
     local: Option<u32>,
     length: Option<u32>,
-    /// And the most.
+    /// The global with the call depth, and the maximum depth.
     depth: Option<(u32, u32)>,
     costs: std::vec::IntoIter<u32>,
     is_entered: bool,
 }
 
 impl FunctionChecks {
-    /// Pays for what begins here.
+    /// Pays for the function, loop or arm that begins here.
     fn pay<'a>(&mut self, state: &mut MiddlewareReaderState<'a>) {
         if let Some(fuel) = self.fuel {
             let cost = self.costs.next().unwrap_or(1);
@@ -179,7 +182,8 @@ impl FunctionChecks {
         self.set_left(fuel, state);
     }
 
-    /// What ends here may be an `if` that has values and no `else`: it gets one that is paid for, as wasmi has it.
+    /// The block that ends here may be an `if` that has values and no `else`: it gets one that is paid
+    /// for, as in wasmi.
     fn pay_for_missing_arm<'a>(&mut self, state: &mut MiddlewareReaderState<'a>) {
         let Some(fuel) = self.fuel else { return };
         if let Some(cost) = self.costs.next().filter(|cost| *cost > 0) {
@@ -188,7 +192,7 @@ impl FunctionChecks {
         }
     }
 
-    /// What is left of the fuel.
+    /// The operator that reads the remaining fuel.
     fn left<'a>(&self, fuel: u32) -> Operator<'a> {
         match self.local {
             Some(local_index) => Operator::LocalGet { local_index },
@@ -201,14 +205,15 @@ impl FunctionChecks {
         state.push_operator(Operator::GlobalSet { global_index: fuel });
     }
 
-    /// At the beginning of a function and after each call the local knows nothing, or nothing new.
+    /// Loads the fuel into the local: at the beginning of a function and after each call, the local is
+    /// not up to date.
     fn refresh<'a>(&self, state: &mut MiddlewareReaderState<'a>) {
         if let (Some(global_index), Some(local_index)) = (self.fuel, self.local) {
             state.extend([Operator::GlobalGet { global_index }, Operator::LocalSet { local_index }]);
         }
     }
 
-    /// Ends the guest if it is to stop or has used up its fuel.
+    /// Ends the guest if it must stop or has used up its fuel.
     fn emit_check<'a>(&self, state: &mut MiddlewareReaderState<'a>) {
         match (self.fuel, self.stop) {
             (Some(fuel), stop) => state.extend([
@@ -247,7 +252,7 @@ impl FunctionChecks {
         ]);
     }
 
-    /// Counts a call that is over. The caller does it, because a function can be left in many ways.
+    /// Counts a call that is over. The caller does this, because a function can be left in many ways.
     fn ascend<'a>(&self, state: &mut MiddlewareReaderState<'a>) {
         let Some((depth, _)) = self.depth else { return };
         state.extend([
@@ -258,7 +263,8 @@ impl FunctionChecks {
         ]);
     }
 
-    /// Pays for an operation that takes as long as the number on the stack says, of which `shift` gives how many units cost 1, and looks.
+    /// Pays for an operation whose duration depends on the number on the stack, and checks. `scale` gives
+    /// the cost of a unit.
     fn pay_by_length<'a>(&self, scale: Scale, state: &mut MiddlewareReaderState<'a>) {
         let (Some(fuel), Some(length)) = (self.fuel, self.length) else { return };
         state.extend([
@@ -275,7 +281,7 @@ impl FunctionChecks {
         state.push_operator(Operator::GlobalGet { global_index: length });
     }
 
-    /// What a function does when it is called.
+    /// Emits what a function does at its entry.
     fn enter<'a>(&mut self, state: &mut MiddlewareReaderState<'a>) {
         self.descend(state);
         self.refresh(state);
@@ -284,11 +290,11 @@ impl FunctionChecks {
     }
 }
 
-/// How much of a bulk operation costs one unit of fuel: 64 bytes, as in wasmi.
+/// The unit of a bulk operation's length. One unit of fuel pays for 64 bytes, as in wasmi.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scale {
     Bytes,
-    /// Of a table, which take 4 bytes in wasmi.
+    /// Elements of a table, which take 4 bytes in wasmi.
     Elements,
     Pages,
 }
@@ -308,7 +314,7 @@ impl Scale {
         }
     }
 
-    /// Of a unit of it, to the power of two, how many cost 1; of pages, how much one costs.
+    /// The binary logarithm of how many units cost 1; for pages, of how much one page costs.
     fn bits(self) -> i64 {
         match self {
             Self::Bytes => 6,
@@ -320,9 +326,10 @@ impl Scale {
 
 impl<'a> FunctionMiddleware<'a> for FunctionChecks {
     fn feed(&mut self, operator: Operator<'a>, state: &mut MiddlewareReaderState<'a>) -> Result<(), MiddlewareError> {
-        // What comes before an operator shifts the offset that wasmer tells for it when it traps, so everything that can comes after
-        // one. Without fuel and depth that is also so for the look at the entry: whatever runs for long still meets a look in each
-        // function, because no first operator leads past it but by leaving the function.
+        // Operators inserted before an operator shift the offset that wasmer reports for it when it
+        // traps, so everything that can be inserted after an operator is. Without fuel and depth, this
+        // also applies to the check at the function's entry: whatever runs for long still meets a check
+        // in each function, because no first operator leads past it except by leaving the function.
         let is_first = !std::mem::replace(&mut self.is_entered, true);
         let counts = self.fuel.is_some() || self.depth.is_some();
         if is_first && counts {
@@ -357,7 +364,7 @@ impl<'a> FunctionMiddleware<'a> for FunctionChecks {
 
 // Costs
 
-/// The costs of each function of a module. Whatever is wrong with it the compiler will say.
+/// The costs of each function of a module. The compiler will report whatever is wrong with the module.
 fn costs_of(wasm: &[u8]) -> Vec<Box<[u32]>> {
     let mut costs = Vec::new();
     let mut types = Types::default();
@@ -377,7 +384,7 @@ fn costs_of(wasm: &[u8]) -> Vec<Box<[u32]>> {
     costs
 }
 
-/// The types of a module, and which of them each function has.
+/// The types of a module, and the type of each function.
 #[derive(Default)]
 struct Types {
     all: Vec<FuncType>,
@@ -385,7 +392,7 @@ struct Types {
 }
 
 impl Types {
-    /// The values of a block, or those that its label takes if it is a loop.
+    /// The result types of a block, or the parameter types of its label if it is a loop.
     fn values<'a>(&'a self, block: &'a BlockType, is_loop: bool) -> &'a [ValType] {
         match block {
             BlockType::Type(ty) if !is_loop => std::slice::from_ref(ty),
@@ -398,21 +405,21 @@ impl Types {
         }
     }
 
-    /// A block whose operators add to that cost.
+    /// An open block whose operators add to the cost at index `cost`.
     fn open(&self, cost: usize, block: &BlockType, is_loop: bool) -> Open {
         let values = self.values(block, is_loop);
         Open { cost, moves: values.len() > 1 || values == [ValType::V128], missing_arm: 0 }
     }
 }
 
-/// What one block that is open is like.
+/// An open block.
 #[derive(Clone, Copy)]
 struct Open {
-    /// The place of the cost that what stands in it adds to.
+    /// The index of the cost that its contents add to.
     cost: usize,
     /// Whether a `br_table` to its label has to move values, see `wasmi/repairs.rs`.
     moves: bool,
-    /// What the arm costs that it does not have, as far as is known.
+    /// The cost of its missing arm, as far as it is known.
     missing_arm: u32,
 }
 
@@ -431,7 +438,8 @@ fn costs_of_function(body: &FunctionBody<'_>, types: &Types, block: BlockType) -
                 costs.push(1);
             }
             Operator::If { blockty } => {
-                // With a type of its own it may have no `else` although it has values: then it has parameters as well.
+                // With a function type, it may have values but no `else`: then it has parameters as
+                // well.
                 let has_values = matches!(blockty, BlockType::FuncType(_)) && !types.values(&blockty, false).is_empty();
                 open.push(Open { missing_arm: has_values.into(), ..types.open(costs.len(), &blockty, false) });
                 costs.push(1);
@@ -455,7 +463,7 @@ fn costs_of_function(body: &FunctionBody<'_>, types: &Types, block: BlockType) -
     costs.into()
 }
 
-/// What wasmi asks for an operator.
+/// What an operator costs in wasmi.
 fn cost_of(operator: &Operator<'_>) -> u32 {
     match operator {
         Operator::Nop
@@ -466,7 +474,7 @@ fn cost_of(operator: &Operator<'_>) -> u32 {
         | Operator::Return
         | Operator::Else
         | Operator::End => 0,
-        // There the host does it, see `wasmi/repairs.rs`: a call, and a constant for it.
+        // In wasmi the host does it, see `wasmi/repairs.rs`: a call, and a constant for it.
         Operator::MemoryGrow { .. } | Operator::TableGrow { .. } => 2,
         _ => 1,
     }

@@ -1,4 +1,4 @@
-//! The machine code of a module, of which there can be two kinds, see `memory.rs`. A part of `engine/wasmer.rs`.
+//! The machine code of a module. There can be two kinds, see `memory.rs`. A part of `engine/wasmer.rs`.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -13,27 +13,28 @@ pub struct Code {
     pub _engine: wasmer::Engine,
 }
 
-/// The code of a module: of the kind that it was compiled as first, and of the other once an instance needs it.
+/// The code of a module: the kind that it was first compiled as, and the other kind once an instance
+/// needs it.
 pub struct Codes {
     first: Code,
     other: OnceLock<Code>,
-    /// Held by whoever makes the other.
+    /// Held while the other kind is compiled.
     compiling: Mutex<()>,
     compile: Box<dyn Fn(Bounds) -> Result<Code, CompileError> + Send + Sync>,
 }
 
 impl Codes {
-    /// `compile` makes the same module with the other bounds.
+    /// `compile` compiles the same module with the other bounds.
     pub fn new(first: Code, compile: impl Fn(Bounds) -> Result<Code, CompileError> + Send + Sync + 'static) -> Self {
         Self { first, other: OnceLock::new(), compiling: Mutex::new(()), compile: Box::new(compile) }
     }
 
-    /// Of whichever kind.
+    /// The code that was compiled first.
     pub fn first(&self) -> &Code {
         &self.first
     }
 
-    /// Of this kind; it is compiled now if there is none yet.
+    /// The code of this kind, which is compiled now if there is none yet.
     pub fn with(&self, bounds: Bounds) -> Result<&Code, CompileError> {
         if self.first.bounds == bounds {
             return Ok(&self.first);
@@ -49,7 +50,7 @@ impl Codes {
         Ok(self.other.get_or_init(|| other))
     }
 
-    /// How many memories an instance has of its own, and whether it has any at all.
+    /// The number of an instance's own memories, and whether it has any memory at all.
     pub fn memories(&self) -> (u64, bool) {
         let info = self.first.module.info();
         let own = info.memories.len() - info.num_imported_memories;

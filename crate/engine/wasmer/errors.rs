@@ -1,4 +1,4 @@
-//! Errors and traps of wasmer in this crate's words. A part of `engine/wasmer.rs`.
+//! Translates wasmer's errors and traps into this crate's. A part of `engine/wasmer.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -13,7 +13,8 @@ use crate::{
     realm::panic_message,
 };
 
-/// What comes out of wasmer's compiler or loader, which panics where it cannot start a thread or may not make code executable.
+/// Runs wasmer's compiler or loader, which panics where it cannot start a thread or may not make code
+/// executable.
 pub(super) fn compiled(
     make: impl FnOnce() -> Result<wasmer::Module, wasmer::DeserializeError>,
 ) -> Result<wasmer::Module, CompileError> {
@@ -32,10 +33,11 @@ pub(super) fn compiled(
     }
 }
 
-/// How the panics begin with which wasmer says that the system gave it no thread or no memory.
+/// The beginnings of the panic messages by which wasmer reports that the system provided no thread or no
+/// memory.
 const LACK_OF_ROOM: [&str; 2] = ["ThreadPoolBuildError", "unable to make memory readonly and executable"];
 
-/// The other code of a module that has been compiled before.
+/// The failure to compile the other kind of code of a module that has been compiled before.
 pub(super) fn no_code(error: CompileError) -> InstantiateError {
     match error {
         CompileError::Refused(reason) => InstantiateError::Link(reason),
@@ -59,7 +61,7 @@ pub(super) fn instantiate_error(error: wasmer::InstantiationError) -> Instantiat
     }
 }
 
-/// A trap of instantiation, which no call is around.
+/// A trap during instantiation, which is outside any call.
 pub(super) fn with_trace(error: &wasmer::RuntimeError) -> Trap {
     Trap { frames: frames::of_trace(error.trace()), ..runtime_error(error) }
 }
@@ -104,7 +106,8 @@ pub(super) fn trap_code(code: wasmer_types::TrapCode) -> TrapCode {
         Code::UnreachableCodeReached => TrapCode::Unreachable,
         Code::UncaughtException | Code::UninitializedExnRef => TrapCode::UncaughtException,
         Code::HostInterrupt => TrapCode::Interrupted,
-        // Neither can happen: `experimental-async` is off, and only wasmer's own linker makes tables read-only.
+        // Neither can happen: `experimental-async` is off, and only wasmer's own linker makes tables
+        // read-only.
         Code::YieldOutsideAsyncContext | Code::ReadonlyTableModified => TrapCode::Internal,
     }
 }

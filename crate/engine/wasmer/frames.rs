@@ -1,8 +1,10 @@
-//! The functions that a guest was running when its host or its stack has ended it: wasmer keeps none of them then.
+//! The functions that a guest was running when its host or a stack overflow ended it: wasmer does not
+//! record them in these cases.
 //!
-//! Cranelift's functions keep frame pointers, so their return addresses are found by going from frame to frame. That costs
-//! a nanosecond or two for each, and no memory: of a deep stack only both ends are kept. wasmer's own way, by unwind tables,
-//! takes a hundred times as long and remembers everything, so it is stopped where the inner end is.
+//! Cranelift's functions keep frame pointers, so their return addresses are found by following the chain
+//! of frames. That costs one or two nanoseconds for each, and no memory: of a deep stack only both ends
+//! are kept. wasmer's own unwinding by tables takes a hundred times as long and stores every frame, so
+//! it is made to stop where the inner end stops.
 
 #![cfg_attr(not(unix), allow(dead_code, reason = "nothing is known of stacks there"))]
 
@@ -19,7 +21,8 @@ use wasmer_types::FrameInfo;
 
 use crate::error::{Frame, MAX_FRAMES};
 
-/// How many return addresses are kept of each end: those of trampolines are no frames of the guest.
+/// The number of return addresses that are kept of each end. It is more than half of the frames because
+/// trampolines are no frames of the guest.
 const KEPT: usize = MAX_FRAMES / 2 + 8;
 
 /// Return addresses from both ends of a stack.
@@ -44,8 +47,9 @@ impl Trail {
         self.total += 1;
     }
 
-    /// Follows the frame pointers from `frame` for as long as they go up in a stack with these bounds. The place of the
-    /// return address that follows the inner end is the result, if there is more than both ends.
+    /// Follows the frame pointers from `frame` as long as they ascend within a stack with these bounds.
+    /// Returns the place of the return address that follows the inner end, if there is more than both
+    /// ends.
     ///
     /// # Safety
     ///
@@ -66,13 +70,13 @@ impl Trail {
         if self.total > 2 * KEPT { end } else { None }
     }
 
-    /// The inner end.
+    /// The return addresses of the inner end.
     fn inner(&self) -> impl Iterator<Item = usize> {
         // SAFETY: as many have been written.
         self.inner[..self.total.min(KEPT)].iter().map(|address| unsafe { address.assume_init() })
     }
 
-    /// The outer end, without what is in the inner one.
+    /// The return addresses of the outer end, without those of the inner one.
     fn outer(&self) -> impl Iterator<Item = usize> {
         let first = self.total.saturating_sub(KEPT).max(KEPT);
         // SAFETY: these have been written, and the last ones are not overwritten.
@@ -83,23 +87,23 @@ impl Trail {
 /// A frame's record: the frame pointer of its caller, and its return address.
 const FRAME_BYTES: usize = 2 * size_of::<usize>();
 
-/// Where a guest's stack is.
+/// The bounds of a guest's stack.
 #[derive(Clone, Copy)]
 pub struct Bounds {
     /// Where the guard page below it begins.
     pub guard: usize,
-    /// Where what is reserved for wasmer's functions begins, and the guard page ends.
+    /// Where the reserve for wasmer's functions begins, and the guard page ends.
     pub reserve: usize,
-    /// Where the guest's part begins.
+    /// The lower end of the guest's part.
     pub bottom: usize,
-    /// Where it ends; 0 if nobody knows.
+    /// Its upper end; 0 if it is unknown.
     pub top: usize,
     /// Where the note is.
     pub note: usize,
 }
 
 impl Bounds {
-    /// Of a stack that nobody knows.
+    /// The bounds of an unknown stack.
     pub const UNKNOWN: Self = Self { guard: 0, reserve: 0, bottom: 0, top: 0, note: 0 };
 }
 
@@ -107,15 +111,16 @@ impl Bounds {
 pub struct Running {
     has_begun: Cell<bool>,
     stack: Cell<Bounds>,
-    /// Whether what was seen of it when it has trapped is in the thread's trail.
+    /// Whether the thread's trail is that of this guest when it trapped.
     has_trail: Cell<bool>,
 }
 
-/// What a thread keeps of the guests that run on it.
+/// A thread's data about the guests that run on it.
 struct OnThread {
     /// The innermost one.
     running: Cell<*const Running>,
-    /// What was seen of the last one that has trapped, to be read before another guest runs. Not in `Running`, which each call makes: this is large.
+    /// The trail of the last guest that trapped, to be read before another guest runs. It is not in
+    /// `Running`, which each call creates, because it is large.
     trail: UnsafeCell<Trail>,
 }
 
@@ -133,12 +138,12 @@ impl Running {
         Self { has_begun: Cell::new(false), stack: Cell::new(Bounds::UNKNOWN), has_trail: Cell::new(false) }
     }
 
-    /// Makes this the innermost one on its thread until the result is dropped.
+    /// Makes this the innermost guest on its thread until the result is dropped.
     pub fn enter(&self) -> Entered<'_> {
         Entered { before: ON_THREAD.with(|thread| thread.running.replace(self)), _running: self }
     }
 
-    /// The guest runs now.
+    /// Records that the guest begins to run.
     pub fn begin(&self, stack: Bounds) {
         self.has_begun.set(true);
         self.stack.set(stack);
@@ -152,7 +157,8 @@ impl Running {
     pub fn frames(&self, found: &[FrameInfo]) -> Vec<Frame> {
         let nothing = Trail::new();
         let trail = ON_THREAD.with(|thread| thread.trail.get());
-        // SAFETY: only the signal handler of a guest on this thread writes there, and none runs: this one has just ended.
+        // SAFETY: only the signal handler of a guest on this thread writes there, and none runs: this
+        // one has just ended.
         let trail = if self.has_trail.get() { unsafe { &*trail } } else { &nothing };
         if found.is_empty() {
             return frames(lookup(trail.inner().chain(trail.outer())));
@@ -162,8 +168,9 @@ impl Running {
         frames(found.iter().cloned().chain(outer).collect())
     }
 
-    /// Remembers where the guest is, which is about to trap; `address` is what could not be used. If the guest has called a
-    /// function of wasmer, which needs more stack than is left, that gets it and goes on: then the result is true.
+    /// Records the frames of the guest, which is about to trap; `address` is the address that could not
+    /// be accessed. If the guest has called a function of wasmer that needs more stack than is left,
+    /// that function gets the reserve and continues: then the result is true.
     #[cfg(unix)]
     fn record(&self, at: registers::Registers, address: usize) -> bool {
         let bounds @ Bounds { guard, reserve, bottom, top, .. } = self.stack.get();
@@ -190,8 +197,9 @@ impl Running {
         // SAFETY: what lies between the stack pointer and the top of the guest's stack is mapped.
         let end = unsafe { trail.follow(at.frame, at.stack.max(bottom), top) };
         if let (Some(end), false) = (end, has_overflowed) {
-            // SAFETY: it is the place of a return address, to which nobody returns any more: wasmer's handler, which comes
-            // next, ends the guest, as its stack pointer lies in this stack. Unwinding ends at a return address of 0.
+            // SAFETY: it is the place of a return address, to which nobody returns any more: wasmer's
+            // handler, which comes next, ends the guest, as its stack pointer lies in this stack.
+            // Unwinding ends at a return address of 0.
             unsafe { end.write_volatile(0) };
         }
         false
@@ -210,8 +218,9 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// The frames of the innermost guest on this thread, which waits for its host; `frame` is its frame pointer, and `returns`
-/// the address that its innermost function waits at if that has no record in the frame, or 0.
+/// The frames of the innermost guest on this thread, which waits for its host; `frame` is its frame
+/// pointer, and `returns` the address that its innermost function waits at if that has no record in the
+/// frame, or 0.
 #[cold]
 pub fn of_waiting_guest(frame: usize, returns: usize) -> Vec<Frame> {
     // SAFETY: it is alive until it is taken out again.
@@ -234,16 +243,16 @@ pub fn of_trace(found: &[FrameInfo]) -> Vec<Frame> {
 /// The functions of guests to which these addresses return.
 fn lookup(addresses: impl Iterator<Item = usize>) -> Vec<FrameInfo> {
     let info = FRAME_INFO.read().unwrap_or_else(PoisonError::into_inner);
-    // What was called is the instruction before.
+    // The call is the instruction before the return address.
     addresses.filter_map(|address| info.lookup_frame_info(address.checked_sub(1)?)).collect()
 }
 
-/// No more frames than there may be, innermost first.
+/// At most the maximum number of frames, innermost first.
 fn frames(mut found: Vec<FrameInfo>) -> Vec<Frame> {
     let outermost = found.len().saturating_sub(MAX_FRAMES / 2).max(MAX_FRAMES / 2).min(found.len());
     found.drain(found.len().min(MAX_FRAMES / 2)..outermost);
     let frame = |frame: &FrameInfo| Frame {
-        // The realm knows the module, and so the name.
+        // The realm knows the module, and adds the name.
         function_name: None,
         function_index: frame.func_index(),
         offset: Some(frame.module_offset()),
@@ -251,7 +260,7 @@ fn frames(mut found: Vec<FrameInfo>) -> Vec<Frame> {
     found.iter().map(frame).collect()
 }
 
-/// What wasmer asks first when a signal arrives.
+/// The handler that wasmer calls first when a signal arrives.
 #[cfg(unix)]
 pub const ON_SIGNAL: Option<*const vm::TrapHandlerFn<'static>> = {
     fn on_signal(_: libc::c_int, info: *const libc::siginfo_t, context: *const libc::c_void) -> bool {
@@ -262,7 +271,7 @@ pub const ON_SIGNAL: Option<*const vm::TrapHandlerFn<'static>> = {
             // SAFETY: as above.
             return running.record(at, unsafe { (*info).si_addr() }.addr());
         }
-        // wasmer does the rest.
+        // wasmer handles the rest.
         false
     }
     let handler: &'static vm::TrapHandlerFn<'static> = &on_signal;
@@ -274,7 +283,7 @@ pub const ON_SIGNAL: Option<*const vm::TrapHandlerFn<'static>> = None;
 
 #[cfg(unix)]
 mod registers {
-    /// Where a thread was when a signal has stopped it.
+    /// The registers of a thread when a signal stopped it.
     pub struct Registers {
         pub code: usize,
         pub stack: usize,
@@ -284,7 +293,7 @@ mod registers {
     }
 
     impl Registers {
-        /// Whether the code is none of a guest's, but of a library or a program.
+        /// Whether the code belongs to a library or a program, rather than to a guest.
         pub fn is_in_host(&self) -> bool {
             let mut found = std::mem::MaybeUninit::uninit();
             // SAFETY: it writes to `found`, and takes any address.
@@ -342,7 +351,7 @@ mod registers {
         /// `context` must be what the system passes to a signal handler.
         #[cfg(all(target_vendor = "apple", target_arch = "aarch64"))]
         pub unsafe fn of(context: *const libc::c_void) -> Option<Self> {
-            /// libc's has another alignment than the system's.
+            /// libc's type has a different alignment than the system's.
             #[repr(C)]
             struct Context {
                 on_stack: libc::c_int,
@@ -373,12 +382,13 @@ mod registers {
             None
         }
 
-        /// The return address of a function whose first instruction, which makes its frame, has met the guard page.
+        /// The return address of a function whose first instruction, which makes its frame, has met the
+        /// guard page.
         ///
         /// # Safety
         ///
-        /// `code` must be where an instruction is that was carried out, and the return address at the stack pointer be
-        /// readable if that is a `push`.
+        /// `code` must be where an instruction is that was carried out, and the return address at the
+        /// stack pointer be readable if that is a `push`.
         pub unsafe fn caller_without_frame(&self) -> Option<usize> {
             let code = std::ptr::with_exposed_provenance::<u8>(self.code);
             if cfg!(target_arch = "x86_64") {

@@ -1,4 +1,4 @@
-//! Host functions, and how they and the guests themselves end a call. A part of `engine/wasmer.rs`.
+//! Host functions, and how they and guests end a call. A part of `engine/wasmer.rs`.
 
 use std::cell::Cell;
 
@@ -17,27 +17,30 @@ use crate::{
     value::ValueType,
 };
 
-/// What a host function knows: its place, and how many slots its type has.
+/// The data of a host function: its realm and import, and its type.
 pub(super) struct HostFunc {
     pub(super) realm: RealmPtr<Wasmer>,
     pub(super) site: ImportSite,
     /// The larger of the numbers of parameters and results.
     pub(super) slots: usize,
     pub(super) params: Box<[ValueType]>,
-    /// Of the instance that it was made for, once there is one.
+    /// The meters of the instance that it was created for, once that exists.
     pub(super) meters: Cell<Meters>,
 }
 
 impl HostFunc {
-    /// Runs on the thread's own stack.
+    /// Runs the host function on the thread's own stack.
     ///
     /// # Safety
     ///
-    /// `values` must point to as many values as the type of the function has parameters or results, whichever is more.
+    /// `values` must point to as many values as the type of the function has parameters or results,
+    /// whichever is more.
     unsafe fn run(&self, values: *mut RawValue) -> Result<(), Box<HostTrap>> {
-        // SAFETY: `values` is good for `self.slots` values, see above, and the guest is waiting for us to return.
+        // SAFETY: `values` is good for `self.slots` values, see above, and the guest is waiting for us
+        // to return.
         let values = unsafe { std::slice::from_raw_parts_mut(values, self.slots) };
-        // Beyond the parameters, and above the 32 bits of a small one, there is whatever was on the stack before.
+        // Beyond the parameters, and above the 32 bits of a small one, the buffer holds whatever was on
+        // the stack before.
         let mut slots = Slots::new(self.slots);
         for ((slot, value), ty) in slots.iter_mut().zip(values.iter()).zip(&self.params) {
             // SAFETY: the guest has written a value of this type there, and any bits are a number.
@@ -53,7 +56,8 @@ impl HostFunc {
     }
 }
 
-/// How a host function ends its guest. It travels through wasmer as the error of a user's trap.
+/// The reason why a host function ends its guest. It travels through wasmer as the error of a user's
+/// trap.
 #[derive(Debug, Error)]
 #[error("{trap}")]
 pub(super) struct HostEnd {
@@ -61,7 +65,7 @@ pub(super) struct HostEnd {
     pub(super) frames: Vec<Frame>,
 }
 
-/// How a guest ends itself, by `unreachable` and by all checks in its code.
+/// The reason why a guest ends itself, by `unreachable` or by a check in its code.
 #[derive(Debug, Error)]
 #[error("the guest has trapped")]
 pub(super) struct GuestEnd {
@@ -69,7 +73,8 @@ pub(super) struct GuestEnd {
     pub(super) frames: Vec<Frame>,
 }
 
-/// Takes the place of wasmer's function that ends guests, which would look at every frame of the stack, on that stack.
+/// Replaces wasmer's function that ends guests, which would inspect every frame of the guest's stack,
+/// while running on that stack.
 #[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[unsafe(naked)]
 unsafe extern "C" fn raise_trap(code: wasmer_types::TrapCode) -> ! {
@@ -79,7 +84,7 @@ unsafe extern "C" fn raise_trap(code: wasmer_types::TrapCode) -> ! {
     core::arch::naked_asm!("mov x1, x29", "mov x2, x30", "b {}", sym raise_trap_of);
 }
 
-/// Ends the guest whose last frame is `frame`, and whose code goes on at `returns`.
+/// Ends the guest whose last frame is `frame`, and whose code would continue at `returns`.
 #[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
 unsafe extern "C-unwind" fn raise_trap_of(code: wasmer_types::TrapCode, frame: usize, returns: usize) -> ! {
     let end = vm::on_host_stack(|| Box::new(GuestEnd { code, frames: frames::of_waiting_guest(frame, returns) }));
@@ -87,7 +92,7 @@ unsafe extern "C-unwind" fn raise_trap_of(code: wasmer_types::TrapCode, frame: u
     unsafe { vm::raise_user_trap(end) }
 }
 
-/// Gives the newest instance of a store our [`raise_trap`].
+/// Makes the newest instance of a store use our [`raise_trap`].
 #[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) fn replace_raise_trap(cx: &mut StoreMut<'_>) {
     let Some(instance) = vm::VMInstance::list(cx.objects_mut().as_sys()).last() else { return };
@@ -103,8 +108,8 @@ pub(super) fn replace_raise_trap(cx: &mut StoreMut<'_>) {
 #[cfg(not(all(unix, any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(super) fn replace_raise_trap(_cx: &mut StoreMut<'_>) {}
 
-/// The body of every host function, called by a trampoline that wasmer generated for its type, which is the guest's last
-/// frame: this passes on where that is.
+/// The body of every host function, called by a trampoline that wasmer generated for its type, which is
+/// the guest's last frame: this passes on where that is.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[unsafe(naked)]
 pub(super) unsafe extern "C-unwind" fn host_func(this: *mut VMDynamicFunctionContext<HostFunc>, values: *mut RawValue) {
@@ -116,31 +121,31 @@ pub(super) unsafe extern "C-unwind" fn host_func(this: *mut VMDynamicFunctionCon
     core::arch::naked_asm!("mov x2, x29", "b {}", sym host_func_of);
 }
 
-/// The body of every host function where nobody knows the guest's last frame.
+/// The body of every host function on processors where the guest's last frame is unknown.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) unsafe extern "C-unwind" fn host_func(this: *mut VMDynamicFunctionContext<HostFunc>, values: *mut RawValue) {
     // SAFETY: passed on to the caller.
     unsafe { host_func_of(this, values, 0) }
 }
 
-/// The body of a host function whose guest's last frame is `frame`, or 0.
+/// The body of a host function. `frame` is the guest's last frame, or 0 if it is unknown.
 unsafe extern "C-unwind" fn host_func_of(
     this: *mut VMDynamicFunctionContext<HostFunc>,
     values: *mut RawValue,
     frame: usize,
 ) {
-    // SAFETY: the trampoline passes the context that `new_host_func` put into `vmctx`, alive as long as the store, and
-    // a buffer for all parameters and results.
+    // SAFETY: the trampoline passes the context that `new_host_func` put into `vmctx`, alive as long as
+    // the store, and a buffer for all parameters and results.
     let outcome = vm::on_host_stack(|| unsafe { (*this).ctx.run(values) }.map_err(|trap| host_end(*trap, frame)));
     // Nothing may be allocated from here on: this is the guest's stack.
     if let Err(end) = outcome {
-        // SAFETY: a guest is below us on this stack, and no value with a destructor is left in this frame but the box,
-        // which moves into the trap.
+        // SAFETY: a guest is below us on this stack, and no value with a destructor is left in this
+        // frame but the box, which moves into the trap.
         unsafe { vm::raise_user_trap(end) }
     }
 }
 
-/// The guest's frames must be read while it waits.
+/// Reads the guest's frames, which must happen while it waits.
 #[cold]
 #[inline(never)]
 pub(super) fn host_end(trap: HostTrap, frame: usize) -> Box<HostEnd> {
@@ -153,7 +158,7 @@ pub(super) unsafe extern "C" fn host_func_trampoline(
     _body: *const vm::VMFunctionBody,
     values: *mut RawValue,
 ) {
-    // SAFETY: wasmer passes the `vmctx` next to which this trampoline stands in the `VMCallerCheckedAnyfunc`, which is
-    // the context of a `HostFunc`, and the caller's buffer.
+    // SAFETY: wasmer passes the `vmctx` next to which this trampoline stands in the
+    // `VMCallerCheckedAnyfunc`, which is the context of a `HostFunc`, and the caller's buffer.
     unsafe { host_func_of(context.cast(), values, 0) }
 }

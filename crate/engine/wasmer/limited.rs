@@ -1,4 +1,4 @@
-//! Memories and tables that grow no further than the limits of their store. A part of `engine/wasmer.rs`.
+//! Memories and tables that do not grow beyond the limits of their store. A part of `engine/wasmer.rs`.
 
 use std::ptr::NonNull;
 
@@ -17,11 +17,13 @@ use crate::{
     value::PAGE_BYTES,
 };
 
-/// Makes them with the lower of the two maxima, which is all that a guest can find out.
+/// Creates memories and tables with the lower of the declared maximum and the limit, which is all that a
+/// guest can observe.
 pub struct Limited {
     base: BaseTunables,
     limits: StoreLimits,
-    /// Of the memories that the host makes, and of the code that is compiled; `None` if it depends on how many there are.
+    /// The bounds of the memories that the host creates, and of the compiled code; `None` if they depend
+    /// on the number of memories.
     bounds: Option<Bounds>,
 }
 
@@ -56,7 +58,7 @@ impl Limited {
     }
 }
 
-/// A memory whose bytes count to a total. The charge moves with it when it gets another store.
+/// A memory whose bytes count toward a total. The charge moves with it when it moves to another store.
 #[derive(Debug)]
 struct Counted {
     memory: VMMemory,
@@ -102,7 +104,7 @@ impl LinearMemory for Counted {
     }
 }
 
-/// Nothing here makes another memory of one.
+/// The error for copying a memory, which nothing here does.
 fn uncounted() -> MemoryError {
     MemoryError::UnsupportedOperation { message: "a memory that counts to a total has no copies".to_owned() }
 }
@@ -136,7 +138,7 @@ impl Tunables for Limited {
     ) -> Result<VMMemory, MemoryError> {
         // SAFETY: passed on to the caller.
         let memory = unsafe { memory::instance_memory(&self.memory(ty)?, *style, definition) }?;
-        // The realm has counted what it begins with.
+        // The realm has counted its initial bytes.
         Ok(self.counted(memory, Charge::new(self.limits.total.clone())))
     }
 

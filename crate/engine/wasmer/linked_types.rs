@@ -1,8 +1,9 @@
 //! The function types of modules that are linked in one store. A part of `engine/wasmer.rs`.
 //!
-//! wasmer knows a function type by a hash of 32 bits, and `call_indirect` compares nothing else. A wasmer engine refuses the second type of a hash, but
-//! each module here has one of its own. Where modules share tables or functions, two types made to have the same hash would be called as
-//! one another, so a store refuses the second one before it links.
+//! wasmer identifies a function type by a 32-bit hash, and `call_indirect` compares nothing else. A
+//! wasmer engine refuses the second type with the same hash, but each module here has an engine of its
+//! own. Where modules share tables or functions, two types constructed to have the same hash could be
+//! called as one another, so a store refuses the second one before it links.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -15,11 +16,11 @@ use crate::error::InstantiateError;
 pub struct LinkedTypes(HashMap<u32, FunctionType>);
 
 impl LinkedTypes {
-    /// Takes note of a module's types.
+    /// Records a module's types.
     ///
     /// # Errors
     ///
-    /// Refuses a module that has another type with the hash of one that is there.
+    /// Refuses a module with a type that has the same hash as a different, recorded type.
     pub fn admit(&mut self, module: &wasmer::Module) -> Result<(), InstantiateError> {
         for ty in module.info().signatures.values() {
             match self.0.entry(ty.signature_hash()) {

@@ -1,9 +1,10 @@
-//! Where the memories of guests lie, and how much room they reserve. A part of `engine/wasmer.rs`.
+//! Where the memories of guests lie, and how many addresses they reserve. A part of `engine/wasmer.rs`.
 //!
-//! There are two kinds of code. Guarded code does not look where it reads and writes, so its memories reserve all that a
-//! 32-bit address and a 32-bit offset reach, 8 GiB. Checked code compares each address with the size of the memory, so
-//! its memories reserve what they may grow to; it takes up to 1.4 times as long where a guest does little but read and
-//! write. Memories are guarded until a quarter of the machine's addresses is reserved for them.
+//! There are two kinds of code. Guarded code has no bounds checks, so its memories reserve everything
+//! that a 32-bit address and a 32-bit offset reach, 8 GiB. Checked code compares each address with the
+//! size of the memory, so its memories reserve only what they may grow to. It takes up to 1.4 times as
+//! long where a guest does little but read and write. Memories are guarded until a quarter of the
+//! machine's addresses is reserved for them.
 
 use std::{
     cell::UnsafeCell,
@@ -21,30 +22,30 @@ use wasmer_types::{MemoryType, Pages};
 
 use crate::value::{MAX_PAGES, PAGE_BYTES};
 
-/// What keeps code within the bounds of a memory.
+/// How code is kept within the bounds of a memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bounds {
-    /// Inaccessible pages wherever an address can point to.
+    /// Inaccessible pages wherever an out-of-bounds address can point to.
     Guarded,
-    /// A comparison of each address. It fits a guarded memory too.
+    /// A comparison of each address. This also works for a guarded memory.
     Checked,
 }
 
-/// What lies behind a memory for checked code, inaccessible: an address is compared without its offset and size if both
-/// together are no more than this.
+/// The size of the inaccessible region behind a memory for checked code: an address is compared without
+/// its offset and access size if these together are no more than this.
 const CHECKED_GUARD_BYTES: u64 = PAGE_BYTES;
 
-/// What a guarded memory reserves, in bytes.
+/// The number of bytes of addresses that a guarded memory reserves.
 const GUARDED_BYTES: u64 = MAX_PAGES * PAGE_BYTES + MemoryStyle::static_offset_guard_size();
 
 impl Bounds {
-    /// What memories get that are made now, `memories` of them.
+    /// The bounds for `memories` new memories.
     pub fn for_new(memories: u64) -> Self {
         let reserved = GUARDED.load(Ordering::Relaxed).saturating_add(memories);
         if reserved <= *MOST_GUARDED { Self::Guarded } else { Self::Checked }
     }
 
-    /// The same as wasmer says it.
+    /// The memory style of wasmer for these bounds.
     pub fn style(self) -> MemoryStyle {
         match self {
             Self::Guarded => MemoryStyle::Static,
@@ -52,7 +53,7 @@ impl Bounds {
         }
     }
 
-    /// What the code must have that uses a memory of this style.
+    /// The bounds that code must have to use a memory of this style.
     pub fn of(style: MemoryStyle) -> Self {
         match style {
             MemoryStyle::Static => Self::Guarded,
@@ -61,10 +62,11 @@ impl Bounds {
     }
 }
 
-/// How many guarded memories there are in the process.
+/// The number of guarded memories in the process.
 static GUARDED: AtomicU64 = AtomicU64::new(0);
 
-/// How many there may be. The rest of the addresses is for checked memories and for everything else in the process.
+/// The most guarded memories. The rest of the addresses is for checked memories and for everything else
+/// in the process.
 static MOST_GUARDED: LazyLock<u64> = LazyLock::new(|| addresses() / 4 / GUARDED_BYTES);
 
 /// The number of addresses, in bytes, that this process can have.
@@ -74,7 +76,8 @@ fn addresses() -> u64 {
 
 #[cfg(target_os = "linux")]
 fn machine_addresses() -> u64 {
-    // Stacks lie in the upper half of the addresses, of which most machines have 2^47, but some with ARM processors 2^39.
+    // Stacks lie in the upper half of the addresses, of which most machines have 2^47, but some with ARM
+    // processors 2^39.
     let on_the_stack = 0_u8;
     ((&raw const on_the_stack).addr() as u64).next_power_of_two()
 }
@@ -98,7 +101,7 @@ fn limit_of_addresses() -> u64 {
     u64::MAX
 }
 
-/// One of the guarded memories, as long as it is alive.
+/// Counts one guarded memory as long as it is alive.
 #[derive(Debug)]
 struct Guarded;
 
@@ -115,35 +118,36 @@ impl Drop for Guarded {
     }
 }
 
-/// A memory in a mapping that has room for all that it may grow to, so that it never moves.
+/// A memory in a mapping with room for everything that it may grow to, so that it never moves.
 #[derive(Debug)]
 struct Memory {
     mapping: Mmap,
-    /// Where it begins and how many bytes it has, for code.
+    /// Where it begins and its size in bytes, for compiled code.
     definition: MaybeInstanceOwned<VMMemoryDefinition>,
-    /// As it was declared, with no larger a maximum than its store allows.
+    /// The declared type, with the maximum reduced to the limit of its store.
     ty: MemoryType,
     style: MemoryStyle,
     size: Pages,
     _guarded: Option<Guarded>,
 }
 
-// SAFETY: the definition lies in a box of this memory, or in the instance that has it, which is in the same store; it is only
-// written to through `&mut self` here, and by nobody else.
+// SAFETY: the definition lies in a box of this memory, or in the instance that has it, which is in the
+// same store; it is only written to through `&mut self` here, and by nobody else.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
 
-/// Makes a memory of the host.
+/// Creates a memory for the host.
 pub fn host_memory(ty: &MemoryType, style: MemoryStyle) -> Result<VMMemory, MemoryError> {
     Memory::boxed(ty, style, |definition| MaybeInstanceOwned::Host(Box::new(UnsafeCell::new(definition))))
 }
 
-/// Makes a memory of an instance.
+/// Creates a memory for an instance.
 ///
 /// # Safety
 ///
-/// `place` must be where the instance, whose code has bounds of this style, looks for the memory, and be valid as long as the memory is used.
+/// `place` must be where the instance, whose code has bounds of this style, looks for the memory, and be
+/// valid as long as the memory is used.
 pub unsafe fn instance_memory(
     ty: &MemoryType,
     style: MemoryStyle,
@@ -174,7 +178,8 @@ impl Memory {
             MemoryStyle::Static => (Pages::max_value(), Some(Guarded::new())),
             MemoryStyle::Dynamic { .. } => (most, None),
         };
-        // On 64-bit machines, the only ones that wasmer compiles for, the sum is far below the largest `usize`.
+        // On 64-bit machines, the only ones that wasmer compiles for, the sum is far below the largest
+        // `usize`.
         let bytes = reserved.bytes().0 + style.offset_guard_size() as usize;
         let mapping = Mmap::accessible_reserved(size.bytes().0, bytes, None, MmapType::Private);
         let mut mapping = mapping.map_err(|reason| {
@@ -188,7 +193,7 @@ impl Memory {
     }
 }
 
-/// What a memory may grow to.
+/// The most pages that a memory may grow to.
 fn most_pages(ty: &MemoryType) -> Pages {
     ty.maximum.unwrap_or(Pages::max_value()).min(Pages::max_value())
 }
@@ -211,11 +216,11 @@ impl LinearMemory for Memory {
         let size = before.checked_add(delta).filter(|size| *size <= most_pages(&self.ty));
         let size = size.ok_or(MemoryError::CouldNotGrow { current: before, attempted_delta: delta })?;
         if delta.0 > 0 {
-            // All that the memory may grow to lies in the mapping, and the guard behind it.
+            // Everything that the memory may grow to lies in the mapping, and the guard behind it.
             self.mapping.make_accessible(before.bytes().0, delta.bytes().0).map_err(MemoryError::Region)?;
             self.size = size;
-            // SAFETY: the definition is valid, see `host_memory` and `instance_memory`. Code that reads it does not run, as the store is
-            // borrowed for the growth.
+            // SAFETY: the definition is valid, see `host_memory` and `instance_memory`. Code that reads
+            // it does not run, as the store is borrowed for the growth.
             unsafe { (*self.definition.as_ptr().as_ptr()).current_length = size.bytes().0 };
         }
         Ok(before)

@@ -1,11 +1,12 @@
-//! The numbers that an instance of a checked module keeps for the host, see [`super::checks`]: where they are, and how a call sets them.
-//! A part of `engine/wasmer.rs`.
+//! The numbers that an instance of a checked module keeps for the host, see [`super::checks`]: where
+//! they lie, and how a call sets them. A part of `engine/wasmer.rs`.
 
 use std::ptr::NonNull;
 
 use super::super::UNLIMITED_FUEL;
 
-/// Where an instance keeps its numbers: in globals of its own, which lie in the instance and are as old as its store.
+/// Where an instance keeps its numbers: in globals of its own, which lie in the instance and live as
+/// long as its store.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Meters {
     fuel: Option<Number<i64>>,
@@ -27,8 +28,8 @@ impl<T> Copy for Number<T> {}
 
 impl<T: Copy> Number<T> {
     fn get(self) -> T {
-        // SAFETY: valid and aligned, see `Meters::new`, and nobody else is using the store: whoever asks has its context, or runs a
-        // host function of it.
+        // SAFETY: valid and aligned, see `Meters::new`, and nobody else is using the store: whoever asks
+        // has its context, or runs a host function of it.
         unsafe { self.0.read() }
     }
 
@@ -38,7 +39,7 @@ impl<T: Copy> Number<T> {
     }
 }
 
-/// What the call around this one had.
+/// The numbers of the outer call.
 #[derive(Debug, Clone, Copy)]
 pub struct SavedCounters {
     fuel: Option<i64>,
@@ -48,8 +49,8 @@ pub struct SavedCounters {
 impl Meters {
     /// # Safety
     ///
-    /// The pointers must be to globals of one instance, of those types, and the result must only be used by whoever has that instance's store
-    /// to itself.
+    /// The pointers must be to globals of one instance, of those types, and the result must only be used
+    /// by whoever has that instance's store to itself.
     pub unsafe fn new(fuel: Option<NonNull<i64>>, depth: Option<NonNull<u32>>, most_depth: u32) -> Self {
         Self { fuel: fuel.map(Number), depth: depth.map(Number), most_depth }
     }
@@ -64,7 +65,7 @@ impl Meters {
         saved
     }
 
-    /// Ends a call, and says what its fuel has come to.
+    /// Ends a call, and returns what its counters have reached.
     pub fn end(self, saved: SavedCounters) -> Ended {
         let depth = self.depth.map(Number::get);
         let ended = Ended { fuel: self.fuel_left(), is_too_deep: depth.is_some_and(|depth| depth > self.most_depth) };
@@ -77,7 +78,7 @@ impl Meters {
         ended
     }
 
-    /// What is left; `None` if it was too little. Without a meter there is always enough.
+    /// The remaining fuel; `None` if there was too little. Without a meter there is always enough.
     pub fn fuel_left(self) -> Option<u64> {
         match self.fuel {
             Some(fuel) => u64::try_from(fuel.get()).ok(),
@@ -87,12 +88,13 @@ impl Meters {
 
     pub fn set_fuel(self, left: u64) {
         if let Some(fuel) = self.fuel {
-            // No budget is more than that.
+            // No budget is larger.
             fuel.set(left.min(UNLIMITED_FUEL) as i64);
         }
     }
 
-    /// A host function is about to return to the guest, which counts each call that is over, but has not counted this one.
+    /// Called before a host function returns to the guest: the guest counts each call that is over, but
+    /// has not counted this one.
     pub fn count_host_call(self) {
         if let Some(depth) = self.depth {
             depth.set(depth.get().wrapping_add(1));
@@ -100,11 +102,11 @@ impl Meters {
     }
 }
 
-/// How a call has ended.
+/// How a call ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended {
-    /// What is left; `None` if it was too little.
+    /// The remaining fuel; `None` if there was too little.
     pub fuel: Option<u64>,
-    /// Whether it was as deep as it may be.
+    /// Whether it exceeded the maximum depth.
     pub is_too_deep: bool,
 }

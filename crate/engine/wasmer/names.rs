@@ -1,7 +1,8 @@
 //! Names of functions for the frames of traps. A part of `engine/wasmer.rs`.
 //!
-//! wasmer copies the whole name of a function for each frame of a trap's stack, and a guest chooses both: a module of 30 KB could take gigabytes by
-//! one trap. So wasmer gets to see no names, and a trap finds them here, cut.
+//! wasmer copies a function's entire name for each frame of a trap, and a guest chooses both: a module
+//! of 30 KB could use gigabytes with one trap. So names are hidden from wasmer, and traps take them,
+//! shortened, from here.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,8 @@ use wasmparser::{KnownCustom, Name};
 
 use crate::rewrite::{Edits, Sections};
 
-/// What a custom section with names is called: <https://webassembly.github.io/spec/core/appendix/custom.html#name-section>.
+/// The name of the custom section with names:
+/// <https://webassembly.github.io/spec/core/appendix/custom.html#name-section>.
 const SECTION: &str = "name";
 
 /// The names of a module's functions.
@@ -17,12 +19,12 @@ const SECTION: &str = "name";
 pub struct FunctionNames(HashMap<u32, Box<str>>);
 
 impl FunctionNames {
-    /// The names in a binary, each with `most` characters at most. wasmer gets the binary without a section of that name. Where a section is damaged there
-    /// are no more names.
+    /// The names in a binary, each with at most `most` characters. wasmer gets the binary without a
+    /// section of that name. If a section is damaged, the names after the damage are missing.
     pub fn hide(sections: &Sections<'_>, most: usize, edits: &mut Edits) -> Self {
         let mut names = Self::default();
         for (section, name) in sections.custom(SECTION) {
-            // A custom section of another name means nothing to wasmer.
+            // wasmer ignores a custom section with another name.
             edits.overwrite(name.start, b'-');
             if let KnownCustom::Name(section) = section.as_known() {
                 names.read(section, most);

@@ -1,9 +1,10 @@
-//! The native stack that a guest runs on: always of exactly the size that its engine was made with.
+//! The native stack that a guest runs on. It always has exactly the size in its engine's configuration.
 //!
-//! wasmer keeps stacks for later calls and gives a call any one that is large enough, so how deep a guest can go would
-//! depend on what ran before it. Here the guest starts further down on a larger stack, as many bytes above its guard page
-//! as on one of its own. How large a stack is, wasmer does not say: the first call on it, which has asked for it, writes
-//! that into the stack, where neither guests nor their callers come.
+//! wasmer keeps stacks for later calls and gives a call any stack that is large enough, so how deep a
+//! guest can go would depend on what ran before it. Here, the guest starts further down on a larger
+//! stack, as many bytes above its guard page as on a stack of its own size. wasmer does not report how
+//! large a stack is. The first call on it, which requested the size, writes it into the stack, in a
+//! place that neither guests nor their callers use.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -14,22 +15,21 @@ use crate::error::Trap;
 
 /// The stacks of an engine's guests.
 pub struct GuestStacks {
-    /// Of a guest, in bytes.
+    /// The size of a guest's stack, in bytes.
     bytes: usize,
-    /// What wasmer is asked for.
+    /// The configuration passed to wasmer.
     config: VMConfig,
 }
 
 /// How a call on a guest's stack ends if it does not return.
 pub enum Stopped {
-    /// The guest has trapped.
-    /// In a box, because what each call gives back is copied.
+    /// In a box, because each call copies its result.
     Trapped(Box<Trap>),
     /// The system has no room for a stack: the guest has not run.
     NoRoom,
 }
 
-/// A function of a guest with what it is called with.
+/// A function of a guest with its arguments.
 #[derive(Clone, Copy)]
 pub struct Call {
     pub vmctx: VMFunctionContext,
@@ -41,10 +41,12 @@ pub struct Call {
 impl Call {
     /// # Safety
     ///
-    /// The first three must come from one `VMCallerCheckedAnyfunc` of a store that is alive, and `values` must have a slot
-    /// for each parameter and each result of that function. Guests only run inside `catch_traps`.
+    /// The first three must come from one `VMCallerCheckedAnyfunc` of a store that is alive, and
+    /// `values` must have a slot for each parameter and each result of that function. Guests only run
+    /// inside `catch_traps`.
     unsafe fn make(self) {
-        // SAFETY: pointers of both types are passed alike; wasmer's own `wasmer_call_trampoline` does the same.
+        // SAFETY: pointers of both types are passed alike; wasmer's own `wasmer_call_trampoline` does
+        // the same.
         let trampoline = unsafe {
             std::mem::transmute::<VMTrampoline, unsafe extern "C" fn(VMFunctionContext, *const VMFunctionBody, *mut u8)>(
                 self.trampoline,
@@ -56,13 +58,13 @@ impl Call {
 }
 
 impl GuestStacks {
-    /// Stacks of so many bytes, at least one page of 4 KiB.
+    /// Stacks of this many bytes, at least one page of 4 KiB.
     pub fn new(bytes: usize) -> Self {
         let bytes = exact::usable(bytes);
         Self { bytes, config: VMConfig { wasm_stack_size: Some(bytes.saturating_add(exact::BESIDES)) } }
     }
 
-    /// Makes a call on a stack of its own; `translate` makes of wasmer's trap ours.
+    /// Makes a call on a stack of its own. `translate` converts wasmer's trap to ours.
     ///
     /// # Errors
     ///
@@ -76,7 +78,7 @@ impl GuestStacks {
             // SAFETY: passed on to the caller.
             match unsafe { self.attempt(call, translate) }? {
                 Attempt::Done => return Ok(()),
-                // It is in this thread's cache, so it is not met again.
+                // The stack is in this thread's cache. Drain the cache so that it is not used again.
                 Attempt::UnknownStack => vm::drain_stack_pool(),
                 Attempt::NoReserve => return Err(Stopped::NoRoom),
             }
@@ -91,8 +93,8 @@ impl GuestStacks {
         let running = Running::new();
         let entered = running.enter();
         let (bytes, begun) = (self.bytes, &raw const running);
-        // SAFETY: this is the root of a stack that wasmer has given for `bytes` and the head; the rest is passed on. `running`
-        // is alive, because this function waits for the guest.
+        // SAFETY: this is the root of a stack that wasmer has given for `bytes` and the head; the rest
+        // is passed on. `running` is alive, because this function waits for the guest.
         let run = move || unsafe { exact::call(bytes, call, &*begun) };
         // wasmer panics if the system has no room for another stack, before anything else happens.
         // SAFETY: only `Call::make` leaves without an end, and nothing around it needs to be dropped.
@@ -107,13 +109,14 @@ impl GuestStacks {
     }
 }
 
-/// A stack that is unknown is thrown away; another thread may hand over another one meanwhile.
+/// An unknown stack is thrown away. Another thread may return another one meanwhile.
 const MAX_ATTEMPTS: usize = 8;
 
-/// What became of an attempt to call.
+/// The outcome of an attempt to call.
 enum Attempt {
     Done,
-    /// The note in the stack is damaged, by a signal handler that ran on it perhaps. The guest has not run.
+    /// The note in the stack is damaged, perhaps by a signal handler that ran on it. The guest has not
+    /// run.
     UnknownStack,
     /// The system could not protect a part of the stack. The guest has not run.
     NoReserve,
@@ -131,38 +134,40 @@ mod exact {
     use super::{Attempt, Call, Running};
     use crate::engine::wasmer::frames::Bounds;
 
-    /// The upper end of each stack, for what runs before the guest and after it, and for the note.
+    /// The size of the upper end of each stack, for the code that runs before and after the guest, and
+    /// for the note.
     const HEAD: usize = 16 * 1024;
 
-    /// The lower end of each stack, for functions of wasmer that guests call without leaving their stack, such as those that
-    /// grow memories. Nobody can use it until one of them needs it, see [`Bounds::open`]: it may hold a lock of the
-    /// allocator or the unwinder by then, and must not end there.
+    /// The size of the lower end of each stack, for functions of wasmer that guests call without leaving
+    /// their stack, such as those that grow memories. It is inaccessible until one of them needs it, see
+    /// [`Bounds::open`]: that function may hold a lock of the allocator or the unwinder by then, and
+    /// must not be ended there.
     const RESERVE: usize = 128 * 1024;
 
-    /// What is on each stack besides the guest's part.
+    /// The size of each stack apart from the guest's part.
     pub const BESIDES: usize = HEAD + RESERVE;
 
     /// How far below the upper end the note is.
     const NOTE: usize = 4096;
 
-    /// The least distance of the note from what is in use.
+    /// The minimum distance between the note and the used part of the stack.
     const CLEARANCE: usize = 1024;
 
-    /// What the first call writes into a stack.
+    /// The note that the first call writes into a stack.
     #[derive(Clone, Copy, PartialEq, Eq)]
     #[repr(C)]
     pub struct Note {
-        /// The size of the whole, guard page included.
+        /// The size of the entire mapping, including the guard page.
         mapped: usize,
-        /// Makes it unlike anything else that could be there.
+        /// Distinguishes it from anything else that could be there.
         seal: usize,
-        /// Whether the reserve can be used: not 0.
+        /// Not 0 if the reserve is accessible.
         is_open: usize,
     }
 
     const SEAL: usize = 0x5afe_57ac_6b1d_70f7_u64 as usize;
 
-    /// Lets nobody use the reserve of a stack, or somebody. Whether that has worked is the result.
+    /// Makes the reserve of a stack accessible or inaccessible, and returns whether that succeeded.
     fn protect(bounds: Bounds, is_open: bool) -> bool {
         let protection = if is_open { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
         let reserve = with_exposed_provenance_mut(bounds.reserve);
@@ -171,7 +176,8 @@ mod exact {
     }
 
     impl Bounds {
-        /// Lets functions of wasmer go on in the reserve, if there is one. Only the signal handler of the guest's thread calls this.
+        /// Lets functions of wasmer continue in the reserve, if there is one. Only the signal handler of
+        /// the guest's thread calls this.
         pub fn open(self) -> bool {
             if !protect(self, true) {
                 return false;
@@ -190,12 +196,12 @@ mod exact {
         usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
     }
 
-    /// What a guest gets that asks for so many bytes.
+    /// The usable size of a stack for which this many bytes are requested.
     pub fn usable(bytes: usize) -> usize {
         bytes.max(MIN_STACK_SIZE) & !(STACK_ALIGNMENT - 1)
     }
 
-    /// The part of a stack that is the guest's.
+    /// The guest's part of a stack.
     struct Part {
         base: StackPointer,
         limit: StackPointer,
@@ -212,27 +218,29 @@ mod exact {
         }
     }
 
-    /// Calls the guest with exactly `bytes` between its first frame and what it must not use.
+    /// Calls the guest with exactly `bytes` between its first frame and the memory that it must not use.
     ///
     /// # Safety
     ///
-    /// As of [`Call::make`]; and the caller must be the first function on a stack that wasmer was asked for with `bytes` and
-    /// [`BESIDES`], and have used less than a page of it.
+    /// As of [`Call::make`]; and the caller must be the first function on a stack that wasmer was asked
+    /// for with `bytes` and [`BESIDES`], and have used less than a page of it.
     pub unsafe fn call(bytes: usize, call: Call, running: &Running) -> Attempt {
         let page = *PAGE;
         let here = 0_u8;
         let here = from_ref(&here).addr();
-        // Stacks end where a page ends, and what is above us takes less than a page.
+        // Stacks end at a page boundary, and what is above this frame takes less than a page.
         let base = here.next_multiple_of(page);
         let note = base - NOTE;
         if here < note + CLEARANCE {
             return Attempt::UnknownStack;
         }
         let at = with_exposed_provenance_mut::<Note>(note);
-        // SAFETY: mapped, aligned, and below everything that is in use on this stack, which is ours alone. Fresh stacks are zero.
+        // SAFETY: mapped, aligned, and below everything that is in use on this stack, which is ours
+        // alone. Fresh stacks are zero.
         let found = unsafe { at.read_volatile() };
         let is_fresh = found == Note { mapped: 0, seal: 0, is_open: 0 };
-        // This very call has asked for a fresh one, so it is as large as that: whole pages, and the guard page.
+        // This call requested a fresh stack, so that has the requested size, rounded up to whole pages,
+        // and a guard page.
         let mapped = if is_fresh { (bytes + BESIDES).next_multiple_of(page) + page } else { found.mapped };
         let seal = mapped ^ base ^ SEAL;
         if !is_fresh && found.seal != seal {

@@ -1,8 +1,9 @@
 //! How guests on wasmer grow their tables. A part of `engine/wasmer.rs`.
 //!
-//! wasmer's `table.grow` ends the process if there is no memory for the elements, and knows no limit of all tables together. Compiled code calls
-//! it through an array of pointers in its instance, so the pointers are replaced there, in instances with tables that can grow. The functions
-//! here get nothing but that instance, hence the map.
+//! wasmer's `table.grow` ends the process if there is no memory for the elements, and supports no limit
+//! on the total of all tables. Compiled code calls it through an array of pointers in its instance, so
+//! these pointers are replaced in instances with tables that can grow. The functions here receive only
+//! that instance, so a map leads from it to the limits.
 
 use std::{
     collections::HashMap,
@@ -16,13 +17,14 @@ use wasmer::{
 
 use crate::total::{Charge, ELEMENT_BYTES, TotalBytes};
 
-/// What `table.grow` gives a guest whose table cannot grow.
+/// What `table.grow` returns to a guest whose table cannot grow.
 const FAILED: u32 = u32::MAX;
 
-/// `table.grow` as compiled code calls it: instance, first value, number of elements, table. The value is a pointer or null.
+/// `table.grow` as compiled code calls it: instance, first value, number of elements, table. The value
+/// is a pointer or null.
 type Grow = unsafe extern "C" fn(*mut VMContext, usize, u32, u32) -> u32;
 
-/// `table.size` likewise: instance, table.
+/// `table.size` as compiled code calls it: instance, table.
 type Size = unsafe extern "C" fn(*mut VMContext, u32) -> u32;
 
 #[derive(Clone, Copy)]
@@ -34,14 +36,14 @@ struct Builtins {
 struct Growing {
     own: Builtins,
     imported: Builtins,
-    /// What the tables have grown by.
+    /// The bytes by which the tables have grown.
     charge: Mutex<Charge>,
 }
 
-/// By the address of the instance's context.
+/// The growing tables by the address of their instance's context.
 static GROWING: LazyLock<Mutex<HashMap<usize, Arc<Growing>>>> = LazyLock::new(Mutex::default);
 
-/// The tables of an instance that can grow. To be dropped after the store.
+/// The growable tables of an instance. Must be dropped after the store.
 pub struct GrowingTables {
     vmctx: usize,
     growing: Arc<Growing>,
@@ -50,7 +52,7 @@ pub struct GrowingTables {
 impl Drop for GrowingTables {
     fn drop(&mut self) {
         let mut all = lock(&GROWING);
-        // Another instance may be at the address of one that is gone.
+        // Another instance may now have the address of one that is gone.
         if all.get(&self.vmctx).is_some_and(|growing| Arc::ptr_eq(growing, &self.growing)) {
             all.remove(&self.vmctx);
         }
@@ -58,7 +60,7 @@ impl Drop for GrowingTables {
 }
 
 impl GrowingTables {
-    /// Those of the instance that was made last in the store, if it has any.
+    /// The growable tables of the newest instance in the store, if it has any.
     pub fn of_newest(cx: &mut StoreMut<'_>, module: &wasmer::Module, total: Option<&Arc<TotalBytes>>) -> Option<Self> {
         if module.info().tables.values().all(|table| table.maximum == Some(table.minimum)) {
             return None;
@@ -93,7 +95,7 @@ impl GrowingTables {
     }
 }
 
-/// Where an instance has the address of one of the functions of wasmer that its code calls.
+/// Where an instance keeps the address of one of the functions of wasmer that its code calls.
 pub fn pointer_to_builtin(instance: &VMInstance, index: VMBuiltinFunctionIndex) -> *mut usize {
     let offset = instance.vmoffsets().vmctx_builtin_function(index) as usize;
     // SAFETY: the array of these addresses lies in the instance, at that offset from its context.
@@ -120,7 +122,7 @@ impl Growing {
     }
 }
 
-/// Whether a vector can grow to so many elements: it takes up to twice as much.
+/// Whether a vector can grow to this many elements: it takes up to twice as much memory.
 fn has_memory_for(elements: u64) -> bool {
     let bytes = usize::try_from(2 * ELEMENT_BYTES * elements);
     bytes.is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())

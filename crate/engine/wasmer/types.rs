@@ -1,10 +1,10 @@
-//! Values and types of wasmer in this crate's words. A part of `engine/wasmer.rs`.
+//! Translates wasmer's values and types into this crate's. A part of `engine/wasmer.rs`.
 
 use wasmer_types::RawValue;
 
 use crate::value::{ExternType, FuncType, GlobalType, MemoryType, TableType, ValueType};
 
-/// The bits of a value of that type as a slot.
+/// The bits of a value of this type as a slot.
 ///
 /// # Safety
 ///

@@ -1,4 +1,5 @@
-//! The host functions by which guests on wasmi grow their memories and tables, see `repairs.rs`. A part of `engine/wasmi.rs`.
+//! The host functions by which guests on wasmi grow their memories and tables, see `repairs.rs`. A part
+//! of `engine/wasmi.rs`.
 
 use wasmi::{AsContextMut as _, Caller, Func, FuncType, Instance, Memory, Ref, StoreContextMut, Table, Val, ValType};
 
@@ -6,16 +7,16 @@ use super::repairs::{Element, Grown, Growth};
 use super::{Data, Wasmi};
 use crate::{engine::Engine as _, total::ELEMENT_BYTES};
 
-/// What a guest gets that may not grow.
+/// The result for a guest that may not grow.
 const FAILED: u32 = u32::MAX;
 
-/// How much growing by one page costs: one unit for 64 bytes, as for all that is done in bulk.
+/// The fuel for growing by one page: one unit for 64 bytes, as for all bulk operations.
 const FUEL_PER_PAGE: u64 = 1024;
 
-/// How many elements of a table cost one unit.
+/// The number of table elements that one unit of fuel pays for.
 const ELEMENTS_PER_FUEL: u64 = 16;
 
-/// Puts the functions into the table through which the instance calls them.
+/// Stores the functions in the table through which the instance calls them.
 pub fn add_host_functions(
     cx: &mut StoreContextMut<'_, Data>,
     instance: &Instance,
@@ -41,7 +42,8 @@ fn grow_memory(cx: &mut StoreContextMut<'_, Data>, memory: Memory) -> Func {
     Func::wrap(cx, move |mut caller: Caller<'_, Data>, delta: u32| -> Result<u32, wasmi::Error> {
         let mut cx = caller.as_context_mut();
         pay(&mut cx, u64::from(delta) * FUEL_PER_PAGE)?;
-        // SAFETY: this is a host function that the engine is calling, and the pointer is that of its store's realm.
+        // SAFETY: this is a host function that the engine is calling, and the pointer is that of its
+        // store's realm.
         let realm = unsafe { cx.data().realm.get() };
         if delta > 0 && !realm.memories_may_move() && Wasmi::memory_moves(&mut cx, &memory) {
             return Ok(FAILED);
@@ -74,7 +76,7 @@ fn grow_table(cx: &mut StoreContextMut<'_, Data>, table: Table, element: Element
         let mut before = FAILED;
         if cx.data_mut().charge.add(bytes).is_ok() {
             match table.grow(&mut cx, delta, init) {
-                // Its size is an i32, or it could not have grown to that.
+                // Its size fits an i32, or it could not have grown to that.
                 Ok(size) => before = size as u32,
                 Err(_) => cx.data_mut().charge.give_back(bytes),
             }
@@ -84,7 +86,7 @@ fn grow_table(cx: &mut StoreContextMut<'_, Data>, table: Table, element: Element
     })
 }
 
-/// Takes that much fuel from the guest, if it has any.
+/// Takes this much fuel from the guest, if it is metered.
 fn pay(cx: &mut StoreContextMut<'_, Data>, cost: u64) -> Result<(), wasmi::Error> {
     let Ok(slice) = cx.get_fuel() else { return Ok(()) };
     if let Some(left) = slice.checked_sub(cost) {

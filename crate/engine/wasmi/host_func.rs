@@ -1,4 +1,4 @@
-//! Host functions whose Rust type wasmi knows. A part of `engine/wasmi.rs`.
+//! Host functions with a static Rust type. A part of `engine/wasmi.rs`.
 
 use wasmi::{AsContextMut as _, Caller, StoreContextMut};
 
@@ -8,8 +8,9 @@ use crate::{
     value::{FuncType, ValueType},
 };
 
-/// Makes a host function of up to four i32 and i64 parameters and at most one such result, which most imports are: wasmi
-/// calls a function whose Rust type it knows about twice as quickly. `None` for all others.
+/// Creates a host function with up to four i32 and i64 parameters and at most one such result, which
+/// most imports have: wasmi calls a function with a static Rust type about twice as quickly. Returns
+/// `None` for all other types.
 pub(super) fn typed_host_func(
     cx: &mut StoreContextMut<'_, Data>,
     realm: RealmPtr<Wasmi>,
@@ -33,7 +34,7 @@ fn with_params<R: TypedResult>(
 where
     Result<R, wasmi::Error>: wasmi::WasmRet,
 {
-    /// Turns the types one by one from values into Rust types.
+    /// Converts the types one by one from values into Rust types.
     macro_rules! pick {
         ($wrap:ident [] [$($picked:ty),*]) => { Some($wrap::<$($picked,)* R>(cx, realm, site)) };
         ($wrap:ident [$next:ident $($rest:ident)*] [$($picked:ty),*]) => {

@@ -1,4 +1,5 @@
-//! Memories that the host makes, in mappings of what they may grow to. A part of `engine/wasmi.rs`.
+//! Memories that the host creates, in mappings of the size that they may grow to. A part of
+//! `engine/wasmi.rs`.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -16,10 +17,10 @@ use crate::{
 
 pub(super) type Mappings = Mutex<Vec<Reserved>>;
 
-/// What a memory lies in that the host has made.
+/// The mapping of a memory that the host created.
 pub(super) struct Reserved {
     pub(super) mapping: MmapMut,
-    /// With how many pages the memory was made.
+    /// The number of pages with which the memory was created.
     pub(super) minimum: u64,
 }
 
@@ -36,8 +37,8 @@ pub(super) fn new_memory(cx: &mut StoreContextMut<'_, Data>, ty: MemoryType) -> 
     Ok(memory)
 }
 
-/// Reserves what the memory may ever need, `most` pages at most, or `None` where the system cannot reserve without committing: there
-/// wasmi allocates, and the memory may move when it grows.
+/// Reserves what the memory may ever need, at most `most` pages. Returns `None` where the system cannot
+/// reserve without committing: there wasmi allocates, and the memory may move when it grows.
 pub(super) fn reserve(ty: MemoryType, most: u64) -> Result<Option<MmapMut>, MemoryError> {
     let pages = ty.maximum.unwrap_or(MAX_PAGES).min(most).max(ty.minimum);
     if pages == 0 || !cfg!(unix) {
@@ -52,16 +53,17 @@ pub(super) fn reserve(ty: MemoryType, most: u64) -> Result<Option<MmapMut>, Memo
     })
 }
 
-/// Makes a memory over a mapping, which the caller puts into the list of the memory's store.
+/// Creates a memory over a mapping, which the caller adds to the list of the memory's store.
 pub(super) fn memory_over(
     cx: &mut StoreContextMut<'_, Data>,
     ty: wasmi::MemoryType,
     mapping: &MmapMut,
 ) -> Result<wasmi::Memory, MemoryError> {
     let (base, bytes) = (mapping.as_ptr().cast_mut(), mapping.len());
-    // SAFETY: the mapping goes into the list of the store in which the memory is made (or the memory does not come into being), that list is dropped after the
-    // store, and whoever else looks at the mapping does so while no guest of the store runs: so for the memory it is valid and as good
-    // as `'static`.
+    // SAFETY: the mapping goes into the list of the store in which the memory is made (or the memory
+    // does not come into being), that list is dropped after the store, and whoever else looks at the
+    // mapping does so while no guest of the store runs: so for the memory it is valid and as good as
+    // `'static`.
     let buffer: &'static mut [u8] = unsafe { std::slice::from_raw_parts_mut(base, bytes) };
     let pages = ty.minimum();
     let refused = |error: &dyn std::fmt::Display| MemoryError::Allocation(error.to_string());
@@ -78,7 +80,8 @@ pub(super) fn memory_over(
     memory.map_err(|error: wasmi::Error| refused(&error))
 }
 
-/// Grows a memory that lies in this mapping, which has room for it, and returns the size before in pages.
+/// Grows a memory that lies in this mapping, which has room for it, and returns the previous size in
+/// pages.
 pub(super) fn grow_mapped(
     cx: &mut StoreContextMut<'_, Data>,
     memory: wasmi::Memory,
@@ -97,7 +100,7 @@ pub(super) fn grow_mapped(
     Ok(before)
 }
 
-/// Asks the limits of the store for all steps of a growth.
+/// Checks all steps of a growth against the limits of the store.
 pub(super) fn permit(
     cx: &mut StoreContextMut<'_, Data>,
     before: u64,
@@ -111,7 +114,7 @@ pub(super) fn permit(
     }
 }
 
-/// Does what the limits of the store have been asked for.
+/// Runs `act` without limits, for what has already been checked against them.
 pub(super) fn without_limits<T>(
     cx: &mut StoreContextMut<'_, Data>,
     act: impl FnOnce(&mut StoreContextMut<'_, Data>) -> Result<T, wasmi::Error>,
@@ -146,7 +149,8 @@ pub(super) fn lock(mappings: &Mappings) -> std::sync::MutexGuard<'_, Vec<Reserve
     mappings.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The mapping that a memory lies in, by its first byte; none for a guest's own, which wasmi allocates.
+/// The mapping that a memory lies in, by its first byte. There is none for a guest's own memory, which
+/// wasmi allocates.
 pub(super) fn mapping_at(mappings: &[Reserved], base: *const u8) -> Option<&Reserved> {
     mappings.iter().find(|reserved| reserved.mapping.as_ptr() == base)
 }

@@ -1,4 +1,4 @@
-//! Values, types and errors of wasmi in this crate's words. A part of `engine/wasmi.rs`.
+//! Translates wasmi's values, types and errors into this crate's. A part of `engine/wasmi.rs`.
 
 use wasmi::{F32, F64, Val};
 
@@ -100,7 +100,7 @@ pub(super) fn instantiate_error(error: &wasmi::Error) -> InstantiateError {
             InstantiationError::FailedToInstantiateMemory(MemoryError::OutOfSystemMemory)
             | InstantiationError::FailedToInstantiateTable(TableError::OutOfSystemMemory),
         ) => InstantiateError::Allocation(error.to_string()),
-        // The rest are mismatches and exhausted resources; the engine's sentence says which.
+        // The rest are mismatches and exhausted resources; the engine's message says which.
         _ => InstantiateError::Link(error.to_string()),
     }
 }
@@ -111,7 +111,7 @@ pub(super) fn translate_error(error: wasmi::Error) -> Box<Trap> {
     }
     match error.downcast_ref::<HostTrap>() {
         Some(host) => host.clone().into(),
-        // A lazily translated function that the engine cannot translate, for one.
+        // For example, a lazily translated function that the engine cannot translate.
         None => Trap::with_message(TrapCode::Internal, error.to_string()).into(),
     }
 }

@@ -1,5 +1,6 @@
-//! wasmi writes zeros over what a memory gets, all of it at once, which makes it resident: 4 GiB of it take seconds, if there are as many. Here
-//! a memory grows in steps, over each of which the same few pages are laid. A part of `engine/wasmi.rs`.
+//! wasmi writes zeros to all new pages of a memory at once, which makes them resident: 4 GiB take
+//! seconds, if the machine has as much. Here a memory grows in steps, for each of which the same few
+//! physical pages are used. A part of `engine/wasmi.rs`.
 
 use memmap2::MmapMut;
 use wasmi::{Memory, StoreContextMut};
@@ -7,10 +8,12 @@ use wasmi::{Memory, StoreContextMut};
 use super::Data;
 use crate::value::PAGE_BYTES;
 
-/// The most pages that wasmi may write zeros over at once: so much of a growing memory becomes resident, for a moment.
+/// The most pages that wasmi may write zeros to at once. This much of a growing memory becomes resident
+/// for a moment.
 pub const MOST_ZEROED: u64 = 256;
 
-/// Grows a memory that lies in this mapping, which has room for it. What it has before stays as it is.
+/// Grows a memory that lies in this mapping, which has room for it. Its existing contents stay as they
+/// are.
 pub fn grow_step_by_step(
     cx: &mut StoreContextMut<'_, Data>,
     memory: Memory,
@@ -43,13 +46,14 @@ pub fn grow_step_by_step(
     Ok(())
 }
 
-/// wasmi has written zeros over `bytes` at `from` of a mapping, which makes them resident. They were zeros before, so the
-/// pages can be given back until the guest touches them.
+/// Releases pages to which wasmi has written zeros: `bytes` at `from` of a mapping, which the writing
+/// made resident. They were zeros before, so the pages can be given back until the guest touches them.
 pub fn forget_untouched(mapping: &MmapMut, from: u64, bytes: u64) {
     #[cfg(target_os = "linux")]
     if bytes > 0 {
-        // SAFETY: the range lies in a private anonymous mapping, for which `DontNeed` means that the pages read as
-        // zeros from now on, and zeros are all that was written to them. A failure leaves them resident: no harm.
+        // SAFETY: the range lies in a private anonymous mapping, for which `DontNeed` means that the
+        // pages read as zeros from now on, and zeros are all that was written to them. A failure leaves
+        // them resident: no harm.
         let _ = unsafe {
             mapping.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from as usize, bytes as usize)
         };
@@ -66,15 +70,16 @@ fn range(mapping: &MmapMut, from: u64, bytes: u64) -> Option<(*mut libc::c_void,
     Some((range.as_ptr().cast_mut().cast(), range.len()))
 }
 
-/// Lays the pages at `from`, which are all zeros, at `to`, and leaves `from` without any. Says whether the system can do that: Linux since 5.7.
+/// Moves the pages at `from`, which are all zeros, to `to`, and leaves no pages at `from`. Returns
+/// whether the system can do that: Linux since 5.7.
 #[cfg(target_os = "linux")]
 fn carry(mapping: &MmapMut, from: u64, to: u64, bytes: u64) -> bool {
     let (Some((from, length)), Some((to, _))) = (range(mapping, from, bytes), range(mapping, to, bytes)) else {
         return false;
     };
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
-    // SAFETY: both ranges lie in one private anonymous mapping of ours, do not overlap, and read as zeros before and after. Nobody looks at
-    // them meanwhile: they belong to a memory that is growing.
+    // SAFETY: both ranges lie in one private anonymous mapping of ours, do not overlap, and read as
+    // zeros before and after. Nobody looks at them meanwhile: they belong to a memory that is growing.
     unsafe { libc::mremap(from, length, length, flags, to) == to }
 }
 
@@ -83,17 +88,18 @@ fn carry(_mapping: &MmapMut, _from: u64, _to: u64, _bytes: u64) -> bool {
     false
 }
 
-/// Makes one mapping of a range again in which pages were carried, all zeros and none of them resident.
+/// Restores a range to one mapping after pages were moved in it, all zeros and none of them resident.
 #[cfg(target_os = "linux")]
 fn renew(mapping: &MmapMut, from: u64, bytes: u64) {
     let Some((from, length)) = range(mapping, from, bytes) else { return };
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-    // SAFETY: the range lies in a mapping of ours of the same kind, and reads as zeros before and after; see `carry`.
+    // SAFETY: the range lies in a mapping of ours of the same kind, and reads as zeros before and after;
+    // see `carry`.
     let renewed = unsafe { libc::mmap(from, length, protection, flags, -1, 0) };
     // SAFETY: as above. It fails if not all of the range is mapped.
     if renewed != from && unsafe { libc::madvise(from, length, libc::MADV_DONTNEED) } != 0 {
-        // Someone else's pages might come to lie where the guest reads and writes.
+        // Otherwise foreign pages might be mapped where the guest reads and writes.
         std::process::abort();
     }
 }

@@ -14,17 +14,17 @@ use crate::{
     realm::Slots,
 };
 
-/// Asynchronous calls are numbers too. Their timeouts are in the scratch buffer.
+/// Asynchronous calls are also identified by numbers. Their timeouts are in the scratch buffer.
 #[napi]
 impl Binding {
-    /// A quota of so many native threads.
+    /// Creates a quota of `threads` native threads.
     #[napi(catch_unwind)]
     pub fn new_thread_quota(&self, env: Env, wrapper: Object, threads: u32) -> Result<u32> {
         let quota = ThreadQuota::new(threads as usize);
         Ok(self.environment.tables.quotas.add(scope_of(env), quota, wrapper.raw())?)
     }
 
-    /// Begins a call that ends with a module, to be asked for by `compiledBy`.
+    /// Begins a call that ends with a module, which `compiledBy` returns.
     #[napi(catch_unwind)]
     pub fn compile_async(&self, env: Env, engine: u32, cache: Option<u32>, wasm: &[u8], quota: u32) -> Result<u32> {
         let tables = &self.environment.tables;
@@ -42,7 +42,7 @@ impl Binding {
         Ok(self.environment.calls.compile(tables, scope_of(env), &tables.scratch(), &quota, compile)?)
     }
 
-    /// The module with which that call has ended, as `compile` gives it.
+    /// The module with which this call ended, in the form that `compile` returns.
     #[napi(catch_unwind, ts_return_type = "object | null")]
     pub fn compiled_by(&self, env: Env, call: u32) -> Result<Option<JsValue>> {
         let module = self.environment.calls.take_compiled(call);
@@ -50,7 +50,8 @@ impl Binding {
         Ok(self.environment.tables.module_wrapper(scope_of(env), module))
     }
 
-    /// Begins a call that ends with an instance, whose start function has run, to be adopted. `memories` are as in `instantiate`.
+    /// Begins a call that ends with an instance whose start function has run. `adoptInstance` takes it.
+    /// `memories` are as in `instantiate`.
     #[napi(catch_unwind)]
     pub fn instantiate_async(
         &self,
@@ -74,7 +75,7 @@ impl Binding {
         Ok(self.environment.calls.enter(tables, scope, &tables.scratch(), &quota, work)?)
     }
 
-    /// The number of the instance with which that call has ended.
+    /// The number of the instance with which this call ended.
     #[napi(catch_unwind)]
     pub fn adopt_instance(&self, env: Env, wrapper: Object, call: u32) -> Result<u32> {
         let made = self.environment.calls.take_made(call);
@@ -82,28 +83,28 @@ impl Binding {
         Ok(self.environment.tables.add_instance(scope_of(env), group, index, wrapper.raw())?)
     }
 
-    /// Whether that call occupies the store of that instance.
+    /// Whether this call occupies the store of this instance.
     #[napi(catch_unwind)]
     pub fn occupies_instance(&self, call: u32, instance: u32) -> Result<bool> {
         let Entry { group, .. } = self.environment.tables.instances.get(instance)?;
         Ok(self.environment.calls.occupies(call, &group))
     }
 
-    /// Whether that call occupies the store of that memory.
+    /// Whether this call occupies the store of this memory.
     #[napi(catch_unwind)]
     pub fn occupies_memory(&self, call: u32, memory: u32) -> Result<bool> {
         let Entry { group, .. } = self.environment.tables.memories.get(memory)?;
         Ok(self.environment.calls.occupies(call, &group))
     }
 
-    /// Ends a call as soon as that can be, like a timeout.
+    /// Ends a call as soon as possible, like a timeout.
     #[napi(catch_unwind)]
     pub fn stop_call(&self, call: u32) {
         self.environment.calls.stop(call);
     }
 
-    /// The error that says why the call was refused that `nextEvent` has just told of. It is not thrown: what native code throws counts as
-    /// uncaught to debuggers, even if it is caught.
+    /// The error with the reason for the refusal that `nextEvent` has just reported. It is not thrown:
+    /// debuggers treat exceptions from native code as uncaught, even if they are caught.
     #[napi(catch_unwind, ts_return_type = "Error")]
     pub fn take_refusal(&self, env: Env) -> JsValue {
         let refusal = self.environment.tables.take_refusal();

@@ -14,14 +14,14 @@ use crate::{
     total::TotalBytes,
 };
 
-/// How hard an engine's compiler tries.
+/// The optimization level of an engine's compiler.
 #[napi(string_enum = "kebab-case")]
 pub enum OptimizationLevel {
     None,
     Speed,
 }
 
-/// What an engine is made with, and the limits of its stores: null where there is none.
+/// The configuration of an engine, and the limits of its stores: null where there is no limit.
 #[napi(object, object_to_js = false, use_nullable = true)]
 pub struct EngineOptions {
     #[napi(ts_type = "'wasmi' | 'wasmer'")]
@@ -36,13 +36,13 @@ pub struct EngineOptions {
     pub stack_bytes: Option<u32>,
     pub memory_bytes: Option<f64>,
     pub table_elements: Option<u32>,
-    /// Of the stores that are made with this engine's number, and no others.
+    /// The total of the stores that are created with this engine's number, and no others.
     pub total_bytes: Option<f64>,
 }
 
 #[napi]
 impl Binding {
-    /// Makes an engine with limits for its stores, or finds one that is alike.
+    /// Creates an engine with limits for its stores, or finds one with the same configuration.
     #[napi(catch_unwind)]
     pub fn engine(&self, env: Env, wrapper: Object, options: EngineOptions) -> Result<u32> {
         let config = EngineConfig {
@@ -76,7 +76,7 @@ impl Binding {
         Features::names().collect()
     }
 
-    /// Makes a cache of so many modules, on disk as well if there is a folder.
+    /// Creates a cache for `entries` modules, on disk as well if there is a folder.
     #[napi(catch_unwind)]
     pub fn new_cache(&self, env: Env, wrapper: Object, entries: u32, folder: Option<String>) -> Result<u32> {
         let open = |folder: String| {

@@ -28,14 +28,14 @@ impl Binding {
         Ok(region.bytes as f64)
     }
 
-    /// Grows a memory by so many pages, and gives how many it had before.
+    /// Grows a memory by `pages` pages, and returns the previous number of pages.
     #[napi(catch_unwind)]
     pub fn memory_grow(&self, env: Env, memory: u32, pages: u32) -> Result<f64> {
         let (tables, scope, pages) = (&self.environment.tables, scope_of(env), u64::from(pages));
         let Entry { group, .. } = tables.memories.get(memory)?;
         let limits = with_realm!(&*group.enter()?, realm => realm.limits().clone());
         tables.make_room(scope, &limits, pages.saturating_mul(PAGE_BYTES));
-        // To make room may have given it another place.
+        // Making room may have moved it to another place.
         let Entry { group, index } = tables.memories.get(memory)?;
         let realm = group.enter()?;
         group.pin(scope);
@@ -54,7 +54,7 @@ impl Binding {
         Ok(group.view(scope_of(env), index, tables.refuses_buffers.get())?)
     }
 
-    /// Where the first byte of a memory lies in this process, until it grows.
+    /// The address of a memory's first byte in this process, valid until the memory grows.
     #[napi(catch_unwind)]
     pub fn memory_address(&self, memory: u32) -> Result<BigInt> {
         let Entry { group, index } = self.environment.tables.memories.get(memory)?;
@@ -62,7 +62,7 @@ impl Binding {
         Ok(BigInt::from(region.base as u64))
     }
 
-    /// An address that only this instance has.
+    /// An address that is unique to this instance.
     #[napi(catch_unwind)]
     pub fn instance_address(&self, instance: u32) -> Result<BigInt> {
         Ok(BigInt::from(self.environment.tables.instances.identity(instance)? as u64))
@@ -78,14 +78,16 @@ impl Binding {
         Ok(tables.memories.add(scope_of(env), Entry { group, index }, wrapper.raw())?)
     }
 
-    /// The number of an instance's memory 0, imported, exported or neither, in a start function too; null if it has none.
+    /// The number of an instance's memory 0, whether imported, exported or neither, also during a start
+    /// function; null if the instance has none.
     #[napi(catch_unwind)]
     pub fn memory0(&self, env: Env, wrapper: Object, instance: u32) -> Result<Option<u32>> {
         let Entry { group, index: instance } = self.environment.tables.instances.get(instance)?;
         self.add_memory0(env, wrapper, group, instance)
     }
 
-    /// The same for the instance whose start function waits for its supervisor in that asynchronous call, which has no number yet.
+    /// The same for an instance whose start function waits for its supervisor in this asynchronous call,
+    /// and which has no number yet.
     #[napi(catch_unwind)]
     pub fn memory0_of_call(&self, env: Env, wrapper: Object, call: u32) -> Result<Option<u32>> {
         let Some((group, instance)) = self.environment.calls.asking(call)? else { return Ok(None) };

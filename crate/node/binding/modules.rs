@@ -9,7 +9,7 @@ use crate::node::{
     raw::JsValue,
 };
 
-/// What a module imports and exports.
+/// The imports and exports of a module.
 #[napi(object, object_from_js = false, use_nullable = true)]
 pub struct ModuleDescription {
     #[napi(ts_type = "readonly ImportDescription[]")]
@@ -17,29 +17,29 @@ pub struct ModuleDescription {
     #[napi(ts_type = "readonly ExternDescription[]")]
     pub exports: JsValue,
     pub has_start: bool,
-    /// The place in `exports` of the module's own memory 0.
+    /// The index in `exports` of the module's own memory 0.
     pub exported_memory0: Option<u32>,
 }
 
 /// A module that was deserialized.
 #[napi(object, object_from_js = false, use_nullable = true)]
 pub struct DeserializedModule {
-    /// As `compile` gives it.
+    /// The wrapper, as `compile` returns it.
     #[napi(ts_type = "object")]
     pub wrapper: Option<JsValue>,
-    /// How many bytes the module's binary has.
+    /// The size of the module's binary in bytes.
     pub binary_bytes: f64,
 }
 
 #[napi]
 impl Binding {
-    /// Gives the module for which there was no wrapper its number.
+    /// Gives its number to the module that had no wrapper.
     #[napi(catch_unwind)]
     pub fn adopt_module(&self, env: Env, wrapper: Object) -> Result<u32> {
         Ok(self.environment.tables.claim_module(scope_of(env), wrapper.raw())?)
     }
 
-    /// What a module imports and exports.
+    /// The imports and exports of a module.
     #[napi(catch_unwind)]
     pub fn describe_module(&self, env: Env, module: u32) -> Result<ModuleDescription> {
         let scope = scope_of(env);
@@ -55,7 +55,7 @@ impl Binding {
         }))
     }
 
-    /// The module, which was compiled from `wasm`, as bytes.
+    /// Serializes a module that was compiled from `wasm`.
     #[napi(catch_unwind, ts_return_type = "ArrayBuffer")]
     pub fn serialize_module(&self, env: Env, engine: u32, module: u32, wasm: &[u8]) -> Result<JsValue> {
         let tables = &self.environment.tables;
@@ -66,7 +66,7 @@ impl Binding {
         Ok(unsafe { scope_of(env).copied_buffer(bytes.as_ptr(), bytes.len()) }?)
     }
 
-    /// The module of such bytes, which nobody may have changed: the machine code in them will be run.
+    /// Deserializes a module. Its bytes must be unchanged: the machine code in them will be run.
     #[napi(catch_unwind)]
     pub fn deserialize_module(&self, env: Env, engine: u32, bytes: &[u8]) -> Result<DeserializedModule> {
         let tables = &self.environment.tables;

@@ -7,7 +7,7 @@ use crate::{
     node::{backend::engine_count, raw::RenewedScope},
 };
 
-/// How many objects there are of each kind.
+/// The number of objects of each kind.
 #[napi(object, object_from_js = false)]
 pub struct ObjectCounts {
     pub engines: u32,
@@ -22,7 +22,7 @@ pub struct ObjectCounts {
 /// For tests and benchmarks.
 #[napi]
 impl Binding {
-    /// The bare `napi_call_function` that benchmarks compare with.
+    /// Calls `napi_call_function` without anything around it, for benchmarks to compare with.
     #[napi(catch_unwind)]
     pub fn call_for_bench(&self, env: Env, callback: Function<(), ()>, times: u32) {
         let scope = scope_of(env);
@@ -36,14 +36,15 @@ impl Binding {
         }
     }
 
-    /// How many memories and instances there are, also those that only wait for the collector.
+    /// The number of memories and instances, including those that only wait for the garbage collector.
     #[napi(catch_unwind)]
     pub fn count_for_tests(&self) -> u32 {
         let tables = &self.environment.tables;
         (tables.memories.len() + tables.instances.len()) as u32
     }
 
-    /// How many objects of each kind there are, also those that only wait for the collector, and how many engines the process has.
+    /// The number of objects of each kind, including those that only wait for the garbage collector, and
+    /// the number of engines in the process.
     #[napi(catch_unwind)]
     pub fn count_each_for_tests(&self) -> ObjectCounts {
         let tables = &self.environment.tables;
@@ -58,19 +59,19 @@ impl Binding {
         }
     }
 
-    /// How many threads the pool of the process has.
+    /// The number of threads in the pool of the process.
     #[napi(catch_unwind)]
     pub fn count_threads_for_tests(&self) -> u32 {
         Pool::get().thread_count() as u32
     }
 
-    /// Proves that a panic becomes an error.
+    /// Panics, to show that a panic becomes an error.
     #[napi(catch_unwind)]
     pub fn panic_for_tests(&self) {
         panic!("on purpose, for a test")
     }
 
-    /// Whether to behave as in a runtime that forbids buffers over native memory.
+    /// Sets whether to behave like a runtime that forbids buffers over native memory.
     #[napi(catch_unwind)]
     pub fn refuse_buffers_for_tests(&self, refuses: bool) {
         self.environment.tables.refuses_buffers.set(refuses);

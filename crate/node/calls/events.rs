@@ -1,4 +1,4 @@
-//! What happens to calls: their guests ask, they end, or they are stopped.
+//! Events of calls: guests call their supervisors, calls end, or calls are stopped.
 
 use std::{
     rc::Rc,
@@ -25,14 +25,14 @@ use crate::{
     },
 };
 
-/// The longest that this thread handles events within one tick of the event loop.
+/// The maximum time that this thread handles events within one tick of the event loop.
 const MOST_IN_TICK: Duration = Duration::from_millis(1);
-/// The clock is looked at for every so many events.
+/// The clock is read once for this many events.
 const EVENTS_PER_CLOCK: u32 = 8;
 
 impl Calls {
-    /// Writes the next event to the scratch buffer. `is_new_tick` says that this is a new tick of the event loop, `looks` that it may pay to look
-    /// for an event for a little while.
+    /// Writes the next event to the scratch buffer. `is_new_tick` says that a new tick of the event loop
+    /// has begun, `looks` that polling for an event for a short while may pay off.
     pub fn next(&self, tables: &Tables, scope: Scope, scratch: &Scratch, is_new_tick: bool, looks: bool) {
         let event = self.next_event(tables, scope, scratch, is_new_tick, looks);
         scratch.write_word(WORD_EVENT, event);
@@ -58,7 +58,7 @@ impl Calls {
         }
     }
 
-    /// Whether the event loop must go on to its next tick.
+    /// Whether the event loop must proceed to its next tick.
     fn is_time_over(&self) -> bool {
         let events = self.events_in_tick.get();
         self.events_in_tick.set(events + 1);
@@ -74,7 +74,7 @@ impl Calls {
         }
     }
 
-    /// Waits awake for an event: a guest that has its answer may ask again at once.
+    /// Polls for an event: a guest that has its answer may call its supervisor again at once.
     fn look(&self, port: &JsPort) {
         let micros = self.look_micros.get();
         let until = Instant::now() + Duration::from_micros(u64::from(micros));
@@ -92,7 +92,7 @@ impl Calls {
         self.look_micros.set(if has_come { micros * 2 } else { micros / 2 }.clamp(1, MOST_LOOK_MICROS));
     }
 
-    /// Handles an event, and says what TypeScript is told of it, if anything.
+    /// Handles an event, and returns what to tell TypeScript, if anything.
     fn handle(&self, tables: &Tables, scope: Scope, scratch: &Scratch, event: Event) -> Option<u32> {
         match event {
             Event::HostCall(id) => {
@@ -111,7 +111,7 @@ impl Calls {
                         self.compiled.borrow_mut().insert(id, module);
                         Some(EVENT_DONE)
                     }
-                    // It has ended early for that.
+                    // The compile ended early because of the interrupt.
                     Err(_) if call.interrupt.is_set() => Some(fail_interrupted(tables, scope, scratch, &call)),
                     Err(error) => {
                         tables.refuse(error.into());
@@ -155,13 +155,13 @@ impl Calls {
         Some(EVENT_HOST_CALL)
     }
 
-    /// The supervisor has answered what the guest of that call asked: with the results in the scratch buffer, or by throwing.
-    /// Nothing happens if that call does not wait for an answer any more.
+    /// Passes the supervisor's answer to the guest of this call: the results in the scratch buffer, or
+    /// the fact that the supervisor has thrown. Does nothing if the call no longer waits for an answer.
     pub fn answer(&self, tables: &Tables, scope: Scope, scratch: &Scratch, id: CallId, has_thrown: bool) {
         let Some(group) = self.group_of(id).filter(|group| group.occupancy.is_open(id)) else { return };
         let Some(mut held) = group.close(scope) else { return };
         if has_thrown {
-            // Whatever it has thrown, it may have been because its time was up.
+            // Whatever the supervisor has thrown, it may have done so because its time was up.
             let is_over = self.interrupt_of(id).is_set();
             return held.answer(Some(if is_over { HostTrap::Interrupted } else { HostTrap::Parked }));
         }
@@ -175,7 +175,7 @@ impl Calls {
         held.answer(None);
     }
 
-    /// The supervisor takes its time to answer.
+    /// The supervisor will answer later.
     pub fn put_off(&self, tables: &Tables, scope: Scope, id: CallId) {
         let Some(group) = self.group_of(id).filter(|group| group.occupancy.is_open(id)) else { return };
         group.occupancy.put_off();
@@ -188,8 +188,8 @@ impl Calls {
         self.refuse_if_stuck(tables);
     }
 
-    /// Refuses a call if calls would otherwise wait for one another for ever. To be called whenever that may have come about: a call was made,
-    /// was refused, or its supervisor has put off its answer.
+    /// Refuses a call if calls would otherwise wait for one another forever. Must be called whenever
+    /// that may have happened: a call was made or refused, or its supervisor has put off its answer.
     pub(super) fn refuse_if_stuck(&self, tables: &Tables) {
         if self.nested.get() == 0 {
             return;
@@ -205,17 +205,18 @@ impl Calls {
         }
     }
 
-    /// Stops a call, as soon as that can be.
+    /// Stops a call as soon as possible.
     pub fn stop(&self, id: CallId) {
-        // Tells the port, too, whose event is handled like that of a deadline.
+        // This also notifies the port. Its event is handled like that of a deadline.
         self.interrupt_of(id).set();
     }
 
-    /// A call's time is up, or it was stopped: a guest that is computing finds out by itself, everything else is ended here.
+    /// Ends a call whose time is up or that was stopped. A guest that computes notices the interrupt by
+    /// itself; anything else is ended here.
     fn stop_waiting(&self, tables: &Tables, scope: Scope, scratch: &Scratch, id: CallId) -> Option<u32> {
         if let Some(group) = self.group_of(id) {
             if !group.occupancy.is_open(id) {
-                // It computes, or waits for a thread.
+                // The guest computes, or waits for a thread.
                 group.occupancy.run_waiting(Ok(()));
             } else if !group.occupancy.is_in_use() {
                 answer_with(group.close(scope), HostTrap::Interrupted);
@@ -265,7 +266,7 @@ impl Calls {
             group.report(scope);
             drop(entered);
         }
-        // Instances may have gone while it was busy. What has just been made is not counted yet.
+        // Instances may have gone while the group was busy. A new instance is not counted yet.
         if told != EVENT_DONE {
             tables.renew_if_worth(scope, &group);
         }
@@ -273,12 +274,12 @@ impl Calls {
         Some(told)
     }
 
-    /// An instance that was made by that call.
+    /// Takes the instance that this call created.
     pub fn take_made(&self, id: CallId) -> Option<(Rc<Group>, u32)> {
         self.made.borrow_mut().remove(&id)
     }
 
-    /// A module that was compiled by that call.
+    /// Takes the module that this call compiled.
     pub fn take_compiled(&self, id: CallId) -> Option<AnyModule> {
         self.compiled.borrow_mut().remove(&id)
     }
@@ -287,7 +288,7 @@ impl Calls {
         let mut next = group.occupancy.end();
         while let Some(id) = next {
             match self.begin(tables, scope, id) {
-                // It may have gone to wait for another group.
+                // The call may now wait for another group.
                 Ok(()) if group.occupancy.occupant().is_none() => next = group.occupancy.end(),
                 Ok(()) => return,
                 Err(error) => {
@@ -300,8 +301,9 @@ impl Calls {
         }
     }
 
-    /// The environment ends: guests stop, and what this environment has of their realms is dropped. With `is_running` a guest is on the
-    /// stack, whose realm must stay until the process has ended.
+    /// Ends all calls with the environment: stops guests and drops all that this environment holds of
+    /// their realms. With `is_running`, a guest is on the stack, and its realm must stay until the
+    /// process ends.
     pub fn shut_down(&self, is_running: bool) {
         let pending = self.pending.take();
         let asked = self.port.borrow().as_ref().map(|port| port.end_asking()).unwrap_or_default();
@@ -328,14 +330,14 @@ impl Calls {
         }
     }
 
-    /// Takes back what is hooked to the end of the environment.
+    /// Removes the hook for the end of the environment.
     pub fn unhook(&self, scope: Scope) {
         if let Some(hook) = self.hook.take() {
             hook.remove(scope);
         }
     }
 
-    /// To be called when the environment has dropped everything.
+    /// Closes the port. Must be called when the environment has dropped everything.
     pub fn close(&self) {
         if let Some(port) = self.port.take() {
             port.close();

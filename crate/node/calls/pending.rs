@@ -26,28 +26,28 @@ pub struct Pending {
     pub interrupt: Arc<Interrupt>,
     pub deadline: Option<Instant>,
     pub fuel: Fuel,
-    /// What it began with, and the call in which it was made, which pays for it.
+    /// The fuel it began with, and the call during which it was made, which pays for it.
     pub begun: u64,
     pub around: CallId,
     pub quota: Arc<ThreadQuota>,
-    /// Whether its supervisor has last put off an answer.
+    /// Whether its supervisor has put off the current answer.
     pub is_put_off: bool,
     pub stage: Stage,
 }
 
 pub enum Stage {
-    /// With what is cancelled if the call ends before it has begun.
+    /// Holds the ticket, which is cancelled if the call ends before its task begins.
     Compiling(Arc<Ticket>),
     /// Another call has its group.
     Waiting(Work),
-    /// Between the two around this.
+    /// Between `Waiting` and `Running`.
     Beginning,
     /// Its guest is running or waits for its supervisor.
     Running { group: Rc<Group>, extra_bytes: u64 },
 }
 
 impl Pending {
-    /// What [`deadlock`] has to know of it.
+    /// What [`deadlock`] needs to know about the call.
     pub fn seen(&self, tables: &Tables, id: CallId) -> deadlock::Pending {
         let waits = match &self.stage {
             Stage::Running { group, .. } if group.occupancy.is_open(id) && self.is_put_off => {
@@ -66,14 +66,14 @@ impl Pending {
     }
 }
 
-/// Has TypeScript told that a call was stopped that has run no guest.
+/// Reports to TypeScript that a call was stopped before it ran a guest.
 pub fn fail_interrupted(tables: &Tables, scope: Scope, scratch: &Scratch, call: &Pending) -> u32 {
     scratch.write_fuel(call.fuel.left);
     tables.fail(scope, Box::new(Trap::new(TrapCode::Interrupted)), None);
     EVENT_TRAPPED
 }
 
-/// Takes a call that was removed out of where it waits.
+/// Removes a call, which is no longer pending, from the queue that it waits in.
 pub fn forget(tables: &Tables, scope: Scope, id: CallId, call: Pending) {
     match call.stage {
         Stage::Waiting(Work { what, .. }) => {

@@ -16,7 +16,7 @@ use crate::{
     realm::{Realm, Slots},
 };
 
-/// What a call is to do once its group is free.
+/// The work of a call once its group is free.
 pub struct Work {
     pub slots: Slots,
     pub what: What,
@@ -34,7 +34,7 @@ pub enum AnyBegin {
 }
 
 impl What {
-    /// The groups that must be free for it to begin.
+    /// The groups that must be free before it can begin.
     pub fn groups(&self, tables: &Tables) -> Result<Vec<Rc<Group>>, NativeError> {
         match self {
             Self::Call { group, .. } => Ok(vec![group.clone()]),
@@ -42,7 +42,7 @@ impl What {
         }
     }
 
-    /// The one group of all of them.
+    /// The one group that it runs in.
     pub fn group(&self, tables: &Tables, scope: Scope) -> Result<Rc<Group>, NativeError> {
         match self {
             Self::Call { group, .. } => Ok(group.clone()),

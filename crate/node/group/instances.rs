@@ -1,29 +1,32 @@
-//! How much instances have taken of a store, which only grows, and when a fresh one is worth its cost.
+//! How much of a store instances have used, which only grows, and when a fresh store is worth its cost.
 
 use std::cell::Cell;
 
 /// The instances of a group.
 pub struct Instances {
-    /// How many have been made in its store, or have failed to be.
+    /// The number of instances created in its store, including failed attempts.
     made: Cell<u32>,
-    /// How many are left.
+    /// The number of instances that are left.
     alive: Cell<u32>,
-    /// The number of the one that was made last.
+    /// The number of the newest instance.
     newest: Cell<Option<u32>>,
-    /// How many must have been made for a fresh store to be worth its cost.
+    /// The number of created instances from which a fresh store is worth its cost.
     worth_from: Cell<u32>,
-    /// Bytes of memories in its store that nobody can reach any more.
+    /// The size in bytes of the memories in its store that are no longer reachable.
     gone_bytes: Cell<u64>,
-    /// How many bytes they must have taken for a garbage collection to be worth its cost, if it is only that which keeps the store.
+    /// The number of bytes from which a garbage collection is worth its cost, if uncollected instances
+    /// are all that keeps the store.
     collect_from: Cell<i64>,
 }
 
-/// A fresh store is made for so many instances at least, or one for each so many bytes of memory, which may have to be copied, but not for more than
-/// the other number.
+/// A fresh store is created after at least this many instances, or one instance for each
+/// `BYTES_PER_INSTANCE` of memory, which may have to be copied, but after at most
+/// `MOST_INSTANCES_PER_STORE`.
 const INSTANCES_PER_STORE: u32 = 64;
 const BYTES_PER_INSTANCE: u64 = 16 * 1024;
 const MOST_INSTANCES_PER_STORE: u32 = 16 * 1024;
-/// A garbage collection is asked for when instances have taken about so many bytes of a store, at least.
+/// A garbage collection is requested when instances have taken at least about this many bytes of a
+/// store.
 const BYTES_PER_COLLECTION: i64 = 64 * 1024 * 1024;
 
 impl Default for Instances {
@@ -40,7 +43,7 @@ impl Default for Instances {
 }
 
 impl Instances {
-    /// Counts an instance that is about to be made: it leaves something in the store even if that fails.
+    /// Counts an instance that is about to be created: it uses some of the store even if that fails.
     pub fn count_made(&self) {
         self.made.set(self.made.get().saturating_add(1));
     }
@@ -58,7 +61,7 @@ impl Instances {
         self.alive.get() > 0
     }
 
-    /// Whether the store has something of instances that are gone, and nothing of others.
+    /// Whether the store holds remains of instances that are gone, and no living instance.
     pub fn have_only_left_overs(&self) -> bool {
         !self.are_left() && (self.made.get() > 0 || self.gone_bytes.get() > 0)
     }
@@ -71,7 +74,8 @@ impl Instances {
         self.newest.set(None);
     }
 
-    /// Whether so many have been made in the store that a fresh one is worth its cost once they are gone.
+    /// Whether so many instances have been created in the store that a fresh one is worth its cost once
+    /// they are gone.
     pub fn are_many(&self) -> bool {
         self.made.get() >= self.worth_from.get()
     }
@@ -84,29 +88,31 @@ impl Instances {
         self.gone_bytes.set(self.gone_bytes.get().saturating_add(bytes));
     }
 
-    /// Whether they have taken so many bytes that it is worth a garbage collection to find out whether they can still be reached.
+    /// Whether the instances have taken so many bytes that a garbage collection is worth its cost, to
+    /// find out whether they are still reachable.
     pub fn are_worth_collecting(&self, bytes: i64) -> bool {
         bytes >= self.collect_from.get()
     }
 
-    /// Has the next collection wait until there are twice as many bytes.
+    /// Delays the next collection until there are twice as many bytes.
     pub fn put_collection_off(&self, bytes: i64) {
         self.collect_from.set(bytes.saturating_mul(2).max(BYTES_PER_COLLECTION));
     }
 
-    /// Has the next look whether a fresh store is possible wait for as many instances as a look at so many entries costs.
+    /// Delays the next check for a fresh store until enough instances have been created to be worth
+    /// checking this many entries.
     pub fn put_renewal_off(&self, entries: usize) {
         let more = u32::try_from(entries / 8).unwrap_or(u32::MAX).max(INSTANCES_PER_STORE);
         self.worth_from.set(self.made.get().saturating_add(more));
     }
 
-    /// No fresh store could be made.
+    /// Records that no fresh store could be created.
     pub fn take_note_of_failed_renewal(&self) {
         self.worth_from.set(self.worth_from.get().saturating_mul(2));
         self.gone_bytes.set(0);
     }
 
-    /// The store is a fresh one, with memories of so many bytes.
+    /// Begins a fresh store, whose memories have this many bytes.
     pub fn begin_store(&self, memory_bytes: u64) {
         self.collect_from.set(BYTES_PER_COLLECTION);
         self.made.set(0);

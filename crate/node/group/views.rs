@@ -1,4 +1,5 @@
-//! The zero-copy ArrayBuffers over the memories of a realm, and the buffers that took over bytes of theirs.
+//! The zero-copy ArrayBuffers over the memories of a realm, and transferred buffers: buffers that took
+//! over the bytes of such a view.
 
 use std::{any::Any, cell::RefCell, rc::Rc};
 
@@ -13,12 +14,12 @@ use crate::{
 #[derive(Default)]
 pub struct Views {
     views: RefCell<Vec<View>>,
-    /// The bytes of views that somebody else has detached, as byte streams and `ArrayBuffer.prototype.transfer` do: another buffer may have
-    /// them.
+    /// The bytes of views that other code has detached, as byte streams and
+    /// `ArrayBuffer.prototype.transfer` do. Another buffer may have these bytes now.
     transferred_buffers: RefCell<Vec<TransferredBuffer>>,
 }
 
-/// The bytes of a memory that another buffer may have, which cannot be detached from here.
+/// The bytes of a memory that another buffer may have. That buffer cannot be detached from here.
 struct TransferredBuffer {
     memory: u32,
     bytes: Rc<Bytes>,
@@ -40,22 +41,23 @@ pub struct Moved {
 pub struct View {
     pub memory: u32,
     pub region: MemoryRegion,
-    /// Weak, or the memory, which the buffer keeps alive, would never go. The wrapper of the memory refers to it, so it can be seen whether somebody
-    /// else has detached it.
+    /// A weak reference: a strong one would keep the buffer, and so the memory, forever. The memory's
+    /// wrapper refers to the buffer, so it can be checked whether other code has detached it.
     buffer: Reference,
-    /// Its bytes, which go with the last buffer that has them.
+    /// Its bytes, which live as long as any buffer that has them.
     bytes: Rc<Bytes>,
 }
 
-/// What a buffer and one that took its bytes over hold on to.
+/// Shared by a buffer and any buffer that took over its bytes.
 #[derive(Default)]
 struct Bytes {
-    /// What the bytes lie in, if that would be gone otherwise.
+    /// The owner of the bytes, if it would be gone otherwise.
     home: RefCell<Option<Rc<dyn Any>>>,
 }
 
 impl Bytes {
-    /// Whether a buffer has them; one of the references is the group's.
+    /// Whether a buffer still has the bytes. One reference to this object belongs to the group; further
+    /// ones belong to buffers.
     fn are_out(self: &Rc<Self>) -> bool {
         Rc::strong_count(self) > 1
     }
@@ -67,7 +69,7 @@ impl Views {
         self.views.borrow().is_empty()
     }
 
-    /// The buffer over a memory, if there is one that nobody has detached.
+    /// The buffer over a memory, if there is one that has not been detached.
     pub fn find(&self, scope: Scope, memory: u32) -> Option<JsValue> {
         let mut views = self.views.borrow_mut();
         let at = views.iter().position(|view| view.memory == memory)?;
@@ -78,12 +80,13 @@ impl Views {
         intact
     }
 
-    /// A new buffer over a memory. `None` where the host forbids such buffers.
+    /// A new buffer over a memory. `None` if the host forbids such buffers.
     ///
     /// # Safety
     ///
-    /// The region must stay until the buffer is detached: by [`Views::detach_all`], or by [`Views::detach_stale`] before JavaScript runs after
-    /// the memory has grown. While [`Views::have_transferred_buffers`], it must stay all the same, which [`Views::outlive`] is for.
+    /// The region must stay until the buffer is detached: by [`Views::detach_all`], or by
+    /// [`Views::detach_stale`] before JavaScript runs after the memory has grown. While
+    /// [`Views::have_transferred_buffers`], it must stay all the same, which [`Views::outlive`] is for.
     pub unsafe fn add(&self, scope: Scope, memory: u32, region: MemoryRegion) -> Result<Option<JsValue>, NativeError> {
         let bytes = Rc::<Bytes>::default();
         // SAFETY: passed on to the caller.
@@ -118,20 +121,20 @@ impl Views {
         }
     }
 
-    /// Whether somebody has bytes of the memories in a buffer that cannot be detached from here.
+    /// Whether a transferred buffer has bytes of the memories. It cannot be detached from here.
     pub fn have_transferred_buffers(&self, scope: Scope) -> bool {
         self.detach_stale(scope, |view| view.buffer.get(scope).is_some_and(|buffer| !scope.is_detached(buffer)));
         self.transferred_buffers.borrow_mut().retain(TransferredBuffer::is_out);
         !self.transferred_buffers.borrow().is_empty()
     }
 
-    /// Whether somebody has bytes of one of these memories in such a buffer.
+    /// Whether a transferred buffer has bytes of one of these memories.
     pub fn have_transferred_buffers_of(&self, scope: Scope, memories: &[u32]) -> bool {
         let is_one = |buffer: &TransferredBuffer| memories.contains(&buffer.memory);
         self.have_transferred_buffers(scope) && self.transferred_buffers.borrow().iter().any(is_one)
     }
 
-    /// Keeps `home`, which the memories lie in, until nobody has bytes of theirs any more.
+    /// Keeps `home`, which owns the memories, until no transferred buffer has their bytes.
     pub fn outlive(&self, home: &Rc<impl Any>) {
         let home: Rc<dyn Any> = home.clone();
         for buffer in self.transferred_buffers.take().into_iter().filter(TransferredBuffer::is_out) {
@@ -139,7 +142,8 @@ impl Views {
         }
     }
 
-    /// Takes out what belongs to the memories `kept`, which are sorted; what belongs to memory `kept[n]` belongs to memory `n` then.
+    /// Removes and returns the views and transferred buffers of the memories `kept`, which are sorted.
+    /// Those of memory `kept[n]` become those of memory `n`.
     pub fn take_moved(&self, kept: &[u32]) -> Moved {
         let place = |memory: u32| kept.partition_point(|kept| *kept < memory) as u32;
         let is_kept = |memory: u32| kept.binary_search(&memory).is_ok();

@@ -1,4 +1,4 @@
-//! ArrayBuffers: over native memory, copied and detached.
+//! ArrayBuffers over native memory, copies, and detaching.
 
 use std::{
     ffi::c_void,
@@ -13,16 +13,19 @@ use super::scope::{JsValue, Scope, ok};
 use crate::node::error::{ErrorKind, NativeError};
 
 impl Scope {
-    /// An ArrayBuffer over memory that this crate owns. `None` where the host forbids such buffers. `when_gone` is dropped
-    /// on this thread once neither this buffer nor one that took its bytes over is left.
+    /// An ArrayBuffer over memory that this crate owns. `None` if the host forbids such buffers.
+    /// `when_gone` is dropped on this thread once this buffer and every buffer that took over its bytes
+    /// are gone.
     ///
     /// # Safety
     ///
-    /// The memory must stay until `when_gone` is dropped, [`Scope::detach_buffer`] has detached the buffer, or the environment ends.
+    /// The memory must stay until `when_gone` is dropped, [`Scope::detach_buffer`] has detached the
+    /// buffer, or the environment ends.
     pub unsafe fn external_buffer<T>(self, base: *mut u8, bytes: usize, when_gone: Rc<T>) -> Option<JsValue> {
         let mut buffer = ptr::null_mut();
         let hint = Rc::into_raw(when_gone);
-        // SAFETY: passed on to the caller. The finalizer gets the pointer that stands for one count of the `Rc`, once.
+        // SAFETY: passed on to the caller. The finalizer gets the pointer that stands for one count of
+        // the `Rc`, once.
         let status = unsafe {
             sys::napi_create_external_arraybuffer(
                 self.env,
@@ -47,7 +50,7 @@ impl Scope {
         unsafe { self.copied_buffer(ptr::null(), 0) }
     }
 
-    /// An ArrayBuffer of its own with a copy of the bytes.
+    /// A new ArrayBuffer with a copy of the bytes.
     ///
     /// # Safety
     ///
@@ -66,7 +69,8 @@ impl Scope {
         Ok(buffer)
     }
 
-    /// Detaches an ArrayBuffer. `false` if somebody else has done so, who may have given its bytes to another.
+    /// Detaches an ArrayBuffer. Returns `false` if other code has already detached it, and may have
+    /// transferred its bytes to another buffer.
     pub fn detach_buffer(self, buffer: JsValue) -> bool {
         if self.is_detached(buffer) {
             return false;
@@ -91,11 +95,13 @@ impl Scope {
     }
 }
 
-/// Node calls it on the thread of the environment.
+/// The finalizer of external buffers. Node calls it on the environment's thread.
 extern "C" fn drop_hint<T>(_env: sys::napi_env, _data: *mut c_void, hint: *mut c_void) {
     let when_gone: *const T = hint.cast_const().cast();
-    // SAFETY: it is the pointer that `external_buffer` made of an `Rc`, and Node calls the finalizer of each buffer once.
+    // SAFETY: it is the pointer that `external_buffer` made of an `Rc`, and Node calls the finalizer of
+    // each buffer once.
     let when_gone = unsafe { Rc::from_raw(when_gone) };
-    // A panic must not get into Node, which ends the process then; nothing here needs what is dropped any more.
+    // A panic must not reach Node, which would end the process. Nothing here depends on the dropped
+    // value.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(when_gone)));
 }

@@ -1,4 +1,4 @@
-//! What must happen before an environment ends.
+//! Work that must happen before an environment ends.
 
 use std::{
     cell::Cell,
@@ -12,27 +12,28 @@ use napi::sys;
 use super::scope::{Scope, ok};
 use crate::node::error::NativeError;
 
-/// What can be shut down. Doing so twice does no harm.
+/// Something that can be shut down. Doing so twice does no harm.
 pub trait ShutDown {
     fn shut_down(&self);
 }
 
-/// Has something shut down before its environment ends: after what is hooked later, and before Node takes back what was made earlier,
-/// threadsafe functions among it.
+/// Shuts something down before its environment ends: after hooks that were added later, and before Node
+/// removes what was created earlier, including threadsafe functions.
 pub struct CleanupHook {
     hooked: *const Hooked,
 }
 
 struct Hooked {
     target: Weak<dyn ShutDown>,
-    /// A hook that has run must not be removed: Deno ends the process then.
+    /// A hook that has run must not be removed: Deno would end the process.
     has_run: Cell<bool>,
 }
 
 impl CleanupHook {
     pub fn new(scope: Scope, target: Weak<dyn ShutDown>) -> Result<Self, NativeError> {
         let hooked = Rc::into_raw(Rc::new(Hooked { target, has_run: Cell::new(false) }));
-        // SAFETY: the pointer stands for one count of the `Rc`, which only `remove` takes back, after it has removed the hook.
+        // SAFETY: the pointer stands for one count of the `Rc`, which only `remove` takes back, after it
+        // has removed the hook.
         let status = unsafe { sys::napi_add_env_cleanup_hook(scope.env, Some(clean_up), hooked.cast_mut().cast()) };
         if ok(status) {
             return Ok(Self { hooked });
@@ -42,7 +43,7 @@ impl CleanupHook {
         Err(NativeError::internal("the environment is ending"))
     }
 
-    /// Takes the hook back. One that is only dropped stays.
+    /// Removes the hook. A hook that is only dropped stays.
     pub fn remove(self, scope: Scope) {
         // SAFETY: the pointer that `new` made of an `Rc`, taken back once, because this consumes `self`.
         let hooked = unsafe { Rc::from_raw(self.hooked) };

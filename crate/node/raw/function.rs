@@ -1,4 +1,4 @@
-//! The entry of every native function that is registered without napi-rs, and its arguments.
+//! The entry points of all native functions that are registered without napi-rs, and their arguments.
 
 use std::{
     any::Any,
@@ -19,13 +19,13 @@ use crate::{
 /// What a native function returns: a value, or nothing.
 pub type NativeResult = Result<Option<JsValue>, NativeError>;
 
-/// A native function that works on a state.
+/// A native function with access to a state.
 pub type Native<S> = fn(&S, Scope, &Arguments) -> NativeResult;
 
-/// A native function without arguments, for calls: it takes them from the scratch buffer.
+/// A native function for calls. It has no arguments; it reads them from the scratch buffer.
 pub type NativeCall<S> = fn(&S, Scope) -> CallResult;
 
-/// What such a function ends with: one word, because each call copies it.
+/// The result of a [`NativeCall`]. It is one word, because each call copies it.
 pub type CallResult = Result<(), Box<NativeError>>;
 
 const MAX_ARGUMENTS: usize = 6;
@@ -35,23 +35,23 @@ pub struct Arguments {
     values: [JsValue; MAX_ARGUMENTS],
 }
 
-/// What a registered function finds behind its data pointer.
+/// The data that a registered function's data pointer refers to.
 struct Registered<S, F> {
     state: Rc<S>,
     run: F,
 }
 
-/// Native functions in one object, and what they find behind their data pointers.
+/// Native functions in one object, and the data behind their data pointers.
 pub struct Functions {
     /// An object with the functions.
     object: JsValue,
-    /// What the functions have as a property, so that whoever has one of them alone keeps its state.
+    /// An object that each function has as a property, so that any one function keeps the state alive.
     owner: JsValue,
     registered: Vec<Box<dyn Any>>,
 }
 
 impl Functions {
-    /// `owner` is the object that will keep what [`Functions::finish`] gives.
+    /// `owner` is the object that will keep the data that [`Functions::finish`] returns.
     pub fn new(scope: Scope, owner: JsValue) -> Self {
         Self { object: scope.object(), owner, registered: Vec::new() }
     }
@@ -89,7 +89,8 @@ impl Functions {
         scope.set(self.object, name, function);
     }
 
-    /// The object with the functions, and what must be kept until neither the object nor any of its functions can be called.
+    /// Returns the object with the functions, and the data that must be kept until neither the object
+    /// nor any of its functions can be called.
     #[must_use]
     pub fn finish(self) -> (JsValue, Vec<Box<dyn Any>>) {
         (self.object, self.registered)
@@ -100,7 +101,8 @@ extern "C" fn enter<S>(env: sys::napi_env, info: sys::napi_callback_info) -> JsV
     let mut count = MAX_ARGUMENTS;
     let mut values = [ptr::null_mut(); MAX_ARGUMENTS];
     let mut data = ptr::null_mut();
-    // SAFETY: Node calls this with a live environment and call info; the buffers have the sizes that are passed.
+    // SAFETY: Node calls this with a live environment and call info; the buffers have the sizes that are
+    // passed.
     unsafe {
         sys::napi_get_cb_info(env, info, &mut count, values.as_mut_ptr(), ptr::null_mut(), &mut data);
     }
@@ -138,7 +140,7 @@ fn throw(env: sys::napi_env, error: &NativeError) -> JsValue {
 #[cold]
 fn panicked(panic: Box<dyn Any + Send>) -> NativeError {
     let message = panic_message(&*panic);
-    // What the payload's own destructor might do is not ours to find out.
+    // The payload's destructor could do anything, so it must not run.
     std::mem::forget(panic);
     NativeError::new(ErrorKind::Panic, message)
 }
@@ -155,7 +157,7 @@ impl Arguments {
         ok(status).then_some(number).ok_or_else(|| NativeError::internal(format!("argument {index} is not a number")))
     }
 
-    /// The same, or `None` for null and undefined.
+    /// Like `u32`, but `None` for null and undefined.
     pub fn optional_u32(&self, scope: Scope, index: usize) -> Result<Option<u32>, NativeError> {
         let mut kind = sys::ValueType::napi_undefined;
         // SAFETY: the value belongs to the current call.
@@ -168,7 +170,8 @@ impl Arguments {
     ///
     /// # Safety
     ///
-    /// The slice must be done with before any JavaScript runs, and before any memory that it may be a view of grows.
+    /// The slice must be done with before any JavaScript runs, and before any memory that it may be a
+    /// view of grows.
     pub unsafe fn bytes<'a>(&self, scope: Scope, index: usize) -> Result<&'a mut [u8], NativeError> {
         let (mut kind, mut length, mut data, mut buffer, mut offset) = (0, 0, ptr::null_mut(), ptr::null_mut(), 0);
         // SAFETY: the value belongs to the current call; the results are written to locals.

@@ -11,17 +11,17 @@ use crate::node::error::NativeError;
 pub struct Reference(sys::napi_ref);
 
 impl Reference {
-    /// Where the reference itself lies: no other that is alive has this address.
+    /// The address of the reference itself, unique among living references.
     pub fn address(&self) -> usize {
         self.0 as usize
     }
 
-    /// Keeps the object alive.
+    /// Creates a reference that keeps the object alive.
     pub fn strong(scope: Scope, object: JsValue) -> Result<Self, NativeError> {
         Self::new(scope, object, 1)
     }
 
-    /// Sees the object while it is alive.
+    /// Creates a reference that does not keep the object alive.
     pub fn weak(scope: Scope, object: JsValue) -> Result<Self, NativeError> {
         Self::new(scope, object, 0)
     }

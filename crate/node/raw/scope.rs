@@ -9,7 +9,8 @@ use crate::node::error::NativeError;
 /// A JavaScript value, alive until the current handle scope is closed.
 pub type JsValue = sys::napi_value;
 
-/// Proof that this is the JavaScript thread and that a native function is running: whoever has one may call Node-API.
+/// Proof that this is the JavaScript thread and that a native function is running: whoever has one may
+/// call Node-API.
 #[derive(Clone, Copy)]
 pub struct Scope {
     pub(super) env: sys::napi_env,
@@ -79,13 +80,13 @@ impl Scope {
         }
     }
 
-    /// The same with a name that is made once for many objects.
+    /// Like `set`, with a name that is created once for many objects.
     pub fn set_by(self, object: JsValue, name: JsValue, value: JsValue) {
         // SAFETY: all three belong to the current call.
         unsafe { sys::napi_set_property(self.env, object, name, value) };
     }
 
-    /// Sets a property that nobody can change or see by enumeration.
+    /// Sets a property that is neither writable nor enumerable nor configurable.
     pub(super) fn set_for_good(self, object: JsValue, name: &str, value: JsValue) {
         let property = sys::napi_property_descriptor {
             utf8name: ptr::null(),
@@ -101,7 +102,8 @@ impl Scope {
         unsafe { sys::napi_define_properties(self.env, object, 1, &property) };
     }
 
-    /// The error that [`Scope::throw`] throws: as napi-rs makes it, with the kind as its `code`.
+    /// The error that [`Scope::throw`] throws. It looks like one from napi-rs, with the kind as its
+    /// `code`.
     pub fn error(self, error: &NativeError) -> JsValue {
         let message = self.string(&error.message);
         let code = self.string(error.kind.as_ref());
@@ -115,7 +117,8 @@ impl Scope {
         unsafe { sys::napi_throw(self.env, object) };
     }
 
-    /// Takes the pending JavaScript exception, `None` if there is none (the environment is going down, say).
+    /// Takes the pending JavaScript exception. `None` if there is none, for example because the
+    /// environment is going down.
     pub fn take_exception(self) -> Option<JsValue> {
         let mut pending = false;
         // SAFETY: as in `undefined`.
@@ -128,22 +131,25 @@ impl Scope {
         (!exception.is_null()).then_some(exception)
     }
 
-    /// Calls a function without arguments and drops its result. `false` if it did not return.
+    /// Calls a function without arguments and drops its result. Returns `false` if it did not return.
     pub fn call(self, receiver: JsValue, function: JsValue) -> bool {
         // SAFETY: both values are alive in a handle scope around this call; no arguments, no result.
         let status = unsafe { sys::napi_call_function(self.env, receiver, function, 0, ptr::null(), ptr::null_mut()) };
         ok(status)
     }
 
-    /// Has V8 collect all that nobody can reach, at once, by what it is told of native memory. Other runtimes may take their time.
+    /// Makes V8 collect everything unreachable at once, by reporting a large amount of native memory.
+    /// Other runtimes may delay that.
     pub fn collect_garbage(self) {
-        /// Above the amount at which V8 does not wait any longer, which is half of the largest heap that it may have.
+        /// More than the amount from which V8 collects without delay, which is half of its maximum heap
+        /// size.
         const MUCH: i64 = 1 << 36;
         self.adjust_external_memory(MUCH);
         self.adjust_external_memory(-MUCH);
     }
 
-    /// Tells V8 that native memory came or went with its objects, so that it collects them in time.
+    /// Tells V8 that native memory was allocated or freed with its objects, so that it collects them in
+    /// time.
     pub fn adjust_external_memory(self, bytes: i64) {
         let mut total = 0;
         // SAFETY: as in `undefined`.
@@ -151,7 +157,7 @@ impl Scope {
     }
 }
 
-/// A handle scope that is renewed from time to time, so that a long call does not pile up handles.
+/// A handle scope that is renewed from time to time, so that handles do not pile up in a long call.
 pub struct RenewedScope {
     scope: Scope,
     open: sys::napi_handle_scope,
@@ -166,12 +172,12 @@ impl RenewedScope {
         Self { scope, open: ptr::null_mut(), uses: 0 }
     }
 
-    /// To be called before each use.
+    /// Must be called before each use.
     pub fn renew(&mut self) {
         if self.uses == 0 {
             self.close();
-            // SAFETY: closed by `close`, and in the right order, because whoever opens a scope during a use closes it during
-            // that use.
+            // SAFETY: closed by `close`, and in the right order, because whoever opens a scope during a
+            // use closes it during that use.
             unsafe { sys::napi_open_handle_scope(self.scope.env, &mut self.open) };
             self.uses = Self::USES;
         }

@@ -1,4 +1,4 @@
-//! How another thread has the JavaScript thread do something.
+//! How another thread wakes the JavaScript thread.
 
 use std::{
     ffi::c_void,
@@ -12,25 +12,27 @@ use napi::sys;
 use super::scope::{JsValue, Scope, ok};
 use crate::node::error::{ErrorKind, NativeError};
 
-/// What runs on the JavaScript thread when another thread has asked for it.
+/// Runs on the JavaScript thread when another thread has requested it.
 pub trait Wake {
     fn wake(&self, scope: Scope);
 }
 
-/// A function that any thread can have called on the JavaScript thread, without arguments.
+/// A function without arguments that any thread can request to be called on the JavaScript thread.
 pub struct ThreadsafeFunction(sys::napi_threadsafe_function);
 
-// SAFETY: Node's threadsafe functions are made to be called from any thread; what must happen on the JavaScript thread takes a `Scope`.
+// SAFETY: Node's threadsafe functions are made to be called from any thread; what must happen on the
+// JavaScript thread takes a `Scope`.
 unsafe impl Send for ThreadsafeFunction {}
 
 impl ThreadsafeFunction {
-    /// Has `sleeper` woken. It does not keep the event loop alive.
+    /// Creates a function that wakes `sleeper`. It does not keep the event loop alive.
     pub fn new<W: Wake>(scope: Scope, sleeper: Rc<W>) -> Result<Self, NativeError> {
         let name = scope.string("sandbox-host");
         let mut made = ptr::null_mut();
         let context = Rc::into_raw(sleeper).cast_mut().cast();
-        // SAFETY: the values belong to the current call. The context stands for one count of the `Rc`, which `forget` takes back when Node
-        // has no use for the function any more, after the last call of `wake`.
+        // SAFETY: the values belong to the current call. The context stands for one count of the `Rc`,
+        // which `forget` takes back when Node has no use for the function any more, after the last call
+        // of `wake`.
         let status = unsafe {
             sys::napi_create_threadsafe_function(
                 scope.env,
@@ -56,7 +58,8 @@ impl ThreadsafeFunction {
         Ok(function)
     }
 
-    /// Has the function called, and says whether it will be. The queue has no limit, so this does not wait.
+    /// Requests a call of the function, and returns whether it will happen. The queue has no limit, so
+    /// this does not block.
     pub fn call(&self) -> bool {
         // SAFETY: it has not been released, because `release` consumes it.
         let status = unsafe {
@@ -65,7 +68,7 @@ impl ThreadsafeFunction {
         ok(status)
     }
 
-    /// Whether the event loop must not end.
+    /// Sets whether the function keeps the event loop alive.
     pub fn keep_alive(&self, scope: Scope, is_needed: bool) {
         // SAFETY: as in `call`, and this is the JavaScript thread.
         unsafe {
@@ -83,9 +86,10 @@ impl ThreadsafeFunction {
     }
 }
 
-/// Called by Node on the JavaScript thread for each [`ThreadsafeFunction::call`].
+/// Node calls this on the JavaScript thread for each [`ThreadsafeFunction::call`].
 unsafe extern "C" fn wake<W: Wake>(env: sys::napi_env, _function: JsValue, context: *mut c_void, _data: *mut c_void) {
-    // Without an environment Node only tells that a call is dropped, because the function was released.
+    // A call without an environment only reports that a request was dropped, because the function was
+    // released.
     if env.is_null() {
         return;
     }
@@ -94,7 +98,7 @@ unsafe extern "C" fn wake<W: Wake>(env: sys::napi_env, _function: JsValue, conte
     let _ = catch_unwind(AssertUnwindSafe(|| sleeper.wake(Scope { env })));
 }
 
-/// Called by Node on the JavaScript thread, once, when it has closed a [`ThreadsafeFunction`].
+/// Node calls this once, on the JavaScript thread, when it has closed a [`ThreadsafeFunction`].
 unsafe extern "C" fn forget<W>(_env: sys::napi_env, _data: *mut c_void, context: *mut c_void) {
     // SAFETY: it is the pointer that `new` made of an `Rc`.
     let sleeper = unsafe { Rc::from_raw(context.cast::<W>()) };

@@ -4,22 +4,26 @@ import { describe, fn, object } from '../../base/arguments';
 import { SandboxError } from '../../base/errors';
 
 /**
- * Gives and takes back room in the supervisor's memory. Usually both are functions that the supervisor exports. In a Gear node they are
- * `ext_allocator_malloc_version_1` and `ext_allocator_free_version_1` of its executor.
+ * Allocates and frees buffers in the supervisor's memory. Usually both are functions that the supervisor
+ * exports. In a Gear node they are `ext_allocator_malloc_version_1` and `ext_allocator_free_version_1`
+ * of its executor.
  */
 export interface SupervisorAllocator {
   /**
-   * Makes room in the supervisor's memory. What it throws traps the guest, or comes as the `cause` out of the host function.
+   * Allocates a buffer in the supervisor's memory. An exception from it traps the guest, or becomes the
+   * `cause` of the host function's error.
    *
-   * @param size - for how many bytes, at least 1
-   * @returns the address; 0, or an exception, says that there is no room. A negative number is an address in the upper half of the
-   *   memory, because that is how WebAssembly hands an i32 to JavaScript
+   * @param size - the number of bytes, at least 1
+   * @returns the address. 0, or an exception, means that there is no room. A negative number is an
+   *   address in the upper half of the memory, because that is how WebAssembly passes an i32 to
+   *   JavaScript
    */
   allocate(size: number): number;
   /**
-   * Takes room back. What it throws traps the guest.
+   * Frees a buffer. An exception from it traps the guest.
    *
-   * @param ptr - an address that `allocate` or the supervisor's dispatch thunk gave, here always as an unsigned number
+   * @param ptr - an address that `allocate` or the supervisor's dispatch thunk returned, here always as
+   *   an unsigned number
    */
   deallocate(ptr: number): void;
 }
@@ -37,9 +41,9 @@ export function checkAllocator(given: unknown, name: string): SupervisorAllocato
 }
 
 /**
- * Allocates, and checks what the allocator gives.
+ * Allocates, and checks the result.
  *
- * @throws SandboxError if that is no address
+ * @throws SandboxError if the result is not an address
  */
 export function allocate(allocator: SupervisorAllocator, size: number): number {
   const ptr: unknown = allocator.allocate(size);

@@ -1,4 +1,4 @@
-/** The supervisor's dispatch thunk: the function of its table through which it takes the calls of its guests. */
+/** The supervisor's dispatch thunk: the function in its table that takes its guests' calls. */
 
 import { describe } from '../../base/arguments';
 import { SandboxError } from '../../base/errors';
@@ -6,17 +6,18 @@ import { messageOf } from '../../base/message';
 import { type SupervisorMemoryObject, type SupervisorTableObject, v8 } from './v8';
 
 /**
- * Takes a guest's call: the SCALE-encoded arguments, the state that was passed to the host function that runs the guest, and the
- * index of the supervisor function. Returns where the SCALE-encoded result lies: its address in the upper 32 bits, its length in
- * bytes in the lower 32. The addresses and lengths are in bytes, and all numbers i32s. In a supervisor that is built from the crate
- * `gear-sandbox` it is the function `dispatch_thunk` of its host executor.
+ * Takes a guest's call: the SCALE-encoded arguments, the state that was passed to the host function that
+ * runs the guest, and the index of the supervisor function. Returns where the SCALE-encoded result lies:
+ * its address in the upper 32 bits and its length in the lower 32. Addresses and lengths are in bytes,
+ * and all numbers are i32s. In a supervisor built from the crate `gear-sandbox`, this is the function
+ * `dispatch_thunk` of its host executor.
  */
 export type DispatchThunk = (argsPtr: number, argsLen: number, state: number, funcIdx: number) => bigint;
 
 /**
  * Looks a thunk up.
  *
- * @param source - gives the supervisor's table
+ * @param source - returns the supervisor's table
  * @throws SandboxError if there is no function at `index`
  */
 export function thunkAt(source: () => SupervisorTableObject, index: number): DispatchThunk {
@@ -49,8 +50,9 @@ function tableOf(source: () => SupervisorTableObject): SupervisorTableObject {
 }
 
 /**
- * Calls a thunk, and takes its result apart where that makes no bigint: JavaScript could only get it as one. It also sees to it that
- * the thunk has the type that it must have, for which JavaScript has no question either: called with another, it would convert.
+ * Calls a thunk, and splits its result without creating a bigint, which is all that JavaScript could
+ * get. It also ensures that the thunk has the required type, which JavaScript cannot check: a call with
+ * a different type would convert the arguments.
  *
  * ```wat
  * (import "" "thunk" (func $thunk (param i32 i32 i32 i32) (result i64)))
@@ -78,10 +80,16 @@ const CALLER = Uint8Array.of(
   0x20, 0x04, 0x42, 0x20, 0x88, 0xa7, 0x0b,
 );
 
-/** Calls one thunk. Gives the address of its answer as an i32, and leaves the length where {@link callerOf} says. */
+/**
+ * Calls one thunk. Returns the address of its answer as an i32, and stores the length where
+ * {@link callerOf} says.
+ */
 export type ThunkCaller = (argsPtr: number, argsLen: number, state: number, funcIdx: number) => number;
 
-/** What all callers share. Made when it is first needed: most processes have no WebAssembly supervisor. */
+/**
+ * The state that all callers share. Created when it is first needed: most processes have no WebAssembly
+ * supervisor.
+ */
 interface Callers {
   readonly module: object;
   readonly memory: SupervisorMemoryObject;
@@ -102,10 +110,10 @@ function makeCallers(): Callers {
 }
 
 /**
- * What calls a thunk. Asked for when the thunk is first called, not when it is looked up, because the reference notices a wrong type
- * no earlier either.
+ * Returns the caller of a thunk. It is requested when the thunk is first called, not when it is looked
+ * up, because the reference does not notice a wrong type any earlier either.
  *
- * @throws SandboxError if the thunk is of another type
+ * @throws SandboxError if the thunk has a different type
  */
 export function callerOf(thunk: DispatchThunk): { call: ThunkCaller; length: Uint32Array } {
   callers ??= makeCallers();

@@ -1,6 +1,7 @@
 /**
- * The host functions `ext_sandbox_*`. Mirrors the runtime interface `gear_sandbox_interface::Sandbox` and what is behind it in
- * `gear_sandbox_interface::detail`: each function checks in the order in which the reference does.
+ * The host functions `ext_sandbox_*`. Mirrors the runtime interface `gear_sandbox_interface::Sandbox`
+ * and its implementation in `gear_sandbox_interface::detail`: each function does its checks in the same
+ * order as the reference.
  *
  * An i64 parameter packs an address and a length in bytes, `length << 32 | address`.
  */
@@ -31,26 +32,28 @@ import { WasmSupervisor } from './wasm_supervisor';
 const packedLong = packed.long;
 const packedWords = packed.words;
 
-/** What the host functions work on. */
+/** The objects that the host functions work on. */
 export interface Host {
   readonly components: SandboxComponents<DispatchThunk>;
   readonly memory: SupervisorMemory;
   readonly table: () => SupervisorTableObject;
   readonly allocator: SupervisorAllocator;
-  /** Takes note of an error that the supervisor learns of only by a number. */
+  /** Records an error that the supervisor only sees as a number. */
   readonly failed: (error: SandboxError) => void;
 }
 
 /**
- * The host functions by the names that supervisors import. Addresses and lengths are in bytes of the supervisor's memory unless it says
- * otherwise, and sizes of memories in pages of 64 KiB. An i64 parameter packs an address and a length, `length << 32 | address`. An i32 may
- * come signed or unsigned. Mirrors `gear_sandbox_interface::Sandbox` (crate `gear-sandbox-interface` 1.10.0), whose functions are these
- * without `ext_sandbox_` and `_version_…`.
+ * The host functions, by the names that supervisors import. Unless stated otherwise, addresses and
+ * lengths are in bytes of the supervisor's memory, and sizes of memories in pages of 64 KiB. An i64
+ * parameter packs an address and a length, `length << 32 | address`. An i32 may be signed or unsigned.
+ * Mirrors `gear_sandbox_interface::Sandbox` (crate `gear-sandbox-interface` 1.10.0), whose functions
+ * have the same names without `ext_sandbox_` and `_version_…`.
  *
- * Each function throws a {@link SandboxError}, with which the supervisor traps: with the code `ERR_SANDBOX_ARGUMENT` for an index that
- * nothing has or that is torn down, for an argument that lies out of bounds, and if `options.memory` or `options.table` give nothing
- * usable; `ERR_SANDBOX_CODEC` for one that cannot be decoded; `ERR_SANDBOX_BUSY` while a guest that it would use is running asynchronously.
- * What it throws besides stands at each.
+ * Each function throws a {@link SandboxError}, which traps the supervisor: with the code
+ * `ERR_SANDBOX_ARGUMENT` for an index that is unknown or torn down, for an argument that is out of
+ * bounds, and if `options.memory` or `options.table` return nothing usable; with `ERR_SANDBOX_CODEC` for
+ * an argument that cannot be decoded; with `ERR_SANDBOX_BUSY` while a guest that it would use is running
+ * asynchronously. Further errors are listed at each function.
  *
  * (A type alias, because an interface could not be passed as `WebAssembly.Imports`.)
  *
@@ -64,13 +67,15 @@ export interface Host {
  */
 export type HostFunctions = {
   /**
-   * Makes a memory. Mirrors `sandbox::memory_new`.
+   * Creates a memory. Mirrors `sandbox::memory_new`.
    *
    * @param initial - its size in pages, 0 to 65,536
    * @param maximum - the most pages it can grow to, at most 65,536; 0xffffffff for no maximum
    * @returns its index
-   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `initial` is more than `maximum` or either is too large
-   * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) if it would exceed one of {@link SandboxOptions.limits}
+   * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `initial` is more than `maximum` or
+   *   either is too large
+   * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) if it would exceed one of
+   *   {@link SandboxOptions.limits}
    */
   ext_sandbox_memory_new_version_1(initial: number, maximum: number): number;
   /**
@@ -98,7 +103,7 @@ export type HostFunctions = {
    *
    * @param memoryIdx - the index of the memory
    * @param pages - by how many pages
-   * @returns how many pages it had before
+   * @returns the previous number of pages
    * @throws a {@link LimitError} (`ERR_SANDBOX_LIMIT`) if it cannot grow that much
    */
   ext_sandbox_memory_grow_version_1(memoryIdx: number, pages: number): number;
@@ -106,23 +111,26 @@ export type HostFunctions = {
    * The size of a memory. Mirrors `sandbox::memory_size`.
    *
    * @param memoryIdx - the index of the memory
-   * @returns how many pages it has
+   * @returns the number of pages
    */
   ext_sandbox_memory_size_version_1(memoryIdx: number): number;
   /**
-   * Forgets a memory; instances that import it keep it. Mirrors `sandbox::memory_teardown`.
+   * Releases a memory; instances that import it keep it. Mirrors `sandbox::memory_teardown`.
    *
    * @param memoryIdx - the index of the memory
    */
   ext_sandbox_memory_teardown_version_1(memoryIdx: number): void;
   /**
-   * Makes an instance whose calls follow `Instantiate.Version1`. Mirrors `sandbox::instantiate`, version 1.
+   * Creates an instance whose calls follow `Instantiate.Version1`. Mirrors `sandbox::instantiate`,
+   * version 1.
    *
-   * @param dispatchThunk - where the {@link DispatchThunk} stands in the supervisor's table; it takes the instance's calls
+   * @param dispatchThunk - where the {@link DispatchThunk} stands in the supervisor's table; it takes
+   *   the instance's calls
    * @param wasm - the module's binary, packed
    * @param envDef - the SCALE-encoded environment definition, packed
    * @param state - passed on to the thunk for calls of the start function
-   * @returns its index; -1 if the module or the environment is wrong or a limit is reached, -3 if the start function trapped
+   * @returns its index; -1 if the module or the environment is wrong or a limit is reached, -3 if the
+   *   start function trapped
    * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if there is no function at `dispatchThunk`
    */
   ext_sandbox_instantiate_version_1(
@@ -132,13 +140,16 @@ export type HostFunctions = {
     state: number,
   ): number;
   /**
-   * The same for `Instantiate.Version2`: calls take the instance's gas along. Mirrors `sandbox::instantiate`, version 2.
+   * The same for `Instantiate.Version2`: calls carry the instance's gas. Mirrors `sandbox::instantiate`,
+   * version 2.
    *
-   * @param dispatchThunk - where the {@link DispatchThunk} stands in the supervisor's table; it takes the instance's calls
+   * @param dispatchThunk - where the {@link DispatchThunk} stands in the supervisor's table; it takes
+   *   the instance's calls
    * @param wasm - the module's binary, packed
    * @param envDef - the SCALE-encoded environment definition, packed
    * @param state - passed on to the thunk for calls of the start function
-   * @returns its index; -1 if the module or the environment is wrong or a limit is reached, -3 if the start function trapped
+   * @returns its index; -1 if the module or the environment is wrong or a limit is reached, -3 if the
+   *   start function trapped
    * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if there is no function at `dispatchThunk`
    */
   ext_sandbox_instantiate_version_2(
@@ -153,10 +164,12 @@ export type HostFunctions = {
    * @param instanceIdx - the index of the instance
    * @param name - the export's name, packed
    * @param args - a SCALE-encoded `Vec<Value>`, packed
-   * @param retPtr - where the SCALE-encoded `ReturnValue` is put; if the function returns nothing, nothing is
-   * @param retLen - how many bytes there is room for; 10 are enough for every value
+   * @param retPtr - where the SCALE-encoded `ReturnValue` is written; if the function returns nothing,
+   *   nothing is written
+   * @param retLen - the size of that buffer in bytes; 10 are enough for every value
    * @param state - passed on to the thunk
-   * @returns 0; -3 if there is no such function, the arguments are not of its types, it has several results, or the guest trapped
+   * @returns 0; -3 if there is no such function, the arguments are not of its types, it has several
+   *   results, or the guest trapped
    * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if the value does not fit
    */
   ext_sandbox_invoke_version_1(
@@ -168,7 +181,7 @@ export type HostFunctions = {
     state: number,
   ): number;
   /**
-   * Forgets an instance; if it is running, it runs on. Mirrors `sandbox::instance_teardown`.
+   * Releases an instance; if it is running, it continues. Mirrors `sandbox::instance_teardown`.
    *
    * @param instanceIdx - the index of the instance
    */
@@ -178,7 +191,8 @@ export type HostFunctions = {
    *
    * @param instanceIdx - the index of the instance
    * @param name - the export's name, packed
-   * @returns where the SCALE-encoded `Option<Value>` lies, packed, in a buffer of the supervisor's allocator that the supervisor frees
+   * @returns where the SCALE-encoded `Option<Value>` lies, packed, in a buffer of the supervisor's
+   *   allocator that the supervisor frees
    * @throws a {@link SandboxError} (`ERR_SANDBOX_ARGUMENT`) if the allocator has no room
    */
   ext_sandbox_get_global_val_version_1(instanceIdx: number, name: bigint): bigint;
@@ -192,7 +206,7 @@ export type HostFunctions = {
    */
   ext_sandbox_set_global_val_version_1(instanceIdx: number, name: bigint, value: bigint): number;
   /**
-   * Where a memory lies in this process, until it grows. Mirrors `sandbox::get_buff`.
+   * The address of a memory in this process, valid until it grows. Mirrors `sandbox::get_buff`.
    *
    * @param memoryIdx - the index of the memory
    * @returns the native address of its first byte, a bigint
@@ -202,21 +216,21 @@ export type HostFunctions = {
    * An address in this process that no other instance has. Mirrors `sandbox::get_instance_ptr`.
    *
    * @param instanceIdx - the index of the instance
-   * @returns the address, a bigint that is good for nothing but telling instances apart
+   * @returns the address, a bigint that is only good for telling instances apart
    */
   ext_sandbox_get_instance_ptr_version_1(instanceIdx: number): bigint;
 };
 
 const NO_VALUES: readonly Value[] = [];
 
-/** Makes the host functions. */
+/** Creates the host functions. */
 export function hostFunctions({ components, memory, table, allocator, failed }: Host): HostFunctions {
   const store = storeOf(components);
   const { memories, instances } = store;
   const names = new Names();
   let lastSupervisor: WasmSupervisor | undefined;
 
-  /** The supervisor for one run, mostly the one of the last run. */
+  /** The supervisor for one run, usually that of the last run. */
   function supervisorFor(thunk: DispatchThunk, state: number): WasmSupervisor {
     const last = lastSupervisor;
     if (last !== undefined && last.thunk === thunk && last.state === state) return last;
@@ -224,7 +238,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
     return lastSupervisor;
   }
 
-  /** The bytes that an argument packs, as a view. */
+  /** The bytes that a packed argument refers to, as a view. */
   function bytesOf(argument: bigint, name: string): Uint8Array {
     packedLong[0] = argument;
     const address = packedWords[0];
@@ -232,7 +246,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
     return bytesAt(address, size, name).subarray(address, address + size);
   }
 
-  /** The supervisor's memory, which must have these bytes. */
+  /** A view of the supervisor's memory. Throws unless it has these bytes. */
   function bytesAt(address: number, size: number, name: string): Uint8Array {
     return memory.find(address, size) ?? outOfBounds(address, size, name);
   }
@@ -249,20 +263,20 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
     const address = packedWords[0];
     const size = packedWords[1];
     const bytes = bytesAt(address, size, 'args');
-    // Many exports have no parameters, and no values are a single byte.
+    // Many exports have no parameters, and an empty list of values is a single byte.
     if (size > 0 && bytes[address] === 0) return NO_VALUES;
     return decodeValues(bytes.subarray(address, address + size));
   }
 
-  /** Writes a few bytes, so one by one. */
+  /** Writes bytes one by one, because there are few. */
   function put(bytes: Uint8Array, address: number, name: string): void {
     const dest = bytesAt(address, bytes.length, name);
     for (let index = 0; index < bytes.length; index += 1) dest[address + index] = bytes[index];
   }
 
   /**
-   * The number that stands for what a guest did wrong. What is not the guest's fault is thrown on: that another thread is
-   * running it, or that this thread's stack is used up.
+   * The result code for a guest's failure. A failure that is not the guest's fault is rethrown: another
+   * thread is running the guest, or this thread's stack is used up.
    */
   function fail(what: string, error: unknown, result: number): number {
     if (!isOurs(error) || error instanceof BusyError) throw error;
@@ -281,11 +295,11 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
     bytesOf(wasm, 'wasm');
     bytesOf(envDef, 'env_def');
     const thunk = thunkAt(table, dispatchThunk >>> 0);
-    // Taken anew: to give the table may have run anything.
+    // Read them again: the getter of the table may have run anything.
     const binary = bytesOf(wasm, 'wasm');
     const definition = bytesOf(envDef, 'env_def');
     try {
-      // It is used before any of its memories can be torn down.
+      // The environment is used before any of its memories can be torn down.
       const env = new Environment(definition, (index) => memories.at(index));
       const supervisor = supervisorFor(thunk, state);
       const source = store.source(binary);
@@ -305,7 +319,8 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
     ext_sandbox_memory_get_version_1(memoryIdx, offset, bufPtr, bufLen) {
       const address = bufPtr >>> 0;
       const size = bufLen >>> 0;
-      // Before the guest's memory is looked up: to give the supervisor's may have run anything.
+      // Before the guest's memory is looked up: the getter of the supervisor's memory may have run
+      // anything.
       const dest = memory.find(address, size);
       const guest = memories.at(memoryIdx >>> 0);
       if (dest === undefined) return code.OUT_OF_BOUNDS;
@@ -343,7 +358,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
       try {
         result = instance.invokeBy(exportName, values, supervisor);
         if (Array.isArray(result)) {
-          // A `ReturnValue` has room for one.
+          // A `ReturnValue` holds at most one value.
           throw new SandboxError(`${shortName(exportName)} returned ${result.length} values`);
         }
       } catch (error) {
@@ -366,7 +381,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
     ext_sandbox_get_global_val_version_1(instanceIdx, name) {
       const globalName = nameOf(name);
       const value = instances.at(instanceIdx >>> 0).instance.getGlobal(globalName);
-      // The bytes of an `Option<Value>` are those of a `ReturnValue`.
+      // The encoding of an `Option<Value>` is that of a `ReturnValue`.
       const bytes = encodeReturnValue(value);
       const address = allocateFor('get_global_val', bytes.length);
       put(bytes, address, 'what options.allocator.allocate returns');
@@ -382,7 +397,7 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
       try {
         return instance.setGlobal(globalName, decoded) ? code.GLOBALS_OK : code.GLOBALS_NOT_FOUND;
       } catch (error) {
-        // Immutable, or of another type.
+        // The global is immutable or has a different type.
         if (!(error instanceof SandboxError) || error.code !== 'ERR_SANDBOX_ARGUMENT') throw error;
         return fail('set_global_val', error, code.GLOBALS_OTHER);
       }
@@ -402,12 +417,15 @@ export function hostFunctions({ components, memory, table, allocator, failed }: 
   }
 }
 
-/** Whether an error is one of this package. Why a call was aborted may be a proxy, whose code `instanceof` would run. */
+/**
+ * Whether an error is one of this package. The reason why a call was aborted may be a proxy, whose code
+ * `instanceof` would run.
+ */
 function isOurs(error: unknown): error is SandboxError {
   return !types.isProxy(error) && error instanceof SandboxError;
 }
 
-/** Whether a start function has trapped or taken too long: nothing else of an `instantiate` has a timeout. */
+/** Whether a start function trapped or timed out: nothing else in an `instantiate` has a timeout. */
 function isOfStart(error: unknown): boolean {
   if (!isOurs(error)) return false;
   return error instanceof InstantiationError

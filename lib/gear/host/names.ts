@@ -1,4 +1,4 @@
-/** Names out of the supervisor's memory: those of exports, which come again and again. */
+/** Names in the supervisor's memory: those of exports, which occur again and again. */
 
 import { isUtf8 } from 'node:buffer';
 import { SandboxError } from '../../base/errors';
@@ -14,13 +14,16 @@ const PLACES = 64;
 /** Longer names are not kept. */
 const MOST_BYTES = 64;
 
-/** Decodes names, and remembers the last ones: to decode one takes about as long as all the rest of a host function. */
+/**
+ * Decodes names, and caches recent ones: decoding one takes about as long as everything else in a host
+ * function.
+ */
 export class Names {
-  /** Each name has one place, where a later one may replace it. */
+  /** Each name has one place, where another name may replace it. */
   readonly #known: (Known | undefined)[] = new Array(PLACES).fill(undefined);
 
   /**
-   * The name that stands at `address`.
+   * The name at `address`.
    *
    * @throws SandboxError if it is not UTF-8
    */

@@ -1,4 +1,7 @@
-/** What host functions return. Mirrors the constants of `gear_sandbox_env`, which are these as unsigned numbers. */
+/**
+ * The result codes of host functions. Mirrors the constants of `gear_sandbox_env`, which are the same
+ * numbers, unsigned.
+ */
 
 /** `ERR_OK`. */
 export const OK = 0;

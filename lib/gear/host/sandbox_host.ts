@@ -1,4 +1,6 @@
-/** The sandbox for a supervisor that is WebAssembly itself. Mirrors the crate `gear-sandbox-interface`. */
+/**
+ * The sandbox for a supervisor that is itself WebAssembly. Mirrors the crate `gear-sandbox-interface`.
+ */
 
 import { fn, object } from '../../base/arguments';
 import type { SandboxError } from '../../base/errors';
@@ -13,31 +15,37 @@ import { SupervisorMemory } from './supervisor_memory';
 import type { SupervisorMemoryObject, SupervisorTableObject } from './v8';
 
 /**
- * What a {@link SandboxHost} needs of its supervisor, and how its guests run. In place of `gear_sandbox_interface::init`, whose
- * `store_clear_counter_limit` has no counterpart: no store only grows here.
+ * What a {@link SandboxHost} needs from its supervisor, and how its guests run. Replaces
+ * `gear_sandbox_interface::init`, whose `store_clear_counter_limit` has no counterpart, because stores
+ * are renewed here.
  */
 export interface SandboxHostOptions extends SandboxOptions {
-  /** Which engine runs the guests. */
+  /** The engine that runs the guests. */
   readonly backend: SandboxBackend;
-  /** Gives the supervisor's memory. Called by each host function that reads or writes it, not before. */
+  /**
+   * Returns the supervisor's memory. Each host function that reads or writes the memory calls this, but
+   * nothing calls it before.
+   */
   readonly memory: () => SupervisorMemoryObject;
-  /** Gives the table that the supervisor's dispatch thunks are in. Called by `instantiate`. */
+  /** Returns the table with the supervisor's dispatch thunks. Called by `instantiate`. */
   readonly table: () => SupervisorTableObject;
   /** The supervisor's allocator. */
   readonly allocator: SupervisorAllocator;
 }
 
 /**
- * The host functions `env.ext_sandbox_*` for a supervisor that is WebAssembly and runs in V8: one built from the Rust crate
- * `gear-sandbox` 1.10.0, for example. Each supervisor has a host of its own; any number of them can live in a process. Mirrors
- * `gear_sandbox_interface::sandbox::HostFunctions` (crate `gear-sandbox-interface` 1.10.0).
+ * The host functions `env.ext_sandbox_*` for a supervisor that is WebAssembly and runs in V8, for
+ * example one built from the Rust crate `gear-sandbox` 1.10.0. Each supervisor has a host of its own; a
+ * process can have any number of them. Mirrors `gear_sandbox_interface::sandbox::HostFunctions` (crate
+ * `gear-sandbox-interface` 1.10.0).
  *
- * What a guest does wrong the supervisor learns by a number, see {@link HostFunctions}. What the supervisor does wrong (an unknown
- * index, a second teardown, bytes that cannot be decoded, a return value that does not fit) throws a `SandboxError` out of the
- * host function, with which the supervisor traps; the host, its guests and the supervisor stay usable.
+ * A guest's failure is reported to the supervisor by a number, see {@link HostFunctions}. A supervisor's
+ * mistake (an unknown index, a second teardown, bytes that cannot be decoded, a return value that does
+ * not fit) makes the host function throw a `SandboxError`, which traps the supervisor; the host, its
+ * guests and the supervisor stay usable.
  *
- * A guest's call goes to the supervisor's dispatch thunk: the arguments are encoded straight into the supervisor's memory, and the
- * host frees them, and what the thunk returns, by `allocator.deallocate`.
+ * A guest's call goes to the supervisor's dispatch thunk. The host encodes the arguments directly into
+ * the supervisor's memory, and frees them and the thunk's result with `allocator.deallocate`.
  *
  * @example
  * ```ts
@@ -61,12 +69,15 @@ export interface SandboxHostOptions extends SandboxOptions {
  * ```
  */
 export class SandboxHost extends Object {
-  /** The supervisor's imports: give them to `WebAssembly.instantiate`, with others of your own if it has more. */
+  /**
+   * The supervisor's imports: pass them to `WebAssembly.instantiate`, with others of your own if it
+   * needs more.
+   */
   readonly imports: {
     /** The host functions, under the module name that `gear-sandbox` imports them by. */
     readonly env: HostFunctions;
   };
-  /** The memories and guests of the supervisor, by the indices that it knows. */
+  /** The memories and guests of the supervisor, by the supervisor's indices for them. */
   readonly components: SandboxComponents<DispatchThunk>;
   #lastError: SandboxError | undefined;
 
@@ -80,9 +91,10 @@ export class SandboxHost extends Object {
   }
 
   /**
-   * Makes a host. The supervisor need not be there yet. In place of `gear_sandbox_interface::init`.
+   * Creates a host. The supervisor need not exist yet. Replaces `gear_sandbox_interface::init`.
    *
-   * @param options - the engine, what the host needs of the supervisor, and the {@link SandboxOptions} of its guests
+   * @param options - the engine, what the host needs of the supervisor, and the {@link SandboxOptions}
+   *   of its guests
    * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) for an unknown or wrong option
    * @example
    * ```ts
@@ -123,8 +135,9 @@ export class SandboxHost extends Object {
   }
 
   /**
-   * Why `instantiate`, `invoke` or `set_global_val` last returned a negative number: the `TrapError` of a guest, for example,
-   * with what your own code threw as its `cause`. The reference only logs it.
+   * The reason why `instantiate`, `invoke` or `set_global_val` last returned a negative number: for
+   * example, the `TrapError` of a guest, with the exception of your own code as its `cause`. The
+   * reference only logs it.
    *
    * @example
    * ```ts
@@ -136,8 +149,8 @@ export class SandboxHost extends Object {
   }
 
   /**
-   * Forgets all guests and memories, for `using` (the ECMAScript proposal "Explicit Resource Management"). The host can be used again:
-   * indices start at 0.
+   * Releases all guests and memories, for `using` (the ECMAScript proposal "Explicit Resource
+   * Management"). The host can be used again: indices start at 0.
    *
    * @example
    * ```ts

@@ -1,4 +1,4 @@
-/** The linear memory of the supervisor, as the host functions read and write it. */
+/** The linear memory of the supervisor, as host functions read and write it. */
 
 import { types } from 'node:util';
 import { describe } from '../../base/arguments';
@@ -7,21 +7,22 @@ import { messageOf } from '../../base/message';
 import type { SupervisorMemoryObject } from './v8';
 
 /**
- * Gives views of the supervisor's memory, never stale ones: whatever runs in the supervisor may grow the memory, which detaches
- * the buffer of before. So a view must be asked for again after anything else has run.
+ * Provides views of the supervisor's memory that are never stale: any code that runs in the supervisor
+ * may grow the memory, which detaches the previous buffer. So request a view again after any other code
+ * has run.
  */
 export class SupervisorMemory {
   readonly #source: () => SupervisorMemoryObject;
-  /** What `#bytes` is a view of. */
+  /** The memory that `#bytes` is a view of. */
   #memory: SupervisorMemoryObject | undefined;
   #bytes: Uint8Array = new Uint8Array(0);
 
-  /** @param source - gives the memory; a supervisor that is made anew has a new one */
+  /** @param source - returns the memory; a new supervisor has a new one */
   constructor(source: () => SupervisorMemoryObject) {
     this.#source = source;
   }
 
-  /** The memory as it is now, or undefined if it has not `size` bytes at `address`. */
+  /** The current memory, or undefined if it does not have `size` bytes at `address`. */
   find(address: number, size: number): Uint8Array | undefined {
     const end = address + size;
     const bytes = this.#current(end);
@@ -29,20 +30,23 @@ export class SupervisorMemory {
   }
 
   /**
-   * The memory as it is now.
+   * The current memory.
    *
-   * @throws RangeError if it has not `size` bytes at `address`
+   * @throws RangeError if it does not have `size` bytes at `address`
    */
   at(address: number, size: number): Uint8Array {
     return this.find(address, size) ?? outOfBounds(address, size);
   }
 
-  /** A view of the memory that is not detached, and that is no shorter than the memory if it is shorter than `end`. */
+  /**
+   * A view of the memory that is not detached, and that covers the memory up to `end`, if the memory is
+   * that long.
+   */
   #current(end: number): Uint8Array {
     const memory = this.#memoryNow();
     const bytes = this.#bytes;
-    // A detached view has no length. One of shared memory keeps its length when the memory grows. To look at `memory.buffer`
-    // each time would take longer than most host functions.
+    // A detached view has length 0. A view of shared memory keeps its length when the memory grows.
+    // Reading `memory.buffer` each time would take longer than most host functions.
     if (memory === this.#memory && bytes.length !== 0 && bytes.length >= end) return bytes;
     this.#bytes = bytesOf(memory);
     this.#memory = memory;
@@ -72,7 +76,7 @@ function bytesOf(memory: SupervisorMemoryObject): Uint8Array {
     const buffer: unknown = memory.buffer;
     if (types.isAnyArrayBuffer(buffer)) return new Uint8Array(buffer);
   } catch (cause) {
-    // The buffer of a real memory can always be read, and is never detached.
+    // The buffer of a genuine memory can always be read, and is never detached.
     throw noMemory(memory, { cause });
   }
   throw noMemory(memory);

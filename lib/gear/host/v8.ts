@@ -1,22 +1,23 @@
 /**
- * V8's own WebAssembly, as far as it is used here. The types are this package's, because those of the DOM's `lib` are not there in
- * many projects for Node.js; the objects of the global `WebAssembly` have these shapes.
+ * The part of V8's own WebAssembly that is used here. The types are this package's own, because many
+ * Node.js projects do not include the DOM's `lib`. The objects of the global `WebAssembly` have these
+ * shapes.
  */
 
 /** A `WebAssembly.Memory` (WebAssembly JavaScript Interface, "Memories"), of any realm. */
 export interface SupervisorMemoryObject {
-  /** All of its bytes; another buffer once it has grown. */
+  /** All of its bytes; a new buffer after it has grown. */
   readonly buffer: ArrayBufferLike;
 }
 
 /** A `WebAssembly.Table` (WebAssembly JavaScript Interface, "Tables"), of any realm. */
 export interface SupervisorTableObject {
-  /** How many elements it has. */
+  /** The number of elements. */
   readonly length: number;
   /**
-   * An element of it.
+   * Returns an element.
    *
-   * @param index - which one, from 0
+   * @param index - the index of the element, from 0
    * @returns the function there, or null
    */
   get(index: number): unknown;

@@ -1,4 +1,7 @@
-/** A WebAssembly supervisor as the other side of the six steps: without copies, and without objects made for a call. */
+/**
+ * A WebAssembly supervisor as the peer of the six-step protocol: without copies, and without allocating
+ * objects for a call.
+ */
 
 import { keepAnswer } from '../protocol/frames';
 import type { ImportEncoding } from '../protocol/import_encoding';
@@ -12,15 +15,18 @@ import type { SupervisorMemory } from './supervisor_memory';
 const allocate = allocateIn;
 const packedWords = packed.words;
 
-/** The supervisor for one run of a guest. What it keeps is a frame. */
+/**
+ * The supervisor for one run of a guest. What a call keeps while supervisor code runs is the number of a
+ * frame.
+ */
 export class WasmSupervisor implements ProtocolPeer<number> {
   readonly thunk: DispatchThunk;
-  /** What the supervisor passed along for its thunk. */
+  /** The state that the supervisor passed for its thunk. */
   readonly state: number;
   readonly #memory: SupervisorMemory;
   readonly #allocator: SupervisorAllocator;
   #call: ThunkCaller | undefined;
-  /** Where the length of the answer stands after a call. */
+  /** Holds the length of the answer after a call. */
   #length: Uint32Array = new Uint32Array(1);
 
   constructor(memory: SupervisorMemory, allocator: SupervisorAllocator, thunk: DispatchThunk, state: number) {

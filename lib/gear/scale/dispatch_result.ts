@@ -1,7 +1,7 @@
 /**
- * What a supervisor's dispatch thunk answers: `Result<ReturnValue, HostError>` under `Instantiate.Version1`,
- * and `Result<WasmReturnValue, HostError>` under `Instantiate.Version2`. `HostError` carries nothing, so its
- * encoding is the one byte that says "error".
+ * The answer of a supervisor's dispatch thunk: `Result<ReturnValue, HostError>` under
+ * `Instantiate.Version1`, and `Result<WasmReturnValue, HostError>` under `Instantiate.Version2`.
+ * `HostError` has no fields, so its encoding is the single byte for "error".
  */
 
 import { type BufferSource, boolean, int64, object } from '../../base/arguments';
@@ -19,8 +19,8 @@ import {
 import { Writer } from './writer';
 
 /**
- * The answer to a supervisor call: a value, undefined for none, or a `HostError`, which traps the guest. Mirrors
- * `Result<ReturnValue, gear_sandbox_env::HostError>`.
+ * The answer to a supervisor call: a value, undefined for none, or a `HostError`, which traps the guest.
+ * Mirrors `Result<ReturnValue, gear_sandbox_env::HostError>`.
  */
 export type DispatchResult =
   | {
@@ -35,14 +35,14 @@ export type DispatchResult =
     };
 
 /**
- * The answer to a supervisor call under `Instantiate.Version2`, with the gas that is left. Mirrors
+ * The answer to a supervisor call under `Instantiate.Version2`, with the remaining gas. Mirrors
  * `Result<gear_sandbox_env::WasmReturnValue, gear_sandbox_env::HostError>`.
  */
 export type DispatchResultV2 =
   | {
       /** The function has an answer. */
       readonly ok: true;
-      /** The gas that is left, an i64: the new value of the guest's global `gear_gas`. */
+      /** The remaining gas, an i64: the new value of the guest's global `gear_gas`. */
       readonly gas: bigint;
       /** What it returns, or undefined if it returns nothing. */
       readonly value: Value | undefined;
@@ -52,7 +52,7 @@ export type DispatchResultV2 =
       readonly ok: false;
     };
 
-/** The first byte of a result, as `parity-scale-codec` has it for Rust's `Result`. */
+/** The first byte of a result, as `parity-scale-codec` encodes Rust's `Result`. */
 const OK = 0;
 const ERROR = 1;
 
@@ -61,7 +61,8 @@ const ERROR = 1;
  *
  * @param result - the answer
  * @returns the bytes, a new array
- * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `result.ok` is no boolean, or `result.value` neither undefined nor a value
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `result.ok` is no boolean, or
+ *   `result.value` neither undefined nor a value
  * @example
  * ```ts
  * codec.encodeDispatchResult({ ok: true, value: Value.I32(1) }); // 00 01 00 01000000
@@ -98,10 +99,10 @@ export function decodeDispatchResult(bytes: BufferSource): DispatchResult {
 /**
  * Encodes a `Result<WasmReturnValue, HostError>`, with `gear_sandbox_env::HostError`.
  *
- * @param result - the answer, with the gas that is left
+ * @param result - the answer, with the remaining gas
  * @returns the bytes, a new array
- * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `result.ok` is no boolean, `result.gas` no i64, or `result.value` neither
- *   undefined nor a value
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `result.ok` is no boolean, `result.gas`
+ *   no i64, or `result.value` neither undefined nor a value
  * @example
  * ```ts
  * codec.encodeDispatchResultV2({ ok: true, gas: 7n, value: undefined }); // 00 0700000000000000 00
@@ -122,7 +123,7 @@ export function encodeDispatchResultV2(result: DispatchResultV2): Uint8Array<Arr
  * Decodes a `Result<WasmReturnValue, HostError>`. Bytes after it are ignored, as the reference does.
  *
  * @param bytes - the encoding; whatever follows it is ignored
- * @returns the answer, with the gas that is left
+ * @returns the answer, with the remaining gas
  * @throws a {@link CodecError} (`ERR_SANDBOX_CODEC`) if the bytes are truncated or unknown
  * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `bytes` is no buffer or view, or is detached
  * @example

@@ -1,7 +1,7 @@
 /**
- * `EnvironmentDefinition` of `gear-sandbox-env`: what a guest may import, each entry under a module and a
- * field name. Entries are kept in order and as they are, twins too; what an entry means is decided where a
- * guest is instantiated.
+ * `EnvironmentDefinition` of `gear-sandbox-env`: what a guest may import, each entry under a module name
+ * and a field name. Entries keep their order, and duplicates are kept too. What an entry means is
+ * decided when a guest is instantiated.
  */
 
 import { type BufferSource, list, object, oneOf, uint32, wellFormedString } from '../../base/arguments';
@@ -10,7 +10,7 @@ import { sizeOfLength, sizeOfString, Writer } from './writer';
 
 /** What a guest may import. Mirrors `gear_sandbox_env::EnvironmentDefinition`. */
 export interface EnvironmentDefinition {
-  /** The imports, in order. Of several of one kind with the same names the last one counts. */
+  /** The imports, in order. Of several of one kind with the same names, the last one counts. */
   readonly entries: readonly EnvironmentEntry[];
 }
 
@@ -20,16 +20,16 @@ export interface EnvironmentEntry {
   readonly moduleName: string;
   /** The field name of the import. */
   readonly fieldName: string;
-  /** What it is. */
+  /** The function or memory that satisfies the import. */
   readonly entity: ExternEntity;
 }
 
 /**
- * A function of the supervisor, by its supervisor function index, or a sandboxed memory, by its index. Mirrors
- * `gear_sandbox_env::ExternEntity`.
+ * A function of the supervisor, by its supervisor function index, or a sandboxed memory, by its index.
+ * Mirrors `gear_sandbox_env::ExternEntity`.
  */
 export interface ExternEntity {
-  /** Which of the two it is. */
+  /** The kind of the entity. */
   readonly kind: 'function' | 'memory';
   /** The supervisor function index, or the index of the memory in its components; from 0 to 2^32 - 1. */
   readonly index: number;
@@ -45,12 +45,13 @@ const ENTITY_BYTES = 5;
 const LEAST_ENTRY_BYTES = 2 + ENTITY_BYTES;
 
 /**
- * Encodes a `gear_sandbox_env::EnvironmentDefinition`. {@link EnvironmentDefinitionBuilder} is the convenient way to it.
+ * Encodes a `gear_sandbox_env::EnvironmentDefinition`. {@link EnvironmentDefinitionBuilder} is more
+ * convenient.
  *
  * @param definition - the entries, which are encoded in their order
  * @returns the bytes, a new array
- * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `definition` is none, or a name has a lone surrogate, which UTF-8 can't
- * encode
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `definition` is none, or a name has a
+ *   lone surrogate, which UTF-8 can't encode
  * @example
  * ```ts
  * codec.encodeEnvironmentDefinition({
@@ -80,7 +81,8 @@ export function encodeEnvironmentDefinition(definition: EnvironmentDefinition): 
  *
  * @param bytes - the encoding; whatever follows it is ignored
  * @returns the entries, in their order
- * @throws a {@link CodecError} (`ERR_SANDBOX_CODEC`) if the bytes are truncated or unknown, or a name is no UTF-8
+ * @throws a {@link CodecError} (`ERR_SANDBOX_CODEC`) if the bytes are truncated or unknown, or a name is
+ *   no UTF-8
  * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `bytes` is no buffer or view, or is detached
  * @example
  * ```ts

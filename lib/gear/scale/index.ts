@@ -1,11 +1,12 @@
 /**
- * The SCALE codec of what crosses between a sandbox host and its supervisor, byte for byte what
- * `gear-sandbox-env` 1.10.0 encodes: `__test__/vectors/scale.json` is made by that crate. This is the public
- * namespace `codec`.
+ * The SCALE codec for data that passes between a sandbox host and its supervisor, byte for byte what
+ * `gear-sandbox-env` 1.10.0 encodes: that crate generates `__test__/vectors/scale.json`. This is the
+ * public namespace `codec`.
  *
- * Decoding takes any `BufferSource` and throws a `CodecError` for bytes that the reference refuses. Encoding
- * throws an `ArgumentError` for what has no encoding. Bytes after a complete value are ignored, since the
- * reference ignores them. The format is that of `parity-scale-codec` 3.7: https://docs.rs/parity-scale-codec/3.7.5/parity_scale_codec/
+ * Decoding takes any `BufferSource` and throws a `CodecError` for bytes that the reference refuses.
+ * Encoding throws an `ArgumentError` for a value without an encoding. Bytes after a complete value are
+ * ignored, since the reference ignores them. The format is that of `parity-scale-codec` 3.7:
+ * https://docs.rs/parity-scale-codec/3.7.5/parity_scale_codec/
  *
  * @example
  * ```ts

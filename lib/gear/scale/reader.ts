@@ -1,7 +1,8 @@
 /**
- * Reads the primitives of SCALE from bytes, with the strictness of `parity-scale-codec` 3.7: what that
- * refuses throws a `CodecError` that names the byte. A reader knows no type of the sandbox; those are in the
- * other files of this folder. Format: https://docs.rs/parity-scale-codec/3.7.5/parity_scale_codec/
+ * Reads the primitives of SCALE from bytes, as strictly as `parity-scale-codec` 3.7: what that refuses
+ * throws a `CodecError` with the offset of the byte. A reader knows no types of the sandbox; those are
+ * in the other files of this folder. Format:
+ * https://docs.rs/parity-scale-codec/3.7.5/parity_scale_codec/
  */
 
 import { isUtf8 } from 'node:buffer';
@@ -9,9 +10,12 @@ import { bytes as bytesArgument, lengthOf } from '../../base/arguments';
 import { CodecError } from '../../base/errors';
 import { getInt64, getUint64 } from '../../base/int64';
 
-/** A position in bytes that moves on with each read. After an error it is good for nothing more. */
+/**
+ * A position in bytes that advances with each read. After an error, the reader must not be used any
+ * more.
+ */
 export class Reader {
-  /** Perhaps the caller's own array: only its elements are to be trusted. */
+  /** This may be the caller's own array: only its elements can be trusted. */
   readonly #bytes: Uint8Array;
   readonly #length: number;
   #offset = 0;
@@ -51,8 +55,8 @@ export class Reader {
   }
 
   /**
-   * The length of a sequence: a compact u32. Since every item takes at least `itemBytes`, a length that the
-   * rest of the bytes can't hold is refused here, before anything is made for it.
+   * The length of a sequence: a compact u32. Since every item takes at least `itemBytes`, a length that
+   * exceeds the rest of the bytes is refused here, before anything is allocated for it.
    */
   length(what: string, itemBytes: number): number {
     const length = this.#compact(what);
@@ -78,7 +82,7 @@ export class Reader {
     return utf8.toString('utf8');
   }
 
-  /** The error for bytes that can't be decoded; `offset` is where the item at fault begins. */
+  /** The error for bytes that cannot be decoded; `offset` is where the faulty item begins. */
   error(message: string, offset: number): CodecError {
     return new CodecError(`${message} at byte ${offset}`, { offset });
   }
@@ -102,7 +106,7 @@ export class Reader {
         least = 2 ** 14;
         break;
       default:
-        // The upper bits say how many bytes follow, less 4; a u32 never has more than 4.
+        // The upper bits say how many bytes follow, minus 4; a u32 never has more than 4.
         if (first !== 0b11) throw this.error(`${what} has a length beyond 32 bits`, start);
         value = this.uint32(what);
         least = 2 ** 30;
@@ -112,7 +116,7 @@ export class Reader {
     return value;
   }
 
-  /** Moves on by `size` bytes and gives the offset of the first of them. */
+  /** Advances by `size` bytes and returns the offset of the first of them. */
   #take(size: number, what: string): number {
     const start = this.#offset;
     const left = this.#length - start;

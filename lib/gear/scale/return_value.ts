@@ -1,7 +1,7 @@
 /**
- * `ReturnValue` of `sp-wasm-interface-common`, what a function returns, and `WasmReturnValue` of
- * `gear-sandbox-env`, which has the remaining gas before it. `undefined` stands for `ReturnValue::Unit`. The
- * bytes of a `ReturnValue` are also those of an `Option<Value>`.
+ * `ReturnValue` of `sp-wasm-interface-common`, the result of a function, and `WasmReturnValue` of
+ * `gear-sandbox-env`, which has the remaining gas before it. `undefined` represents `ReturnValue::Unit`.
+ * The encoding of a `ReturnValue` is the same as that of an `Option<Value>`.
  */
 
 import { type BufferSource, int64, object } from '../../base/arguments';
@@ -12,7 +12,7 @@ import { Writer } from './writer';
 
 /** What a function returns under `Instantiate.Version2`. Mirrors `gear_sandbox_env::WasmReturnValue`. */
 export interface WasmReturnValue {
-  /** The gas that is left, an i64: the new value of the guest's global `gear_gas`. */
+  /** The remaining gas, an i64: the new value of the guest's global `gear_gas`. */
   readonly gas: bigint;
   /** The value, or undefined for a function that returns nothing. */
   readonly inner: Value | undefined;
@@ -60,9 +60,10 @@ export function decodeReturnValue(bytes: BufferSource): Value | undefined {
 /**
  * Encodes a `gear_sandbox_env::WasmReturnValue`.
  *
- * @param result - what a function returns, with the gas that is left
+ * @param result - what a function returns, with the remaining gas
  * @returns the bytes, a new array
- * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `gas` is no i64, or `inner` neither undefined nor a value
+ * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `gas` is no i64, or `inner` neither
+ *   undefined nor a value
  * @example
  * ```ts
  * codec.encodeWasmReturnValue({ gas: 7n, inner: undefined }); // 0700000000000000 00
@@ -80,7 +81,7 @@ export function encodeWasmReturnValue(result: WasmReturnValue): Uint8Array<Array
  * Decodes a `gear_sandbox_env::WasmReturnValue`. Bytes after it are ignored, as the reference does.
  *
  * @param bytes - the encoding; whatever follows it is ignored
- * @returns what a function returns, with the gas that is left
+ * @returns what a function returns, with the remaining gas
  * @throws a {@link CodecError} (`ERR_SANDBOX_CODEC`) if the bytes are truncated or unknown
  * @throws an {@link ArgumentError} (`ERR_SANDBOX_ARGUMENT`) if `bytes` is no buffer or view, or is detached
  * @example
@@ -111,7 +112,7 @@ export function readReturnValue(reader: Reader): Value | undefined {
   }
 }
 
-/** Writes a return value that is checked already. */
+/** Writes a return value that has been checked. */
 export function writeReturnValue(writer: Writer, value: Value | undefined): void {
   if (value === undefined) {
     writer.byte(UNIT);
@@ -121,7 +122,7 @@ export function writeReturnValue(writer: Writer, value: Value | undefined): void
   }
 }
 
-/** How many bytes {@link writeReturnValue} takes. */
+/** The number of bytes that {@link writeReturnValue} writes. */
 export function sizeOfReturnValue(value: Value | undefined): number {
   return value === undefined ? 1 : 1 + sizeOfValue(value);
 }
@@ -132,13 +133,13 @@ export function readWasmReturnValue(reader: Reader): WasmReturnValue {
   return { gas, inner: readReturnValue(reader) };
 }
 
-/** Writes a return value with its gas, checked already. */
+/** Writes a return value with its gas, both of which have been checked. */
 export function writeWasmReturnValue(writer: Writer, { gas, inner }: WasmReturnValue): void {
   writer.bits64(gas);
   writeReturnValue(writer, inner);
 }
 
-/** How many bytes {@link writeWasmReturnValue} takes. */
+/** The number of bytes that {@link writeWasmReturnValue} writes. */
 export function sizeOfWasmReturnValue({ inner }: WasmReturnValue): number {
   return 8 + sizeOfReturnValue(inner);
 }

@@ -39,7 +39,8 @@ export function encodeValues(values: readonly Value[]): Uint8Array<ArrayBuffer> 
 }
 
 /**
- * Decodes a `Vec<Value>` of `sp_wasm_interface_common::Value`. Bytes after it are ignored, as the reference does.
+ * Decodes a `Vec<Value>` of `sp_wasm_interface_common::Value`. Bytes after it are ignored, as the
+ * reference does.
  *
  * @param bytes - the encoding; whatever follows it is ignored
  * @returns the values
@@ -77,7 +78,7 @@ export function readValue(reader: Reader): Value {
   }
 }
 
-/** Writes a value that is checked already. */
+/** Writes a value that has been checked. */
 export function writeValue(writer: Writer, value: Value): void {
   switch (value.type) {
     case 'i32':
@@ -99,7 +100,7 @@ export function writeValue(writer: Writer, value: Value): void {
   }
 }
 
-/** How many bytes {@link writeValue} takes. */
+/** The number of bytes that {@link writeValue} writes. */
 export function sizeOfValue(value: Value): number {
   return value.type === 'i32' || value.type === 'f32' ? 5 : 9;
 }

@@ -1,14 +1,16 @@
 /**
- * Writes the primitives of SCALE into bytes of a size that is known from the start: values are checked and
- * measured first, then written, so no caller's code runs in between and nothing grows. A writer checks
- * nothing itself.
+ * Writes the primitives of SCALE to bytes whose size is known from the start: values are checked and
+ * measured first, then written, so no code of the caller runs in between and nothing grows. A writer
+ * itself checks nothing.
  */
 
 import { put64 } from '../../base/int64';
 
 /** Bytes that are filled from the front. */
 export class Writer {
-  /** The encoding, complete when as many bytes are written as the writer was made for. */
+  /**
+   * The encoding, complete when as many bytes have been written as the size given to the constructor.
+   */
   readonly bytes: Uint8Array<ArrayBuffer>;
   #offset = 0;
 
@@ -40,7 +42,9 @@ export class Writer {
     this.#offset += 8;
   }
 
-  /** The length of a sequence, as a compact u32 in its shortest form: the lowest two bits say which. */
+  /**
+   * The length of a sequence, as a compact u32 in its shortest form: the lowest two bits give the form.
+   */
   length(length: number): void {
     if (length < 2 ** 6) {
       this.byte(length << 2);
@@ -63,14 +67,14 @@ export class Writer {
   }
 }
 
-/** How many bytes {@link Writer.length} takes. */
+/** The number of bytes that {@link Writer.length} writes. */
 export function sizeOfLength(length: number): number {
   if (length < 2 ** 6) return 1;
   if (length < 2 ** 14) return 2;
   return length < 2 ** 30 ? 4 : 5;
 }
 
-/** How many bytes {@link Writer.string} takes. */
+/** The number of bytes that {@link Writer.string} writes. */
 export function sizeOfString(utf8: Uint8Array): number {
   return sizeOfLength(utf8.length) + utf8.length;
 }
