@@ -10,7 +10,7 @@ import { fail, run, StepError } from './ensure-built.mjs';
 const FILTERS = [
   'memory::on_',
   'call::on_',
-  'host_call::on_',
+  'host_call::',
   'globals',
   'start::on_',
   'gas::on_',
