@@ -11,7 +11,7 @@ import { fail, run, StepError } from './ensure-built.mjs';
 const FILTERS = [
   'memory::on_',
   'call::on_',
-  'host_call::on_',
+  'host_call::',
   'globals',
   'start::on_',
   'gas::on_',

@@ -1,189 +1,84 @@
-//! wasmer with the Cranelift compiler. The only file that names wasmer; see `engine.rs` for the contract.
+//! wasmer with the Cranelift compiler. Only this file and its folder name wasmer; see `engine.rs` for the contract.
 //!
 //! Guests run on a stack of their own, and host functions return to the thread's stack, so V8's stack limit holds.
 //! Host functions are `VMFunction`s of kind `Dynamic` with a context of our own: wasmer's `Function::new_with_env`
-//! does the same at eight times the cost, as it builds typed values that the realm would only take apart again.
+//! does the same at eight times the cost, because it builds typed values that the realm would take apart again.
+
+mod compile;
+mod module;
 
 mod checks;
 mod code;
-mod errors;
-mod frames;
-mod host_func;
-mod limited;
-mod linked_types;
-mod memory;
-mod meters;
 mod names;
-mod stack;
-mod tables;
+
+mod linked_types;
 mod types;
 
-use std::{
-    cell::Cell,
-    convert::Infallible,
-    num::NonZero,
-    ptr::{self, NonNull},
-    sync::Arc,
-};
+mod limited;
+mod memory;
+mod meters;
+mod tables;
+
+mod frames;
+mod host_func;
+mod stack;
+
+mod errors;
+
+use std::{convert::Infallible, ptr::NonNull, sync::Arc};
 
 use wasmer::{
-    AsStoreMut, StoreMut, VMExternToExtern as _, Value,
+    AsStoreMut, StoreMut, VMExternToExtern as _,
     sys::{
-        CompilerConfig as _, Cranelift, CraneliftOptLevel, EngineBuilder, Features, NativeEngineExt as _,
-        vm::{
-            self, LinearMemory as _, MaybeInstanceOwned, StoreHandle, VMCallerCheckedAnyfunc, VMDynamicFunctionContext,
-            VMExtern, VMFunction, VMFunctionContext, VMFunctionKind,
-        },
+        NativeEngineExt as _,
+        vm::{self, StoreHandle, VMCallerCheckedAnyfunc, VMDynamicFunctionContext, VMExtern},
     },
 };
-use wasmer_types::{CompilationProgressCallback, RawValue, UserAbort};
+use wasmer_types::RawValue;
 
+pub use self::module::{Module, Preparation};
 use self::{
-    checks::{CheckOptions, Checks, Names},
-    code::{Code, Codes},
-    errors::{compiled, instantiate_error, no_code, translate_trap},
-    host_func::{HostFunc, host_func, host_func_trampoline, replace_raise_trap},
+    checks::CheckOptions,
+    code::Code,
+    compile::{compile, wasmer_engine},
+    errors::{compiled, translate_trap},
+    host_func::{HostFunc, new_host_func, replace_raise_trap},
     limited::Limited,
     linked_types::LinkedTypes,
     memory::Bounds,
-    meters::Meters,
+    meters::{Meters, added_to},
     names::FunctionNames,
     stack::{Call, GuestStacks, Stopped},
     tables::GrowingTables,
-    types::{extern_type, global_type, memory_type, slot_of, types, value_type},
+    types::{extern_type, global_type, memory_type, slot_of, slot_of_global, value_of, value_type},
 };
 use super::{
     Control, Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
-    MemoryRegion, OptLevel, RealmPtr, StoreLimits, store_slot::Lend,
+    MemoryRegion, RealmPtr, StoreLimits, store_slot::Lend,
 };
 use crate::{
     error::{CompileError, EngineError, GlobalError, InstantiateError, MAX_NAME, MemoryError, Trap, TrapCode},
-    interrupt::{Flag, Interrupt},
+    interrupt::Interrupt,
     realm::Realm,
-    rewrite::{BodyEdits, Edits, Pass, REWRITE_VERSION, Sections, metering::Metering},
-    value::{FuncType, GlobalType, MAX_PAGES, MemoryType, ValueType},
+    rewrite::{Edits, REWRITE_VERSION, Sections, metering::Metering},
+    value::{FuncType, GlobalType, MAX_PAGES, MemoryType},
 };
 
 /// Part of what machine code depends on. A test compares it with `Cargo.toml`.
 const WASMER_VERSION: &str = "7.4.2";
 
-/// Part of what machine code depends on: it changes with what is written around wasmer's own bytes.
+/// Part of what machine code depends on: the version of the bytes that this file adds to wasmer's.
 const CODE_VERSION: u32 = 1;
 
 /// The engine: how modules are compiled.
 pub struct Wasmer {
     config: EngineConfig,
-    /// Of all memories and all code; `None` if it depends on how many memories there are.
+    /// For all memories and all code; `None` if it depends on how many memories there are.
     bounds: Option<Bounds>,
     /// For stores; nothing is compiled with it.
     engine: wasmer::Engine,
     stacks: GuestStacks,
     id: EngineId,
-}
-
-/// A compiled module, whose code has a wasmer engine of its own. wasmer frees code with its engine and not before; it panics for
-/// good when an engine meets two function types with the same 32-bit hash, which anybody can make; and an engine that
-/// compiles is locked. A realm keeps the modules of its instances for longer than its store.
-#[derive(Clone)]
-pub struct Module {
-    codes: Arc<Codes>,
-    /// As in the engine that it was compiled with.
-    bounds: Option<Bounds>,
-    /// The exports that are not its own.
-    added: Arc<Names>,
-    names: Arc<FunctionNames>,
-}
-
-impl Module {
-    /// The same whichever code an instance runs.
-    fn any(&self) -> &wasmer::Module {
-        &self.codes.first().module
-    }
-
-    /// Which code fits the memories of an instance with these imports.
-    fn bounds(&self, cx: &mut StoreMut<'_>, imports: &[wasmer::Extern]) -> Bounds {
-        let (own, has_any) = self.codes.memories();
-        if !has_any {
-            return self.codes.first().bounds;
-        }
-        let mut given = imports.iter().filter_map(|import| match import.to_vm_extern().unwrap_sys() {
-            VMExtern::Memory(handle) => Some(Bounds::of(handle.get(cx.objects_mut().as_sys()).style())),
-            _ => None,
-        });
-        if given.any(|bounds| bounds == Bounds::Checked) {
-            return Bounds::Checked;
-        }
-        self.bounds.unwrap_or_else(|| Bounds::for_new(own))
-    }
-
-    /// Makes an instance.
-    fn instance(
-        &self,
-        cx: &mut StoreMut<'_>,
-        imports: &[wasmer::Extern],
-    ) -> Result<wasmer::Instance, InstantiateError> {
-        let with = |cx: &mut StoreMut<'_>, bounds| {
-            let code = self.codes.with(bounds).map_err(no_code)?;
-            wasmer::Instance::new_by_index(cx, &code.module, imports).map_err(instantiate_error)
-        };
-        let bounds = self.bounds(cx, imports);
-        with(cx, bounds).or_else(|error| match (self.bounds, bounds, &error) {
-            // There may be room for smaller memories. Nothing has been written to an import yet.
-            (None, Bounds::Guarded, InstantiateError::Allocation(_)) => with(cx, Bounds::Checked),
-            _ => Err(error),
-        })
-    }
-}
-
-fn check_options(config: &EngineConfig) -> CheckOptions {
-    let EngineConfig { interruptible, has_fuel, recursion_depth, .. } = *config;
-    CheckOptions { interruptible, has_fuel, recursion_depth }
-}
-
-/// What is changed in a module for wasmer: its functions have no names, and a local for their fuel if there is any.
-pub struct Preparation {
-    /// The exports that it gets.
-    added: Arc<Names>,
-    names: FunctionNames,
-    metering: Option<Metering>,
-}
-
-impl Pass for Preparation {
-    fn is_needed(&self) -> bool {
-        self.metering.is_needed()
-    }
-
-    fn function(&mut self, body: &mut BodyEdits<'_>) {
-        self.metering.function(body);
-    }
-}
-
-impl Wasmer {
-    /// A module whose other code is compiled when it is needed.
-    fn module(&self, wasm: &[u8], first: Code, pass: Preparation) -> Module {
-        let Preparation { added, names, metering } = pass;
-        // Without a memory there is but one kind.
-        let has_memories = !first.module.info().memories.is_empty();
-        let wasm: Box<[u8]> = if has_memories { wasm.into() } else { Box::default() };
-        let (config, names_of_checks) = (self.config.clone(), added.clone());
-        let codes =
-            Codes::new(first, move |bounds| compile(&config, &wasm, &names_of_checks, metering.as_ref(), bounds));
-        Module { codes: Arc::new(codes), bounds: self.bounds, added, names: Arc::new(names) }
-    }
-}
-
-/// Compiles a module for memories of that kind.
-fn compile(
-    config: &EngineConfig,
-    wasm: &[u8],
-    added: &Arc<Names>,
-    metering: Option<&Metering>,
-    bounds: Bounds,
-) -> Result<Code, CompileError> {
-    let locals = metering.map(|metering| metering.locals.clone()).unwrap_or_default();
-    let engine = wasmer_engine(config, Checks::of(wasm, check_options(config), added, locals), bounds);
-    let module = compiled(|| Ok(from_binary(&engine, wasm)?))?;
-    Ok(Code { module, bounds, _engine: engine })
 }
 
 /// A function of a guest or of the host, as wasmer's call trampolines want it.
@@ -218,7 +113,8 @@ impl Engine for Wasmer {
     type Table = wasmer::Table;
     type Func = Func;
     type LinkedTypes = LinkedTypes;
-    /// There is none: wasmer's own coroutines must end in the reverse order of their beginnings, so its calls wait on their thread.
+    /// No call is suspended: wasmer's coroutines must end in the reverse order of their beginnings, so a call waits on its
+    /// thread.
     type Suspension = Infallible;
 
     type Meters = Meters;
@@ -250,7 +146,7 @@ impl Engine for Wasmer {
 
     fn pass(&self, sections: &Sections<'_>, edits: &mut Edits) -> Preparation {
         Preparation {
-            added: Arc::new(check_options(&self.config).names_in(sections)),
+            added: Arc::new(CheckOptions::of(&self.config).names_in(sections)),
             names: FunctionNames::hide(sections, MAX_NAME, edits),
             // A local that does not exist would be the one that the fuel is in, so a module with these is validated.
             metering: self.config.has_fuel.then(Metering::default),
@@ -354,7 +250,7 @@ impl Engine for Wasmer {
         memory_type(&memory.ty(cx))
     }
 
-    /// It lies in a mapping that has all the room that it can ever need.
+    /// The memory's mapping has room for everything it may grow to.
     fn memory_moves(_cx: &mut Self::Context<'_>, _memory: &Self::Memory) -> bool {
         false
     }
@@ -378,7 +274,7 @@ impl Engine for Wasmer {
         let VMExtern::Memory(handle) = wasmer::Extern::Memory(memory.clone()).to_vm_extern().unwrap_sys() else {
             return Err(refused("the memory has no handle"));
         };
-        // What stays behind has no pages and reserves next to nothing.
+        // The memory that stays behind has no pages and reserves next to nothing.
         let nothing = wasmer_types::MemoryStyle::Dynamic { offset_guard_size: 0 };
         let empty = vm::VMMemory::new(&wasmer::MemoryType::new(0, Some(0), false), &nothing);
         let empty = empty.map_err(|error| refused(&error.to_string()))?;
@@ -398,13 +294,7 @@ impl Engine for Wasmer {
         if !value_type(global.ty(cx).ty).is_numeric() {
             return None;
         }
-        match global.get(cx) {
-            Value::I32(value) => Some(u64::from(value as u32)),
-            Value::I64(value) => Some(value as u64),
-            Value::F32(value) => Some(u64::from(value.to_bits())),
-            Value::F64(value) => Some(value.to_bits()),
-            Value::V128(_) | Value::FuncRef(_) | Value::ExternRef(_) | Value::ExceptionRef(_) => None,
-        }
+        slot_of_global(&global.get(cx))
     }
 
     fn global_set(cx: &mut Self::Context<'_>, global: &Self::Global, slot: u64) -> Result<(), GlobalError> {
@@ -412,13 +302,7 @@ impl Engine for Wasmer {
         if !ty.mutable {
             return Err(GlobalError::Immutable);
         }
-        let value = match ty.value {
-            ValueType::I32 => Value::I32(slot as i32),
-            ValueType::I64 => Value::I64(slot as i64),
-            ValueType::F32 => Value::F32(f32::from_bits(slot as u32)),
-            ValueType::F64 => Value::F64(f64::from_bits(slot)),
-            other => return Err(GlobalError::Type(other)),
-        };
+        let value = value_of(ty.value, slot).ok_or(GlobalError::Type(ty.value))?;
         global.set(cx, value).map_err(|_| GlobalError::Type(ty.value))
     }
 
@@ -427,31 +311,7 @@ impl Engine for Wasmer {
     }
 
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func {
-        let signature = wasmer::FunctionType::new(types(&ty.params), types(&ty.results));
-        // The hash itself: the engine's registry of it panics when two types have the same.
-        let type_signature_hash = vm::VMSignatureHash::new(signature.signature_hash());
-        let mut context = Box::new(VMDynamicFunctionContext {
-            address: ptr::null(),
-            ctx: HostFunc { realm, site, slots: ty.slots(), params: ty.params.clone(), meters: Cell::default() },
-        });
-        context.address = host_func as *const () as *const vm::VMFunctionBody;
-        let host = Some(NonNull::from(&mut *context));
-        let anyfunc = VMCallerCheckedAnyfunc {
-            // The linker puts a trampoline with the signature of the wasm type here when it imports the function.
-            func_ptr: ptr::null(),
-            type_signature_hash,
-            vmctx: VMFunctionContext { host_env: (&raw mut *context).cast() },
-            call_trampoline: host_func_trampoline,
-        };
-        let function = VMFunction {
-            anyfunc: MaybeInstanceOwned::Host(Box::new(anyfunc.into())),
-            kind: VMFunctionKind::Dynamic,
-            signature,
-            host_data: context,
-        };
-        let anyfunc = function.anyfunc.as_ptr();
-        let handle = StoreHandle::new(cx.objects_mut().as_sys_mut(), function).internal_handle();
-        Func { anyfunc, handle, host }
+        new_host_func(cx, realm, site, ty)
     }
 
     fn instantiate(
@@ -474,7 +334,7 @@ impl Engine for Wasmer {
         let instance = module.instance(cx, &externs)?;
         let attached = GrowingTables::of_newest(cx, module.any(), limits.total.as_ref());
         replace_raise_trap(cx);
-        let (flag, meters) = added_to(cx, module, &instance);
+        let (flag, meters) = added_to(cx, &module.added, &instance);
         for import in imports {
             if let Extern::Func(Func { host: Some(context), .. }) = import {
                 // SAFETY: the context that `new_host_func` made is alive as long as the store, and no guest runs.
@@ -506,7 +366,7 @@ impl Engine for Wasmer {
         control: Control<'_, Self>,
     ) -> Result<(), Box<Trap>> {
         debug_assert!(slots.len() >= ty.slots());
-        // In their place from the beginning: a collection would be copied once more.
+        // Written in place from the beginning: a collection would be copied once more.
         let (mut inline, mut heap);
         let values: &mut [RawValue] = if slots.len() <= INLINE_VALUES {
             inline = [RawValue { u128: 0 }; INLINE_VALUES];
@@ -540,7 +400,7 @@ impl Engine for Wasmer {
             *fuel = ended.fuel.unwrap_or(0);
         }
         match outcome {
-            // It has paid for its last steps with what it did not have.
+            // Its last steps cost more fuel than it had left.
             Ok(()) if ended.fuel.is_none() => Err(Trap::new(TrapCode::OutOfFuel).into()),
             Ok(()) => {
                 for ((slot, value), ty) in slots.iter_mut().zip(&*values).zip(&ty.results) {
@@ -553,7 +413,7 @@ impl Engine for Wasmer {
                 Err(Trap::with_message(TrapCode::OutOfMemory, "the host has no room for the stack of a guest").into())
             }
             Err(Stopped::Trapped(mut trap)) => {
-                // Whatever a look finds, it ends in `unreachable`.
+                // Every check in the code ends in `unreachable`.
                 if trap.code == TrapCode::Unreachable {
                     let why = if interrupt.is_some_and(Interrupt::is_set) {
                         TrapCode::Interrupted
@@ -606,62 +466,6 @@ impl Engine for Wasmer {
 /// Calls with no more slots than this do not allocate for them.
 const INLINE_VALUES: usize = 8;
 
-fn wasmer_engine(config: &EngineConfig, checks: Option<Arc<Checks>>, bounds: Bounds) -> wasmer::Engine {
-    let mut compiler = Cranelift::new();
-    if let Some(checks) = checks {
-        compiler.push_middleware(checks);
-    }
-    // The same as `canonical_nans` makes of a module for engines that cannot.
-    compiler.canonicalize_nans(config.deterministic);
-    compiler.opt_level(match config.opt_level {
-        OptLevel::None => CraneliftOptLevel::None,
-        OptLevel::Speed => CraneliftOptLevel::Speed,
-    });
-    if let Ok(threads) = std::thread::available_parallelism() {
-        compiler.num_threads(NonZero::min(threads, MAX_COMPILE_THREADS));
-    }
-    let mut engine: wasmer::Engine = EngineBuilder::new(compiler).set_features(Some(features())).engine().into();
-    engine.set_tunables(Limited::new(StoreLimits::default(), Some(bounds)));
-    engine
-}
-
-/// Compiles a module, and gives up after the functions that are being compiled when the interrupt around this is set.
-///
-/// wasmer looks at functions in parallel, on rayon's pool of the process unless it runs in another one. That pool is started once: had the system
-/// no thread for it at that moment, no module would ever be compiled again. So each compile has a thread of its own.
-fn from_binary(engine: &wasmer::Engine, wasm: &[u8]) -> Result<wasmer::Module, wasmer::CompileError> {
-    let interrupt = Interrupt::of_compile();
-    let own = rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "sandbox-host".to_owned()).build();
-    let own = own.map_err(|error| wasmer::CompileError::Resource(format!("no thread to compile on: {error}")))?;
-    own.install(|| match interrupt {
-        None => wasmer::Module::from_binary(engine, wasm),
-        Some(interrupt) => engine.new_module_with_progress(
-            wasm,
-            CompilationProgressCallback::new(move |_| {
-                if interrupt.is_set() { Err(UserAbort::new("nobody waits for the module any more")) } else { Ok(()) }
-            }),
-        ),
-    })
-}
-
-/// Compiling is parallel per function; more threads than this bring little and take memory.
-const MAX_COMPILE_THREADS: NonZero<usize> = NonZero::new(8).expect("8 is not 0");
-
-/// The proposals that both engines have, so that a module runs on both or on neither; tail calls are the exception,
-/// which Cranelift in wasmer does not translate.
-fn features() -> Features {
-    let mut features = Features::none();
-    features
-        .reference_types(true)
-        .simd(true)
-        .bulk_memory(true)
-        .multi_value(true)
-        .multi_memory(true)
-        .extended_const(true)
-        .relaxed_simd(true);
-    features
-}
-
 /// The call handle of an exported function.
 fn export_func(cx: &mut StoreMut<'_>, export: Option<&wasmer::Extern>) -> Result<Func, InstantiateError> {
     match export.map(|export| export.to_vm_extern().unwrap_sys()) {
@@ -671,23 +475,6 @@ fn export_func(cx: &mut StoreMut<'_>, export: Option<&wasmer::Extern>) -> Result
         }
         _ => Err(InstantiateError::Link("an exported function has no handle".to_owned())),
     }
-}
-
-/// Where the numbers of an instance lie that `Checks` has added.
-fn added_to(cx: &mut StoreMut<'_>, module: &Module, instance: &wasmer::Instance) -> (Option<Flag>, Meters) {
-    let names = &module.added;
-    let mut global = |name: &Option<String>| {
-        let export = instance.exports.get_extern(name.as_ref()?)?;
-        let VMExtern::Global(handle) = export.to_vm_extern().unwrap_sys() else { return None };
-        Some(handle.get(cx.objects_mut().as_sys()).vmglobal())
-    };
-    let (stop, fuel, depth) = (global(&names.stop), global(&names.fuel), global(&names.depth));
-    // SAFETY: a global's value is 16 bytes, aligned to as many, and lies in the instance, which is as old as its store. No handle of
-    // this global leaves this file, so only the checks in the code read it.
-    let flag = stop.map(|stop| unsafe { Flag::new(stop.cast()) });
-    // SAFETY: as above. The realm uses meters with the store's context only, and host functions while their guest waits.
-    let meters = unsafe { Meters::new(fuel.map(NonNull::cast), depth.map(NonNull::cast), names.most_depth) };
-    (flag, meters)
 }
 
 #[cfg(test)]

@@ -1,34 +1,42 @@
-//! wasmi, the interpreter. The only file that names wasmi; see `engine.rs` for the contract.
+//! wasmi, the interpreter. Only this file and its folder name wasmi; see `engine.rs` for the contract.
 //!
-//! Functions are validated when the module is compiled and translated when they are first called. Memories that a
-//! supervisor makes lie in a mapping of what they may grow to, so they do not move and an untouched page costs nothing.
+//! Functions are validated when the module is compiled and translated when they are first called. A memory that a
+//! supervisor makes lies in a mapping of everything it may grow to, so it does not move and an untouched page costs
+//! nothing.
+
+mod repairs;
+
+mod types;
+mod values;
+
+mod memory;
+mod zeroing;
 
 mod growth;
 mod host_func;
-mod memory;
-mod repairs;
-mod types;
-mod zeroing;
+
+mod slices;
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use wasmi::{AsContextMut as _, Caller, StoreContextMut, Val};
 
+pub use self::slices::Suspension;
 use self::{
     growth::add_host_functions,
     host_func::typed_host_func,
     memory::{Kept, Mappings, Reserved, grow_mapped, lock, mapping_at, memory_over, new_memory},
     repairs::{Growth, Repairs},
+    slices::{SLICE, call_in_slices, is_in_slice, left_or_done, run_in_slices},
     types::{extern_type, global_type, instantiate_error, memory_type, slot_of, translate_error, types, val_of},
+    values::{copy_results, room_for, take_results, vals_of, values_of},
 };
 use super::{
     Control, Engine, EngineConfig, EngineId, ExportType, Extern, GUEST_STACK_BYTES, ImportSite, ImportType, Linked,
-    MAX_RECURSION_DEPTH, MemoryRegion, RealmPtr, StoreLimits, UNLIMITED_FUEL, store_slot::Lend,
+    MAX_RECURSION_DEPTH, MemoryRegion, RealmPtr, StoreLimits, store_slot::Lend,
 };
 use crate::{
-    error::{CompileError, EngineError, GlobalError, HostTrap, InstantiateError, MemoryError, Trap, TrapCode},
-    interrupt::Interrupt,
+    error::{CompileError, EngineError, GlobalError, HostTrap, InstantiateError, MemoryError, Trap},
     realm::{Realm, Slots},
     rewrite::{Edits, Sections},
     total::Charge,
@@ -54,12 +62,14 @@ pub struct Data {
     realm: RealmPtr<Wasmi>,
     mappings: Arc<Mappings>,
     limits: wasmi::StoreLimits,
-    /// For an instance that is being made: what it begins with has been checked, and it has one table more than its author knows of.
+    /// Set while an instance is being made: its initial sizes have been checked, and it has one table more than its author
+    /// declared.
     no_limits: Option<wasmi::StoreLimits>,
-    /// The memories that the supervisor makes, and what memories and tables grow by: all of that goes through functions of this engine.
+    /// Counts the memories that the supervisor makes, and the growth of memories and tables. All of them go through functions of
+    /// this engine.
     charge: Charge,
     memory_pages: u64,
-    /// What the running call may use beyond the slice that the store has.
+    /// The fuel that the running call has left beyond the slice that the store holds.
     rest: u64,
 }
 
@@ -67,8 +77,8 @@ pub struct Data {
 #[derive(Clone, Copy)]
 pub struct Func {
     func: wasmi::Func,
-    /// The same function if it has neither parameters nor results: wasmi calls a function whose Rust type it knows a good
-    /// deal quicker.
+    /// The same function if it has neither parameters nor results: wasmi calls a function much faster when it knows the
+    /// function's Rust type.
     without_values: Option<wasmi::TypedFunc<(), ()>>,
 }
 
@@ -119,14 +129,14 @@ impl Engine for Wasmi {
         let mut config = wasmi::Config::default();
         config
             .consume_fuel(options.interruptible || options.has_fuel)
-            // Functions are translated when they are first called, whoever calls them: that must not count.
+            // A function is translated at its first call. The guest that happens to make that call must not pay for it.
             .fuel_cost(wasmi::CustomFuelCosts {
                 bytes_copied_per_fuel: 64,
                 fuel_per_bytes_translated: 0,
                 fuel_per_bytes_validated: 0,
             })
             .compilation_mode(wasmi::CompilationMode::LazyTranslation)
-            // wasmer, for comparison, has no 64-bit memories: a module must not run on one backend only.
+            // wasmer has no 64-bit memories, and a module must not run on only one of the engines.
             .wasm_memory64(false)
             .set_max_recursion_depth(options.recursion_depth.map_or(MAX_RECURSION_DEPTH, |depth| depth as usize))
             .set_max_stack_height(options.stack_bytes.unwrap_or(GUEST_STACK_BYTES))
@@ -198,7 +208,7 @@ impl Engine for Wasmi {
         };
         let mut store = wasmi::Store::new(&engine.engine, data);
         store.limiter(|data| data.no_limits.as_mut().unwrap_or(&mut data.limits));
-        // For calls that nobody meters or wants to stop: more than can be used up. Without fuel in the engine there is none to set.
+        // For calls that nobody meters or may interrupt: more than they can use up. It fails if the engine has no fuel.
         let _ = store.set_fuel(u64::MAX);
         Store { store, _mappings: mappings }
     }
@@ -262,7 +272,7 @@ impl Engine for Wasmi {
             at.map(|at| mappings.swap_remove(at))
         };
         let Some(Reserved { mapping, minimum }) = reserved else {
-            // wasmi has allocated it, and keeps it.
+            // wasmi has allocated this memory and keeps it.
             let moved = wasmi::Memory::new(&mut *to, ty).map_err(|error| refused(&error))?;
             moved.data_mut(&mut *to).copy_from_slice(memory.data(&*from));
             from.data_mut().charge.hand_over(bytes as u64, &mut to.data_mut().charge);
@@ -274,7 +284,8 @@ impl Engine for Wasmi {
         if moved.is_ok() {
             from.data_mut().charge.hand_over(bytes as u64, &mut to.data_mut().charge);
         }
-        // On success the new store has it, and nothing of the old one uses it again; else the other way round.
+        // On success the new store owns the mapping, and nothing in the old store uses it again. On failure it stays with
+        // the old store.
         let mut mapping = mapping;
         if let Some(bytes) = mapping.get_mut(..bytes) {
             kept.write_back(bytes);
@@ -306,7 +317,7 @@ impl Engine for Wasmi {
     }
 
     fn new_host_func(cx: &mut Self::Context<'_>, realm: RealmPtr<Self>, site: ImportSite, ty: &FuncType) -> Self::Func {
-        // Guests call it, so it needs no quick way in.
+        // Only guests call it, so it needs no fast path for calls by the host.
         let host = |func| Func { func, without_values: None };
         if let Some(func) = typed_host_func(cx, realm, site, ty) {
             return host(func);
@@ -430,153 +441,16 @@ impl Engine for Wasmi {
     ) -> Result<Option<Self::Suspension>, Box<Trap>> {
         let Suspension::Inside(call) = suspension else {
             // The results of the host function are those of the call.
-            for ((slot, result), ty) in slots.iter_mut().zip(results).zip(&ty.results) {
-                *slot = val_of(*ty, *result).as_ref().and_then(slot_of).ok_or_else(unsupported)?;
-            }
+            copy_results(&ty.results, results, slots)?;
             return Ok(None);
         };
-        let mut answer: SmallVec<[Val; INLINE_VALS]> = SmallVec::with_capacity(host_ty.results.len());
-        for (ty, slot) in host_ty.results.iter().zip(results) {
-            answer.push(val_of(*ty, *slot).ok_or_else(unsupported)?);
-        }
-        let mut outputs: SmallVec<[Val; INLINE_VALS]> = SmallVec::from_elem(Val::I32(0), ty.results.len());
+        let answer = vals_of(&host_ty.results, results)?;
+        let mut outputs = room_for(ty.results.len());
         let begin = |cx: &mut StoreContextMut<'_, Data>, outputs: &mut [Val]| {
             call.resume(cx.as_context_mut(), &answer, outputs)
         };
         let left = run_in_slices(cx, begin, &mut outputs, control)?;
         left_or_done(left, &outputs, slots)
-    }
-}
-
-/// A call that waits for the answer of a host function.
-pub enum Suspension {
-    /// The function that called it goes on.
-    Inside(wasmi::ResumableCallHostTrap),
-    /// Nothing goes on: it was called in tail position, or is an export of the instance itself. wasmi keeps nothing then.
-    AtEnd,
-}
-
-/// The arguments as wasmi's values, and room for the results behind them.
-fn values_of(ty: &FuncType, slots: &[u64]) -> Result<SmallVec<[Val; INLINE_VALS]>, Box<Trap>> {
-    let count = ty.params.len() + ty.results.len();
-    let mut values = SmallVec::with_capacity(count);
-    for (ty, slot) in ty.params.iter().zip(slots) {
-        values.push(val_of(*ty, *slot).ok_or_else(unsupported)?);
-    }
-    values.resize(count, Val::I32(0));
-    Ok(values)
-}
-
-fn take_results(outputs: &[Val], slots: &mut [u64]) -> Result<(), Box<Trap>> {
-    for (slot, output) in slots.iter_mut().zip(outputs) {
-        *slot = slot_of(output).ok_or_else(unsupported)?;
-    }
-    Ok(())
-}
-
-#[cold]
-fn unsupported() -> Trap {
-    Trap::with_message(TrapCode::Internal, "the type of the function does not fit slots")
-}
-
-/// A call that was left, or the results of one that is over.
-fn left_or_done(left: Option<Suspension>, outputs: &[Val], slots: &mut [u64]) -> Result<Option<Suspension>, Box<Trap>> {
-    if left.is_none() {
-        take_results(outputs, slots)?;
-    }
-    Ok(left)
-}
-
-fn is_suspended(error: &wasmi::Error) -> bool {
-    matches!(error.downcast_ref::<HostTrap>(), Some(HostTrap::Suspended))
-}
-
-/// Calls a function, see [`run_in_slices`].
-fn call_in_slices(
-    cx: &mut StoreContextMut<'_, Data>,
-    func: &Func,
-    inputs: &[Val],
-    outputs: &mut [Val],
-    control: Control<'_, Wasmi>,
-) -> Result<Option<Suspension>, Box<Trap>> {
-    let begin = |cx: &mut StoreContextMut<'_, Data>, outputs: &mut [Val]| {
-        func.func.call_resumable(cx.as_context_mut(), inputs, outputs)
-    };
-    run_in_slices(cx, begin, outputs, control)
-}
-
-/// Whether the store has no more fuel than a call around this one that is metered or sliced has left, which is none of this call's.
-fn is_in_slice(cx: &StoreContextMut<'_, Data>) -> bool {
-    cx.get_fuel().is_ok_and(|fuel| fuel < UNLIMITED_FUEL)
-}
-
-/// Runs a function, from its beginning or from where it was left, with its fuel, and if it can be interrupted with a look at that after each
-/// slice of its work.
-fn run_in_slices(
-    cx: &mut StoreContextMut<'_, Data>,
-    begin: impl FnOnce(&mut StoreContextMut<'_, Data>, &mut [Val]) -> Result<wasmi::ResumableCall, wasmi::Error>,
-    outputs: &mut [Val],
-    control: Control<'_, Wasmi>,
-) -> Result<Option<Suspension>, Box<Trap>> {
-    let Control { interrupt, fuel, .. } = control;
-    // An engine without fuel can neither meter nor slice.
-    let Ok(around) = cx.get_fuel() else {
-        let outcome = begin(cx, outputs).and_then(|call| run_slices(cx, call, outputs, None));
-        return suspended_or(outcome);
-    };
-    let rest_around = cx.data().rest;
-    let budget = fuel.as_deref().copied().unwrap_or(UNLIMITED_FUEL);
-    let slice = if interrupt.is_some() { budget.min(SLICE) } else { budget };
-    // There is fuel in the engine, so it can be set.
-    let _ = cx.set_fuel(slice);
-    cx.data_mut().rest = budget - slice;
-    let outcome = begin(cx, outputs).and_then(|call| run_slices(cx, call, outputs, interrupt));
-    if let Some(fuel) = fuel {
-        let is_used_up = matches!(&outcome, Err(error) if error.as_trap_code() == Some(wasmi::TrapCode::OutOfFuel));
-        *fuel = if is_used_up { 0 } else { Wasmi::fuel_left(cx, ()).unwrap_or(0) };
-    }
-    // The guest around this call, if there is one, goes on with what it had.
-    let _ = cx.set_fuel(around);
-    cx.data_mut().rest = rest_around;
-    suspended_or(outcome)
-}
-
-fn suspended_or(outcome: Result<Option<Suspension>, wasmi::Error>) -> Result<Option<Suspension>, Box<Trap>> {
-    match outcome {
-        Err(error) if is_suspended(&error) => Ok(Some(Suspension::AtEnd)),
-        outcome => outcome.map_err(translate_error),
-    }
-}
-
-fn run_slices(
-    cx: &mut StoreContextMut<'_, Data>,
-    mut call: wasmi::ResumableCall,
-    outputs: &mut [Val],
-    interrupt: Option<&Interrupt>,
-) -> Result<Option<Suspension>, wasmi::Error> {
-    loop {
-        call = match call {
-            wasmi::ResumableCall::Finished => return Ok(None),
-            wasmi::ResumableCall::HostTrap(call) if is_suspended(call.host_error()) => {
-                return Ok(Some(Suspension::Inside(call)));
-            }
-            wasmi::ResumableCall::HostTrap(call) => return Err(call.into_host_error()),
-            wasmi::ResumableCall::OutOfFuel(_) if interrupt.is_some_and(Interrupt::is_set) => {
-                return Err(wasmi::Error::host(HostTrap::Interrupted));
-            }
-            wasmi::ResumableCall::OutOfFuel(paused) => {
-                // One bulk instruction can need more than a slice.
-                let needed = paused.required_fuel();
-                let left = Wasmi::fuel_left(cx, ()).unwrap_or(0);
-                if left < needed {
-                    return Err(wasmi::Error::from(wasmi::TrapCode::OutOfFuel));
-                }
-                let slice = left.min(needed.saturating_add(SLICE));
-                cx.set_fuel(slice)?;
-                cx.data_mut().rest = left - slice;
-                paused.resume(cx.as_context_mut(), outputs)?
-            }
-        };
     }
 }
 
@@ -590,13 +464,6 @@ fn store_limits(limits: &StoreLimits) -> wasmi::StoreLimits {
 fn any_number() -> wasmi::StoreLimitsBuilder {
     wasmi::StoreLimitsBuilder::new().instances(usize::MAX).tables(usize::MAX).memories(usize::MAX)
 }
-
-/// How much fuel a guest gets between two looks at its interrupt: less than a millisecond's worth, and so much that the looks
-/// cost nothing.
-const SLICE: u64 = 100_000;
-
-/// Calls with no more arguments or results than this do not allocate for them.
-const INLINE_VALS: usize = 6;
 
 /// The engine keeps this many value stacks of finished calls, so that nested calls need not make new ones.
 const CACHED_STACKS: usize = 64;

@@ -15,9 +15,12 @@ use wasmer_types::{
 };
 use wasmparser::{BlockType, FuncType, FunctionBody, Operator, Parser, Payload, ValType};
 
-use crate::rewrite::{Sections, start_export::FreeNames};
+use crate::{
+    engine::EngineConfig,
+    rewrite::{Sections, start_export::FreeNames},
+};
 
-/// What to check.
+/// Which checks the code of a guest gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckOptions {
     pub interruptible: bool,
@@ -31,6 +34,12 @@ pub struct CheckOptions {
 pub const VERSION: u32 = 4;
 
 impl CheckOptions {
+    /// The checks that this configuration asks for.
+    pub fn of(config: &EngineConfig) -> Self {
+        let EngineConfig { interruptible, has_fuel, recursion_depth, .. } = *config;
+        Self { interruptible, has_fuel, recursion_depth }
+    }
+
     fn any(self) -> bool {
         self.interruptible || self.has_fuel || self.recursion_depth.is_some()
     }

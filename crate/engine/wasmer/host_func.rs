@@ -1,20 +1,31 @@
 //! Host functions, and how they and guests end a call. A part of `engine/wasmer.rs`.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    ptr::{self, NonNull},
+};
 
 use thiserror::Error;
 use wasmer::{
     AsStoreMut as _, StoreMut,
-    sys::vm::{self, StoreObject as _, VMContext, VMDynamicFunctionContext},
+    sys::vm::{
+        self, MaybeInstanceOwned, StoreHandle, StoreObject as _, VMCallerCheckedAnyfunc, VMContext,
+        VMDynamicFunctionContext, VMFunction, VMFunctionContext, VMFunctionKind,
+    },
 };
 use wasmer_types::RawValue;
 
-use super::{Wasmer, frames, meters::Meters, tables, types::slot_of};
+use super::{
+    Func, Wasmer, frames,
+    meters::Meters,
+    tables,
+    types::{slot_of, types},
+};
 use crate::{
     engine::{ImportSite, RealmPtr},
     error::{Frame, HostTrap},
     realm::Slots,
-    value::ValueType,
+    value::{FuncType, ValueType},
 };
 
 /// The data of a host function: its realm and import, and its type.
@@ -54,6 +65,35 @@ impl HostFunc {
         }
         Ok(())
     }
+}
+
+/// Makes a host function in a store.
+pub(super) fn new_host_func(cx: &mut StoreMut<'_>, realm: RealmPtr<Wasmer>, site: ImportSite, ty: &FuncType) -> Func {
+    let signature = wasmer::FunctionType::new(types(&ty.params), types(&ty.results));
+    // The hash itself, because the engine's registry panics when two types have the same hash.
+    let type_signature_hash = vm::VMSignatureHash::new(signature.signature_hash());
+    let mut context = Box::new(VMDynamicFunctionContext {
+        address: ptr::null(),
+        ctx: HostFunc { realm, site, slots: ty.slots(), params: ty.params.clone(), meters: Cell::default() },
+    });
+    context.address = host_func as *const () as *const vm::VMFunctionBody;
+    let host = Some(NonNull::from(&mut *context));
+    let anyfunc = VMCallerCheckedAnyfunc {
+        // The linker puts a trampoline with the signature of the wasm type here when it imports the function.
+        func_ptr: ptr::null(),
+        type_signature_hash,
+        vmctx: VMFunctionContext { host_env: (&raw mut *context).cast() },
+        call_trampoline: host_func_trampoline,
+    };
+    let function = VMFunction {
+        anyfunc: MaybeInstanceOwned::Host(Box::new(anyfunc.into())),
+        kind: VMFunctionKind::Dynamic,
+        signature,
+        host_data: context,
+    };
+    let anyfunc = function.anyfunc.as_ptr();
+    let handle = StoreHandle::new(cx.objects_mut().as_sys_mut(), function).internal_handle();
+    Func { anyfunc, handle, host }
 }
 
 /// The reason why a host function ends its guest. It travels through wasmer as the error of a user's

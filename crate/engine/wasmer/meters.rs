@@ -3,7 +3,10 @@
 
 use std::ptr::NonNull;
 
-use super::super::UNLIMITED_FUEL;
+use wasmer::{AsStoreMut as _, StoreMut, sys::vm::VMExtern};
+
+use super::{super::UNLIMITED_FUEL, checks::Names};
+use crate::interrupt::Flag;
 
 /// Where an instance keeps its numbers: in globals of its own, which lie in the instance and live as
 /// long as its store.
@@ -109,4 +112,20 @@ pub struct Ended {
     pub fuel: Option<u64>,
     /// Whether it exceeded the maximum depth.
     pub is_too_deep: bool,
+}
+
+/// Finds the numbers that [`super::checks`] has added to an instance.
+pub fn added_to(cx: &mut StoreMut<'_>, names: &Names, instance: &wasmer::Instance) -> (Option<Flag>, Meters) {
+    let mut global = |name: &Option<String>| {
+        let export = instance.exports.get_extern(name.as_ref()?)?;
+        let VMExtern::Global(handle) = export.to_vm_extern().unwrap_sys() else { return None };
+        Some(handle.get(cx.objects_mut().as_sys()).vmglobal())
+    };
+    let (stop, fuel, depth) = (global(&names.stop), global(&names.fuel), global(&names.depth));
+    // SAFETY: a global's value has 16 bytes, is aligned to as many, and lies in the instance, which lives as long as its store. The
+    // engine does not list this export and its handle does not leave this function, so only the checks in the code read it.
+    let flag = stop.map(|stop| unsafe { Flag::new(stop.cast()) });
+    // SAFETY: as above. The realm uses meters with the store's context only, and host functions while their guest waits.
+    let meters = unsafe { Meters::new(fuel.map(NonNull::cast), depth.map(NonNull::cast), names.most_depth) };
+    (flag, meters)
 }

@@ -1,5 +1,6 @@
 //! Translates wasmer's values and types into this crate's. A part of `engine/wasmer.rs`.
 
+use wasmer::Value;
 use wasmer_types::RawValue;
 
 use crate::value::{ExternType, FuncType, GlobalType, MemoryType, TableType, ValueType};
@@ -15,6 +16,28 @@ pub(super) unsafe fn slot_of(value: &RawValue, ty: ValueType) -> u64 {
         ValueType::I32 | ValueType::F32 => u64::from(unsafe { value.u32 }),
         // SAFETY: passed on to the caller.
         _ => unsafe { value.u64 },
+    }
+}
+
+/// The value of a global as a slot; `None` for one that fits no slot.
+pub(super) fn slot_of_global(value: &Value) -> Option<u64> {
+    match value {
+        Value::I32(value) => Some(u64::from(*value as u32)),
+        Value::I64(value) => Some(*value as u64),
+        Value::F32(value) => Some(u64::from(value.to_bits())),
+        Value::F64(value) => Some(value.to_bits()),
+        Value::V128(_) | Value::FuncRef(_) | Value::ExternRef(_) | Value::ExceptionRef(_) => None,
+    }
+}
+
+/// The slot as a value of that type; `None` for a type that fits no slot.
+pub(super) fn value_of(ty: ValueType, slot: u64) -> Option<Value> {
+    match ty {
+        ValueType::I32 => Some(Value::I32(slot as i32)),
+        ValueType::I64 => Some(Value::I64(slot as i64)),
+        ValueType::F32 => Some(Value::F32(f32::from_bits(slot as u32))),
+        ValueType::F64 => Some(Value::F64(f64::from_bits(slot))),
+        ValueType::V128 | ValueType::FuncRef | ValueType::ExternRef | ValueType::Other => None,
     }
 }
 

@@ -1,17 +1,20 @@
-//! Changes a module so that wasmi 2.0.0 does right what it would do wrong. A part of `engine/wasmi.rs`, and nobody else's business.
+//! Rewrites a module around the faults of wasmi 2.0.0. A part of `engine/wasmi.rs`; nothing else uses it.
 //!
-//! - `memory.grow` and `table.grow` become calls of host functions, in a table that the module gets in addition. wasmi's own leave a frame on the native
-//!   stack each time they run, until the process dies, and `table.grow` goes on at the wrong place when it is resumed after it ran out of fuel.
-//! - Before a block with parameters comes an empty block. Before a block wasmi saves what locals are on the stack, but leaves out as many of them as the block has
-//!   parameters, be those locals or not.
-//! - Before `i32.store`, `i32.store8` and `i32.store16` with a large offset, or to another memory than the first, too: where address and
-//!   value are the same local it would panic, and after an empty block they are none.
-//! - Before `select`, if its condition may be a comparison of an i32 with zero, too: wasmi drops the comparison and looks at the register that its result would
-//!   be in, instead of at the slot that is compared.
-//! - The default of a `br_table` that takes several values along becomes the end of a block around it, from where a `br` goes on. If all targets are at the
-//!   same height wasmi takes the values to be in place, even if there is something else below them; the new one is not.
+//! - `memory.grow` and `table.grow` become calls of host functions in a table that this pass adds. wasmi's own leave a frame on
+//!   the native stack each time they run, until the process dies. Its `table.grow` also continues at the wrong place when it
+//!   ran out of fuel and is resumed.
+//! - An empty block is put in front of each block with parameters. Before a block, wasmi saves the locals that are on the
+//!   stack, but it skips as many of them as the block has parameters, whether those are locals or not.
+//! - An empty block is put in front of `i32.store`, `i32.store8` and `i32.store16` with a large offset or to another memory than
+//!   the first. wasmi would panic where address and value are the same local; after an empty block neither is a local.
+//! - An empty block is put in front of `select` if its condition may be a comparison of an i32 with zero. wasmi drops the
+//!   comparison, and then reads the register of its result instead of the slot that is compared.
+//! - The default of a `br_table` that carries several values becomes the end of a block around it, where a `br` follows. If all
+//!   targets are at the same height, wasmi assumes that the values are in place, even if something else lies below them. The
+//!   new target is at another height.
 //!
-//! A block costs no fuel, and an empty one makes no code but for what it saves. What else is added costs as much on wasmer, see `wasmer/checks.rs`.
+//! A block costs no fuel, and an empty one makes no code except for what it saves. Everything else that is added costs the same
+//! on wasmer, see `wasmer/checks.rs`.
 
 use std::collections::HashMap;
 
@@ -25,7 +28,7 @@ use crate::{
     rewrite::{BodyEdits, Edits, Function, Pass, SectionId, Sections},
 };
 
-/// The exports that a module got so that the host can grow what it asks for.
+/// The exports that a module gets so that the host can grow its memories and tables.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Growth {
     /// All their names begin with this, and no others do.
@@ -49,7 +52,7 @@ pub enum Element {
 }
 
 impl Growth {
-    /// With names that no export of the module has.
+    /// Under names that no export of the module has.
     fn named(sections: &Sections<'_>, grown: Vec<Grown>) -> Self {
         let marks = |export: wasmparser::Export<'_>| {
             let rest = export.name.strip_prefix(PREFIX)?;
@@ -69,7 +72,7 @@ impl Growth {
         &self.prefix
     }
 
-    /// The export that is the memory or table to be grown by the host function at that place of the table.
+    /// The export of the memory or table that the host function at that place of the table grows.
     pub fn target(&self, place: usize) -> String {
         format!("{}{place}", self.prefix)
     }
@@ -87,9 +90,9 @@ pub struct Repairs {
     /// The same in their order.
     added_types: Vec<Vec<u8>>,
     grown: Vec<Grown>,
-    /// Whether what lies on the stack may be a comparison with zero, see [`may_be_test_of_zero`].
+    /// Whether the operand on the stack may be a comparison with zero, see [`may_be_test_of_zero`].
     may_fuse: bool,
-    /// What it needs to grow its memories and tables, if it does that; known when the pass has ended.
+    /// What the module needs to grow its memories and tables, if it grows any. Known when the pass has ended.
     pub growth: Option<Growth>,
 }
 
@@ -136,7 +139,7 @@ impl Pass for Repairs {
     ) -> Result<(), CompileError> {
         match operator {
             Operator::MemoryGrow { mem } => self.call(Grown::Memory(*mem), body),
-            // Else there is no such table, or it is one that wasmi refuses.
+            // Without an element type there is no such table, or wasmi refuses it.
             Operator::TableGrow { table } => {
                 if let Some(Some(element)) = self.elements.get(*table as usize) {
                     self.call(Grown::Table(*table, *element), body);
@@ -200,7 +203,7 @@ impl Repairs {
         Self { elements, types: sections.count(SectionId::Type), ..Self::default() }
     }
 
-    /// Puts the call that grows this in the operator's place.
+    /// Replaces the operator by a call of the host function that grows this.
     fn call(&mut self, grown: Grown, body: &mut BodyEdits<'_>) {
         let place = self.grown.iter().position(|other| *other == grown).unwrap_or_else(|| {
             self.grown.push(grown);
@@ -220,7 +223,7 @@ impl Repairs {
         });
     }
 
-    /// Gives a `br_table` another default, if it must have one.
+    /// Gives a `br_table` another default if it carries several values.
     fn branch_table(
         &mut self,
         targets: &BrTable<'_>,
@@ -250,7 +253,7 @@ impl Repairs {
         Ok(())
     }
 
-    /// The index of a type that the module gets.
+    /// The index of a function type, which is added to the module if the pass has not added it before.
     fn function_type(&mut self, params: &[u8], results: &[u8]) -> u32 {
         let mut ty = vec![FUNCTION_TYPE];
         params.encode(&mut ty);
@@ -264,7 +267,7 @@ impl Repairs {
     }
 }
 
-/// The types of the values that a branch to a label takes along, if wasmi has them all.
+/// The types of the values that a branch to a label carries, if wasmi supports them all.
 fn values_of_label(frame: &Frame, function: &Function) -> Option<Vec<u8>> {
     let types = match frame.block_type {
         BlockType::Empty => return None,
@@ -290,7 +293,8 @@ fn values_of_label(frame: &Frame, function: &Function) -> Option<Vec<u8>> {
     types.into_iter().map(encoded).collect()
 }
 
-/// Whether wasmi does this operator wrong if locals or registers are on its stack, `may_fuse` as in [`may_be_test_of_zero`].
+/// Whether wasmi mistranslates this operator when locals or registers are on its stack. `may_fuse` comes from
+/// [`may_be_test_of_zero`].
 fn wants_nothing_at_hand(operator: &Operator<'_>, function: &Function, may_fuse: bool) -> bool {
     match operator {
         Operator::Select | Operator::TypedSelect { .. } => may_fuse,
@@ -308,8 +312,8 @@ fn wants_nothing_at_hand(operator: &Operator<'_>, function: &Function, may_fuse:
     }
 }
 
-/// Whether what lies on the stack after this operator may be the result of a comparison with zero that wasmi can still fuse with what comes, from how
-/// that was before. Operators that may be folded, as `i32.or` with zero is, leave it as it is.
+/// Whether the operand on the stack after this operator may be a comparison with zero that wasmi can still fuse with the next
+/// operator, given whether that was so `before`. Operators that wasmi may fold, such as `i32.or` with zero, do not change it.
 fn may_be_test_of_zero(opcode: u8, before: bool) -> bool {
     match opcode {
         // i32.eqz, i32.eq, i32.ne
@@ -331,190 +335,4 @@ fn element(ty: RefType) -> Option<Element> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-
-    use wasmparser::{Parser, Payload, Validator, WasmFeatures};
-
-    use super::*;
-    use crate::rewrite::walk;
-
-    #[derive(Debug)]
-    struct Rewritten {
-        wasm: Vec<u8>,
-        growth: Option<Growth>,
-    }
-
-    fn for_wasmi(wasm: &[u8]) -> Result<Option<Rewritten>, CompileError> {
-        let sections = Sections::of(wasm);
-        let (mut repairs, mut edits) = (Repairs::of(&sections), Edits::default());
-        walk(&sections, Some(WasmFeatures::all()), &mut repairs, &mut edits)?;
-        Ok(match edits.apply(&sections)?.wasm {
-            Cow::Owned(wasm) => Some(Rewritten { wasm, growth: repairs.growth }),
-            Cow::Borrowed(_) => None,
-        })
-    }
-
-    fn rewritten(wat: &str) -> Option<Rewritten> {
-        let made = for_wasmi(&wat::parse_str(wat).expect("good text")).expect("a good module");
-        if let Some(made) = &made {
-            Validator::new_with_features(WasmFeatures::all()).validate_all(&made.wasm).expect("still a good module");
-        }
-        made
-    }
-
-    fn grown(wat: &str) -> Vec<Grown> {
-        rewritten(wat).and_then(|made| made.growth).map(|growth| growth.grown).unwrap_or_default()
-    }
-
-    fn operators(wasm: &[u8]) -> Vec<String> {
-        let body = |payload| match payload {
-            Ok(Payload::CodeSectionEntry(body)) => Some(body),
-            _ => None,
-        };
-        let bodies = Parser::new(0).parse_all(wasm).filter_map(body);
-        let operators = bodies.flat_map(|body| body.get_operators_reader().expect("a good body"));
-        operators.map(|operator| format!("{:?}", operator.expect("a good operator"))).collect()
-    }
-
-    #[test]
-    fn each_memory_and_table_that_is_grown_gets_a_function() {
-        let made = rewritten(
-            r#"(module (import "e" "t" (table 1 externref)) (import "e" "f" (func)) (table 1 funcref) (table 1 funcref) (memory 1)
-                (func (export "a") (result i32) (table.grow 2 (ref.null func) (i32.const 1)))
-                (func (export "b") (param externref) (result i32)
-                    (drop (table.grow 2 (ref.null func) (i32.const 2))) (drop (memory.grow (i32.const 1))) (table.grow 0 (local.get 0) (i32.const 300)))
-                (start 0) (elem declare func 0) (data "bytes"))"#,
-        )
-        .expect("it grows tables");
-        let growth = made.growth.expect("it grows tables");
-        let grown = [Grown::Table(2, Element::Func), Grown::Memory(0), Grown::Table(0, Element::Extern)];
-        assert_eq!(growth.grown, grown);
-        let growing = operators(&made.wasm).iter().filter(|name| name.contains("Grow")).count();
-        let calls = operators(&made.wasm).iter().filter(|name| name.contains("CallIndirect")).count();
-        assert_eq!((growing, calls), (0, 4));
-    }
-
-    #[test]
-    fn a_module_without_tables_or_exports_gets_them() {
-        for text in [
-            "(module (memory 1) (func (drop (memory.grow (i32.const 1)))))",
-            "(module (memory 1) (global i32 (i32.const 1)) (func $f (drop (memory.grow (i32.const 1)))) (start $f))",
-            r#"(module (import "e" "m" (memory 1)) (func (drop (memory.grow (i32.const 1)))) (data "x"))"#,
-            r#"(module (memory 1) (table 1 funcref) (func $f (drop (memory.grow (i32.const 1)))) (elem (i32.const 0) $f))"#,
-            r#"(module (memory 1) (func (export "f") (drop (memory.grow (i32.const 1)))) (@custom "c" "bytes"))"#,
-        ] {
-            assert_eq!(grown(text), [Grown::Memory(0)], "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_added_has_names_of_its_own() {
-        let made = rewritten(
-            r#"(module (memory (export "grow") 1) (func (export "grow''0")) (func (export "grow0") (drop (memory.grow (i32.const 1)))))"#,
-        );
-        let growth = made.and_then(|made| made.growth).expect("it grows a memory");
-        assert_eq!((growth.table(), growth.target(0).as_str()), ("grow'''", "grow'''0"));
-        assert!(["grow", "grow''0", "grow0"].into_iter().all(|name| !growth.has_added(name)));
-    }
-
-    #[test]
-    fn blocks_with_parameters_and_far_stores_come_after_an_empty_block() {
-        for text in [
-            "(module (func (i32.const 1) (block (param i32) (drop))))",
-            "(module (func (i32.const 1) (loop (param i32) (drop))))",
-            "(module (func (i32.const 1) (i32.const 1) (if (param i32) (then (drop)) (else (drop)))))",
-            "(module (memory 1) (func (i32.store offset=65536 (i32.const 1) (i32.const 1))))",
-            "(module (memory 1) (func (i32.store8 offset=65536 (i32.const 1) (i32.const 1))))",
-            "(module (memory 1) (memory 1) (func (i32.store16 1 (i32.const 1) (i32.const 1))))",
-            "(module (func (param i32) (drop (select (i64.const 1) (i64.const 2) (i32.eqz (local.get 0))))))",
-            "(module (func (param i32) (drop (select (result i64) (i64.const 1) (i64.const 2) (i32.or (i32.ne (local.get 0) (i32.const 0)) (i32.const 0))))))",
-        ] {
-            let made = rewritten(text).expect("it is changed");
-            let before = operators(&wat::parse_str(text).expect("good text"));
-            let mut after = operators(&made.wasm);
-            assert!(made.growth.is_none(), "{text}");
-            let block = after.iter().position(|name| name.starts_with("Block { blockty: Empty")).expect("it is there");
-            let added: Vec<_> = after.drain(block..block + 2).collect();
-            assert_eq!((added[1].as_str(), after), ("End", before), "{text}");
-        }
-    }
-
-    #[test]
-    fn branch_tables_with_several_values_branch_by_a_block_around_them() {
-        for (text, table, branch) in [
-            (
-                "(module (func (param i32) (result i32 i64) (block (result i32 i64) (br_table 0 1 1 (i32.const 1) (i64.const 2) (local.get 0)))))",
-                "BrTable { targets: BrTable { count: 2, default: 0, targets: [1, 2] } }",
-                "Br { relative_depth: 1 }",
-            ),
-            (
-                "(module (func (param i32) (i32.const 1) (i32.const 2) (loop (param i32 i32) (br_table 0 0 0 (local.get 0)))))",
-                "BrTable { targets: BrTable { count: 2, default: 0, targets: [1, 1] } }",
-                "Br { relative_depth: 0 }",
-            ),
-            (
-                "(module (func (param i32) (result v128) (block (result v128) (br_table 0 1 (v128.const i64x2 1 2) (local.get 0)))))",
-                "BrTable { targets: BrTable { count: 1, default: 0, targets: [1] } }",
-                "Br { relative_depth: 1 }",
-            ),
-        ] {
-            let operators = operators(&rewritten(text).expect("it is changed").wasm);
-            let place = operators.iter().position(|name| name.starts_with("BrTable")).expect("it is there");
-            assert_eq!(operators[place..place + 3], [table, "End", branch]);
-        }
-    }
-
-    #[test]
-    fn all_other_modules_stay_as_they_are() {
-        for text in [
-            "(module)",
-            "(module (table 1 funcref) (func (drop (table.size 0))))",
-            "(module (func (block (result i32 i32) (i32.const 1) (i32.const 2)) (drop) (drop)))",
-            "(module (memory 1) (func (i32.store offset=65535 (i32.const 1) (i32.const 1))))",
-            "(module (func (param i32) (result i64) (block (result i64) (br_table 0 1 (i64.const 1) (local.get 0)))))",
-            "(module (func (param i32) (br_table 0 0 (local.get 0))))",
-            "(module (func (param i32) (drop (select (i64.const 1) (i64.const 2) (i32.lt_u (local.get 0) (i32.const 5))))))",
-        ] {
-            assert!(rewritten(text).is_none(), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_valid_is_refused() {
-        // It calls through table 1, which it does not have before.
-        let wasm = wat::parse_str(
-            "(module (type (func (param i32) (result i32))) (memory 1) (table 1 funcref) (table 1 funcref) (func (drop (memory.grow (i32.const 1))) (drop (call_indirect 1 (type 0) (i32.const 0) (i32.const 0)))))",
-        )
-        .expect("good text");
-        let tables: &[u8] = &[0x04, 0x07, 0x02, 0x70, 0, 1, 0x70, 0, 1];
-        let at = wasm.windows(tables.len()).position(|bytes| bytes == tables).expect("they are there");
-        let mut one_table = wasm.clone();
-        one_table.splice(at..at + tables.len(), [0x04, 0x04, 0x01, 0x70, 0, 1]);
-        assert!(for_wasmi(&wasm).is_ok());
-        let error = for_wasmi(&one_table).expect_err("there is one table");
-        assert!(error.to_string().contains("unknown table"), "{error}");
-    }
-
-    #[test]
-    fn damage_is_no_panic() {
-        let text = "(module (table 1 funcref) (memory 1) (func (export \"grow\") (param i32) (local.get 0) (block (param i32) (drop (table.grow 0 (ref.null func))) (i32.store offset=70000 (local.get 0) (local.get 0)))))";
-        let text = text.replace("(drop (table.grow 0 (ref.null func)))", "(drop (memory.grow))");
-        let wasm = wat::parse_str(text).expect("good text");
-        assert!(for_wasmi(&wasm).is_ok_and(|made| made.is_some()));
-        for length in 0..wasm.len() {
-            let _ = for_wasmi(&wasm[..length]);
-        }
-        for at in 0..wasm.len() {
-            for mask in [1, 0x80, 0xff] {
-                let mut damaged = wasm.clone();
-                damaged[at] ^= mask;
-                if let Ok(Some(made)) = for_wasmi(&damaged) {
-                    Validator::new_with_features(WasmFeatures::all())
-                        .validate_all(&made.wasm)
-                        .expect("what is valid stays valid");
-                }
-            }
-        }
-    }
-}
+mod tests;
