@@ -1,8 +1,8 @@
 /**
- * The errors that this package throws, each with a stable `code`. Users should test `code` (or
- * `instanceof`), never the message. Native code is independent of these classes: it passes codes and
- * texts, and the TypeScript layer creates the error. An exception that a supervisor throws is always
- * preserved as the `cause`.
+ * The errors that this package throws, each with a stable `code`. Users should test `code` (or `instanceof`),
+ * never the message. Native code is independent of these classes: it passes codes and texts, and the
+ * TypeScript layer creates the error. An exception that a supervisor throws is always preserved as the
+ * `cause`.
  */
 
 /**
@@ -36,8 +36,8 @@ export type ErrorCode =
 
 /**
  * What stopped a guest; see {@link TrapError.trap}. The traps are those of the WebAssembly specification
- * ("Execution", "Instructions"), and the reasons for which this package stops guests. `'interrupted'` is
- * the trap of the `cause` of an error with the code `ERR_SANDBOX_TIMEOUT`.
+ * ("Execution", "Instructions"), and the reasons for which this package stops guests. `'interrupted'` is the
+ * trap of the `cause` of an error with the code `ERR_SANDBOX_TIMEOUT`.
  */
 export type TrapKind =
   /** The guest ran an `unreachable` instruction, which is how most languages abort. */
@@ -93,8 +93,8 @@ export type InstantiationErrorKind =
   | 'CpuFeature';
 
 /**
- * One function of the guest's call stack, as far as the engine knows it. For the names see the
- * WebAssembly specification, "Custom Sections", "Name Section".
+ * One function of the guest's call stack, as far as the engine knows it. For the names see the WebAssembly
+ * specification, "Custom Sections", "Name Section".
  */
 export interface WasmFrame {
   /** The name in the module's name section; absent if there is none. */
@@ -108,8 +108,8 @@ export interface WasmFrame {
 }
 
 /**
- * The base of all errors of this package, and the error for an unknown index: the messages for those are
- * the ones of the Rust crate `gear-sandbox-host`.
+ * The base of all errors of this package, and the error for an unknown index: the messages for those are the
+ * ones of the Rust crate `gear-sandbox-host`.
  *
  * @example
  * ```ts
@@ -146,8 +146,8 @@ export class SandboxError extends Error {
 }
 
 /**
- * An argument or an option has the wrong type, is out of range or unknown. It is thrown before anything
- * has happened. The message usually has the form `<argument> must be …, got …`.
+ * An argument or an option has the wrong type, is out of range or unknown. It is thrown before anything has
+ * happened. The message usually has the form `<argument> must be …, got …`.
  *
  * @example
  * ```ts
@@ -186,8 +186,7 @@ export class ArgumentError extends SandboxError {
 
 /**
  * A guest was stopped by a trap. The store stays usable: memory and globals are as they were at that moment,
- * and the instance can be invoked again.
- * See the WebAssembly specification, "Runtime Structure", "Results".
+ * and the instance can be invoked again. See the WebAssembly specification, "Runtime Structure", "Results".
  *
  * @example
  * ```ts
@@ -218,8 +217,8 @@ export class TrapError extends SandboxError {
    * Creates such an error, for a test that replaces this package. Nothing is checked.
    *
    * @param message - what went wrong, for people
-   * @param options - the `trap`; the `exportName`, by default undefined; `wasmStack`, by default empty;
-   *   and the `cause`, by default absent
+   * @param options - the `trap`; the `exportName`, by default undefined; `wasmStack`, by default empty; and
+   *   the `cause`, by default absent
    * @example
    * ```ts
    * new TrapError('wasm trap: out of fuel', { trap: 'out-of-fuel', exportName: 'run' });
@@ -242,9 +241,9 @@ export class TrapError extends SandboxError {
 }
 
 /**
- * An import that an environment does not satisfy; see {@link InstantiationError.missing}. It has the
- * shape of `ModuleImportDescriptor` of the WebAssembly JavaScript Interface ("Modules"), with the type
- * that the type reflection proposal adds.
+ * An import that an environment does not satisfy; see {@link InstantiationError.missing}. It has the shape of
+ * `ModuleImportDescriptor` of the WebAssembly JavaScript Interface ("Modules"), with the type that the type
+ * reflection proposal adds.
  */
 export interface MissingImport {
   /** The module name of the import, the first of its two names. */
@@ -260,9 +259,9 @@ export interface MissingImport {
 }
 
 /**
- * A guest could not be instantiated. `cause` is the reason: a {@link CodecError}, a {@link SandboxError}
- * that names the import, a {@link TrapError} of the start function, or an error with the engine's
- * message. Mirrors `gear_sandbox_host::sandbox::InstantiationError`.
+ * A guest could not be instantiated. `cause` is the reason: a {@link CodecError}, a {@link SandboxError} that
+ * names the import, a {@link TrapError} of the start function, or an error with the engine's message. Mirrors
+ * `gear_sandbox_host::sandbox::InstantiationError`.
  *
  * @example
  * ```ts
@@ -308,14 +307,13 @@ export class InstantiationError extends SandboxError {
 }
 
 /**
- * One more memory, instance, page or byte would exceed `SandboxOptions.limits`, a memory's own maximum,
- * or the machine's resources. Nothing has changed: tear something down, or raise the limit. A guest that
- * grows its own memory or table beyond a limit gets -1 instead, as WebAssembly specifies.
+ * One more memory, instance, page or byte would exceed `SandboxOptions.limits`, a memory's own maximum, or
+ * the machine's resources. Nothing has changed: tear something down, or raise the limit. A guest that grows
+ * its own memory or table beyond a limit gets -1 instead, as WebAssembly specifies.
  *
- * An asynchronous call also ends with this error if the system provides no native thread for it, or if
- * guests that wait for such calls hold all of `SandboxOptions.threads`. In that case the call has not
- * begun, unless its guest was waiting for a Promise: that guest stops where it was. The call can be
- * tried again.
+ * An asynchronous call also ends with this error if the system provides no native thread for it, or if guests
+ * that wait for such calls hold all of `SandboxOptions.threads`. In that case the call has not begun, unless
+ * its guest was waiting for a Promise: that guest stops where it was. The call can be tried again.
  *
  * @example
  * ```ts
@@ -348,9 +346,9 @@ export class LimitError extends SandboxError {
 }
 
 /**
- * A guest, its memory or its globals were used synchronously while another thread was running the guest;
- * or an asynchronous call was made inside a supervisor call of its own guest. Nothing has changed. Wait
- * for the running asynchronous call.
+ * A guest, its memory or its globals were used synchronously while another thread was running the guest; or
+ * an asynchronous call was made inside a supervisor call of its own guest. Nothing has changed. Wait for the
+ * running asynchronous call.
  *
  * @example
  * ```ts
@@ -419,8 +417,8 @@ export class CodecError extends SandboxError {
 }
 
 /**
- * A guest has no export with this name, or the export has a different kind than the call needs. The
- * reference reports this as `Error::Sandbox` with a message.
+ * A guest has no export with this name, or the export has a different kind than the call needs. The reference
+ * reports this as `Error::Sandbox` with a message.
  *
  * @example
  * ```ts
@@ -455,9 +453,9 @@ export class NoExportError extends SandboxError {
 
 /**
  * A bug in this package or in an engine, such as a panic that was caught at the boundary of native code.
- * Please report it. Everything that runs native code can throw it, so it is not listed at each method.
- * If a guest was running, its store may be unusable. In that case every further use of the store throws
- * this error again.
+ * Please report it. Everything that runs native code can throw it, so it is not listed at each method. If a
+ * guest was running, its store may be unusable. In that case every further use of the store throws this error
+ * again.
  *
  * @example
  * ```ts
