@@ -1,5 +1,5 @@
 // How many native threads asynchronous calls hold, and what becomes of calls for which there is none. The pool itself is tested in
-// crate/tests/executor.
+// crate/tests/executor, and little address space in async_addresses.long.spec.ts.
 import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
