@@ -14,7 +14,7 @@ const FILTERS = [
   'host_call::',
   'globals',
   'start::on_',
-  'gas::on_',
+  'carried::on_',
   'limits::on_',
   'canonical_nans::',
 ];
