@@ -1,8 +1,8 @@
 // `npm test`: installs and builds what is missing, then type-checks, runs the Rust tests without napi, and runs every
-// __test__/**/*.spec.ts with node:test, but for __test__/package and for *.long.spec.ts, which take longest
-// or exhaust the system. `npm run test:long` runs the latter. `npm run test:package` makes the site of the docs, packs what would be published,
-// and runs __test__/package. Each step runs even if one before it failed; any failure, or a runner that ran no
-// test, makes the exit status non-zero. The last lines sum up what ran, and are what .ci/run's reader goes by.
+// __test__/**/*.spec.ts with node:test, but for __test__/package and for *.long.spec.ts, which take longest or exhaust the
+// system. `npm run test:long` runs the latter. `npm run test:package` makes the site of the docs, packs what would be published,
+// and runs __test__/package. Each step runs even if one before it failed; any failure, or a runner that ran no test, makes the
+// exit status non-zero. The last lines sum up what ran, and are what .ci/run's reader goes by.
 
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
