@@ -1,6 +1,6 @@
 // `npm test`: installs and builds what is missing, then type-checks, runs the Rust tests without napi,
 // and runs every __test__/**/*.spec.ts with node:test, except __test__/package and the specs that take
-// half a minute and more, *.long.spec.ts. `npm run test:long` runs the latter. `npm run test:package`
+// longest or exhaust the system, *.long.spec.ts. `npm run test:long` runs the latter. `npm run test:package`
 // builds the site of the docs, packs the packages to publish, and runs __test__/package. Each step runs
 // even if a previous one failed. Any failure, or a runner that ran no test, makes the exit status
 // non-zero. The last lines sum up what ran; the reader in .ci/run relies on them.

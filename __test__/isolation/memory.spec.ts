@@ -1,95 +1,13 @@
 // What a guest leaves behind no other guest sees: fresh memories, tables, globals, locals and stacks are zero, whoever had the place before.
-// And as many memories at once as the system has room for. Views of a memory are in ../gear/buffer.spec.ts.
+// Very many guests and memories are in memory.long.spec.ts, views of a memory in ../gear/buffer.spec.ts.
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { type Memory, type SandboxBackend, SandboxComponents, Value } from '../../index';
-import { runFile } from '../support/child';
 import { forEachBackend } from '../support/engines';
 import { type Guest, guest } from '../support/guest';
-import { wat } from '../support/wat';
-
-const PAGE = 65536;
-const ALLOWED_GROWTH_MIB = 64;
-const PATTERN = 0x5a;
-const PATTERN_64 = '0x5a5a5a5a5a5a5a5a';
-
-const LOCALS = 200;
-const each = (from: number, text: (index: number) => string): string =>
-  Array.from({ length: LOCALS }, (_, i) => text(from + i)).join('\n');
-
-/** Writes the pattern wherever it can, and looks whether it finds anything but zeros where nobody has written yet. */
-const GUEST = `(module
-  (import "env" "memory" (memory $given 1 8))
-  (import "env" "ask" (func $ask (param i64) (result i64)))
-  (memory $own (export "own") 1 8)
-  (table $table (export "table") 4 64 funcref)
-  (table $extern 4 64 externref)
-  (global $global (export "global") (mut i64) (i64.const 0))
-  (global (export "reference") (mut funcref) (ref.null func))
-  (elem declare func $deep)
-
-  (func (export "grow") (result i32)
-    (i32.add (memory.grow $given (i32.const 3)) (memory.grow $own (i32.const 3))))
-
-  (func (export "fill")
-    (memory.fill $given (i32.const 0) (i32.const ${PATTERN}) (i32.const ${4 * PAGE}))
-    (memory.fill $own (i32.const 0) (i32.const ${PATTERN}) (i32.const ${4 * PAGE}))
-    (drop (table.grow $table (ref.func $deep) (i32.const 32)))
-    (table.fill $table (i32.const 0) (ref.func $deep) (i32.const 36))
-    (global.set $global (i64.const ${PATTERN_64}))
-    (global.set 1 (ref.func $deep))
-    (drop (call $deep (i32.const 40) (i64.const ${PATTERN_64}) (f64.reinterpret_i64 (i64.const ${PATTERN_64})))))
-
-  ;; Fills the stack, also above where it calls the supervisor.
-  (func $deep (param $depth i32) (param $value i64) (param f64) (result i64)
-    (local ${'i64 '.repeat(LOCALS)}) (local ${'f64 '.repeat(LOCALS)}) (local ${'v128 '.repeat(LOCALS)})
-    ${each(3, (i) => `(local.set ${i} (local.get $value))`)}
-    ${each(3 + LOCALS, (i) => `(local.set ${i} (local.get 2))`)}
-    ${each(3 + 2 * LOCALS, (i) => `(local.set ${i} (i64x2.splat (local.get $value)))`)}
-    (if (local.get $depth) (then
-      (drop (call $deep (i32.sub (local.get $depth) (i32.const 1)) (local.get $value) (local.get 2)))
-      (drop (call $ask (local.get $value)))))
-    (i64.const 0)
-    ${each(3, (i) => `(i64.or (local.get ${i}))`)}
-    ${each(3 + LOCALS, (i) => `(i64.or (i64.reinterpret_f64 (local.get ${i})))`)}
-    ${each(3 + 2 * LOCALS, (i) => `(i64.or (i64x2.extract_lane 1 (local.get ${i})))`)})
-
-  ;; Every local of a function that nobody has set, at some depths.
-  (func $locals (export "locals") (param $depth i32) (result i64)
-    (local ${'i64 '.repeat(LOCALS)}) (local ${'f64 '.repeat(LOCALS)}) (local ${'v128 '.repeat(LOCALS)})
-    (local ${'i32 '.repeat(LOCALS)}) (local funcref externref)
-    (if (result i64) (local.get $depth)
-      (then (call $locals (i32.sub (local.get $depth) (i32.const 1))))
-      (else (i64.const 0)))
-    ${each(1, (i) => `(i64.or (local.get ${i}))`)}
-    ${each(1 + LOCALS, (i) => `(i64.or (i64.reinterpret_f64 (local.get ${i})))`)}
-    ${each(
-      1 + 2 * LOCALS,
-      (i) => `(i64.or (i64x2.extract_lane 0 (local.get ${i})))
-      (i64.or (i64x2.extract_lane 1 (local.get ${i})))`,
-    )}
-    ${each(1 + 3 * LOCALS, (i) => `(i64.or (i64.extend_i32_u (local.get ${i})))`)}
-    (i64.or (i64.extend_i32_u (i32.eqz (ref.is_null (local.get ${1 + 4 * LOCALS})))))
-    (i64.or (i64.extend_i32_u (i32.eqz (ref.is_null (local.get ${2 + 4 * LOCALS}))))))
-
-  ;; How many elements of the tables are not null, those that are new included.
-  (func (export "elements") (result i32) (local $i i32) (local $found i32)
-    (drop (table.grow $table (ref.null func) (i32.const 32)))
-    (drop (table.grow $extern (ref.null extern) (i32.const 32)))
-    (loop $next
-      (local.set $found (i32.add (local.get $found) (i32.eqz (ref.is_null (table.get $table (local.get $i))))))
-      (local.set $found (i32.add (local.get $found) (i32.eqz (ref.is_null (table.get $extern (local.get $i))))))
-      (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 36))))
-    (i32.add (local.get $found) (i32.eqz (ref.is_null (global.get 1))))))`;
-
-/** Writes to its memory, and gives what was there. */
-const SHORT = `(module (import "env" "memory" (memory 1 8))
-  (func (export "swap") (param i32) (result i32)
-    (i32.load (i32.const 4096))
-    (i32.store (i32.const 4096) (local.get 0))))`;
+import { PAGE, PATTERN, PATTERN_64, WRITES_EVERYWHERE } from './writes_everywhere';
 
 function build(backend: SandboxBackend, components = new SandboxComponents<unknown>(backend)): Guest {
   return guest({
@@ -97,7 +15,7 @@ function build(backend: SandboxBackend, components = new SandboxComponents<unkno
     components,
     memory: { initial: 1, maximum: 8 },
     imports: { 'env.ask': ([value]) => value },
-    wat: GUEST,
+    wat: WRITES_EVERYWHERE,
   });
 }
 
@@ -207,7 +125,7 @@ describe('A guest', () => {
             return value;
           },
         },
-        wat: GUEST,
+        wat: WRITES_EVERYWHERE,
       });
       outer.call('grow');
       outer.call('fill');
@@ -256,36 +174,6 @@ describe('A view of a memory that is gone', () => {
         if (view instanceof Uint8Array) assert.deepEqual([view.length, view[0]], [0, undefined]);
         else assert.throws(() => view.getUint8(0), TypeError);
       }
-    });
-  });
-});
-
-describe('Ten thousand memories', { concurrency: true }, () => {
-  forEachBackend((backend) => {
-    it('are alive at once, and more until the system has no room, which is a LimitError', async () => {
-      const child = await runFile(join(__dirname, 'scripts', 'many_memories.ts'), {
-        args: [backend, '10000'],
-        execArgv: ['--expose-gc'],
-      });
-      assert.deepEqual({ code: child.code, signal: child.signal }, { code: 0, signal: null }, child.stderr);
-      const { most, name, code } = JSON.parse(child.stdout) as Record<string, unknown>;
-      assert.ok((most as number) >= 10_000);
-      assert.deepEqual({ name, code }, { name: 'LimitError', code: 'ERR_SANDBOX_LIMIT' });
-    });
-  });
-});
-
-describe('A hundred thousand guests beside one that lives long', { concurrency: true }, () => {
-  forEachBackend((backend) => {
-    it('leave it as it is, and memory flat', async () => {
-      const child = await runFile(join(__dirname, 'scripts', 'beside.ts'), {
-        args: [backend, ...[GUEST, SHORT].map((source) => Buffer.from(wat(source)).toString('base64'))],
-      });
-      assert.deepEqual({ code: child.code, signal: child.signal }, { code: 0, signal: null }, child.stderr);
-      const { early, late, rounds } = JSON.parse(child.stdout) as Record<string, number>;
-      assert.equal(rounds, 100_000);
-      const growth = (late - early) / 2 ** 20;
-      assert.ok(growth < ALLOWED_GROWTH_MIB, `grew by ${growth.toFixed(1)} MiB`);
     });
   });
 });
