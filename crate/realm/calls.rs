@@ -148,7 +148,10 @@ impl<E: Engine> Realm<E> {
             Some(interrupt) => Some(interrupt.enter(callee.flag).ok_or_else(|| Trap::new(TrapCode::Interrupted))?),
             None => None,
         };
-        let _linked = self.enter_linked(interrupt.as_deref(), callee.flag)?;
+        let _linked = match &interrupt {
+            Some(interrupt) => self.enter_linked(interrupt, callee.flag)?,
+            None => None,
+        };
         let mut fuel = if self.is_metered { Some(host.fuel()) } else { None };
         let reached = NonNull::from(&mut *host);
         // SAFETY: only the lifetime of the trait object changes. `HostGuard` takes the pointer out of

@@ -105,16 +105,12 @@ impl<E: Engine> Realm<E> {
     }
 
     /// Registers the flags of all instances whose code the callee may run, if they are linked.
-    #[inline]
     pub(super) fn enter_linked<'a>(
         &self,
-        interrupt: Option<&'a Interrupt>,
+        interrupt: &'a Interrupt,
         callee: Option<Flag>,
     ) -> Result<Option<LinkedFlags<'a>>, Box<Trap>> {
-        match interrupt {
-            Some(interrupt) if self.links.borrow().is_some() => self.enter_all(interrupt, callee).map(Some),
-            _ => Ok(None),
-        }
+        if self.links.borrow().is_some() { self.enter_all(interrupt, callee).map(Some) } else { Ok(None) }
     }
 
     #[cold]

@@ -59,6 +59,7 @@ impl Meters {
     }
 
     /// Begins a call.
+    #[inline]
     pub fn begin(self, fuel: Option<u64>) -> SavedCounters {
         let saved = SavedCounters { fuel: self.fuel.map(Number::get), depth: self.depth.map(Number::get) };
         self.set_fuel(fuel.unwrap_or(UNLIMITED_FUEL));
@@ -69,6 +70,7 @@ impl Meters {
     }
 
     /// Ends a call, and returns what its counters have reached.
+    #[inline]
     pub fn end(self, saved: SavedCounters) -> Ended {
         let depth = self.depth.map(Number::get);
         let ended = Ended { fuel: self.fuel_left(), is_too_deep: depth.is_some_and(|depth| depth > self.most_depth) };
@@ -98,6 +100,7 @@ impl Meters {
 
     /// Called before a host function returns to the guest: the guest counts each call that is over, but
     /// has not counted this one.
+    #[inline]
     pub fn count_host_call(self) {
         if let Some(depth) = self.depth {
             depth.set(depth.get().wrapping_add(1));

@@ -73,6 +73,7 @@ impl GuestStacks {
     /// # Safety
     ///
     /// As of [`Call::make`].
+    #[inline]
     pub unsafe fn run(&self, call: Call, translate: fn(vm::Trap, &Running) -> Trap) -> Result<(), Stopped> {
         for _ in 0..MAX_ATTEMPTS {
             // SAFETY: passed on to the caller.
@@ -89,6 +90,7 @@ impl GuestStacks {
     /// # Safety
     ///
     /// As of [`Call::make`].
+    #[inline]
     unsafe fn attempt(&self, call: Call, translate: fn(vm::Trap, &Running) -> Trap) -> Result<Attempt, Stopped> {
         let running = Running::new();
         let entered = running.enter();
