@@ -2,7 +2,7 @@
 
 import type { Answerer, HostRequest, Reply, Settled } from '../../guest/answerer';
 import type { CallingGuest } from '../calling_guest';
-import type { AsyncSupervisorContext, SupervisorContext } from '../supervisor';
+import type { AsyncSupervisorContext, SupervisorContext, SupervisorFuncIndex } from '../supervisor';
 import { AsyncContextPeer } from './async_peer';
 import { ContextPeer } from './context_peer';
 import { frames as framesOf } from './frames';
@@ -54,7 +54,9 @@ export class ContextAnswerer extends ProtocolAnswerer {
 /** A call of a guest on another thread. */
 class ProtocolRequest implements HostRequest {
   readonly #peer: AsyncContextPeer;
-  readonly #run: () => void;
+  readonly #encoding: ImportEncoding;
+  readonly #function: SupervisorFuncIndex;
+  readonly #hasGas: boolean;
 
   constructor(
     { functions }: CallingGuest,
@@ -63,12 +65,10 @@ class ProtocolRequest implements HostRequest {
     index: number,
     hasGas: boolean,
   ) {
-    const peer = new AsyncContextPeer(ctx, encoding.encodeArguments(hasGas));
-    this.#peer = peer;
-    this.#run = () => {
-      peer.begin();
-      callByProtocol(peer, encoding, functions[index], hasGas);
-    };
+    this.#peer = new AsyncContextPeer(ctx, encoding.encodeArguments(hasGas));
+    this.#encoding = encoding;
+    this.#function = functions[index];
+    this.#hasGas = hasGas;
   }
 
   answer(reply: Reply): boolean {
@@ -97,6 +97,11 @@ class ProtocolRequest implements HostRequest {
     }
     reply.succeed();
     return true;
+  }
+
+  #run(): void {
+    this.#peer.begin();
+    callByProtocol(this.#peer, this.#encoding, this.#function, this.#hasGas);
   }
 
   close(): void {}
