@@ -14,7 +14,7 @@ use crate::{
     },
     engine::{Engine, EngineConfig, EngineId, StoreLimits, shared::SharedEngines, wasmer::Wasmer, wasmi::Wasmi},
     error::{CompileError, EngineError},
-    executor::pool::has_room,
+    executor::pool::{NoThread, has_room},
     module::Module,
     realm::Realm,
 };
@@ -102,7 +102,8 @@ impl AnyEngine {
 
     /// Whether there is address space for the compiler. wasmer's starts threads of its own, which end
     /// the process if there is none.
-    pub fn has_room_to_compile(&self) -> bool {
+    /// Asked only where a module is really compiled: to ask takes longer than to find one in the cache.
+    fn has_room_to_compile(&self) -> bool {
         match self {
             Self::Wasmi(_) => true,
             Self::Wasmer(_) => has_room(128 << 20),
@@ -122,6 +123,9 @@ impl AnyEngine {
     }
 
     fn compile_anew(&self, wasm: &[u8]) -> Result<AnyModule, CompileError> {
+        if !self.has_room_to_compile() {
+            return Err(CompileError::Allocation(NoThread::NoRoom.to_string()));
+        }
         match self {
             Self::Wasmi(engine) => Module::compile(&**engine, wasm).map(Arc::new).map(AnyModule::Wasmi),
             Self::Wasmer(engine) => Module::compile(&**engine, wasm).map(Arc::new).map(AnyModule::Wasmer),

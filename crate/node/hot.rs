@@ -22,7 +22,6 @@ use super::{
 };
 use crate::{
     error::{Trap, cut},
-    executor::pool::NoThread,
     realm::Slots,
     value::{MemoryType, PAGE_BYTES},
 };
@@ -217,9 +216,6 @@ fn compile(environment: &Environment, scope: Scope, arguments: &Arguments) -> Na
     let cache = tables.cache(arguments.optional_u32(scope, 1)?)?;
     // SAFETY: no JavaScript runs and no memory grows while the engine compiles.
     let wasm = unsafe { arguments.bytes(scope, 2) }?;
-    if !engine.has_room_to_compile() {
-        return Err(NoThread::NoRoom.into());
-    }
     let module = engine.compile(wasm, cache.as_deref())?;
     Ok(tables.module_wrapper(scope, module))
 }

@@ -3,7 +3,7 @@ use napi_derive::napi;
 
 use super::{Binding, scope_of};
 use crate::{
-    executor::pool::{NoThread, ThreadQuota},
+    executor::pool::ThreadQuota,
     node::{
         calls::{What, Work},
         error::{NativeError, Result},
@@ -32,13 +32,7 @@ impl Binding {
         let cache = tables.cache(cache)?;
         let quota = tables.quotas.get(quota)?;
         let wasm = wasm.to_vec();
-        let compile = move || {
-            if engine.has_room_to_compile() {
-                Ok(engine.compile(&wasm, cache.as_deref()))
-            } else {
-                Err(NoThread::NoRoom)
-            }
-        };
+        let compile = move || Ok(engine.compile(&wasm, cache.as_deref()));
         Ok(self.environment.calls.compile(tables, scope_of(env), &tables.scratch(), &quota, compile)?)
     }
 
