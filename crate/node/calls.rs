@@ -41,7 +41,7 @@ use crate::{
         Call, CallId, Context, SpinBudget,
         exchange::Exchange,
         lease::Lease,
-        pool::{NoThread, ThreadQuota, Ticket},
+        pool::{ThreadQuota, Ticket},
     },
     interrupt::Interrupt,
     realm::panic_message,
@@ -235,7 +235,7 @@ impl Calls {
         scope: Scope,
         scratch: &Scratch,
         quota: &Arc<ThreadQuota>,
-        compile: impl FnOnce() -> Result<Result<AnyModule, CompileError>, NoThread> + Send + 'static,
+        compile: impl FnOnce() -> Result<AnyModule, CompileError> + Send + 'static,
     ) -> Result<CallId, NativeError> {
         // Compiling runs no guest.
         let fuel = Fuel { left: 0, is_limited: false };
@@ -247,12 +247,9 @@ impl Calls {
                 }
                 let compiled = catch_unwind(AssertUnwindSafe(|| interrupt.around_compile(compile)));
                 let compiled = compiled.unwrap_or_else(|panic| {
-                    Ok(Err(CompileError::Refused(format!("the compiler panicked: {}", panic_message(&*panic)))))
+                    Err(CompileError::Refused(format!("the compiler panicked: {}", panic_message(&*panic))))
                 });
-                match compiled {
-                    Ok(compiled) => port.send(Event::Compiled(id, compiled)),
-                    Err(error) => port.send(Event::Refused(id, error.into())),
-                }
+                port.send(Event::Compiled(id, compiled));
             }));
             let task = ticket.clone();
             quota.submit(Box::new(move |thread| task.run(thread)));

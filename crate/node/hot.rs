@@ -279,17 +279,13 @@ fn drop_memory(environment: &Environment, scope: Scope, arguments: &Arguments) -
 /// import of the module: the number of a memory, or anything for an import of another kind.
 fn instantiate(environment: &Environment, scope: Scope, arguments: &Arguments) -> NativeResult {
     let tables = &environment.tables;
-    tables.sweep_if_due(scope);
     let engine = tables.engines.get(arguments.u32(scope, 2)?)?;
     let linking = {
         // SAFETY: copied at once.
         let memories = unsafe { arguments.bytes(scope, 4) }?;
         Linking::new(tables, arguments.u32(scope, 1)?, arguments.u32(scope, 3)?, memories)?
     };
-    for group in linking.groups(tables)? {
-        tables.renew_if_collected(scope, &group);
-    }
-    tables.make_room(scope, &engine.limits, linking.initial_bytes());
+    linking.make_room(tables, scope, &engine)?;
     let group = linking.common_group(tables, scope, &engine)?;
     let (carried, imports) = (linking.carried.clone(), linking.imports(tables)?);
     group.instances.count_made();

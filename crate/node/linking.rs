@@ -14,30 +14,17 @@ use crate::{
     value::ExternType,
 };
 
-/// Which convention an instance's supervisor calls follow. Mirrors `gear_sandbox_env::Instantiate`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// Arguments and result only.
-    V1,
-    /// The gas global travels with each call.
-    V2,
-}
-
-/// The guest's gas under [`Version::V2`]. Mirrors `gear_sandbox_env::GLOBAL_NAME_GAS`.
+/// The guest's gas, which travels with each host call under version 2 of `gear_sandbox_env::Instantiate`.
+/// Mirrors `gear_sandbox_env::GLOBAL_NAME_GAS`.
 const GAS_GLOBAL: &str = "gear_gas";
 const NO_GAS_GLOBAL: &str = "Cannot get gas global from store environment";
 
-impl Version {
-    /// The global that travels with the host calls of an instance of this module.
-    fn carried(self, module: &AnyModule) -> Option<Carried> {
-        if self == Self::V1 {
-            return None;
-        }
-        let export = with_module!(module, module => {
-            module.exports.iter().position(|export| export.name == GAS_GLOBAL)
-        });
-        Some(Carried { export: export.map(|place| place as u32), missing: NO_GAS_GLOBAL.into() })
-    }
+/// What travels with the host calls of an instance of this module under version 2.
+fn gas_of(module: &AnyModule) -> Carried {
+    let export = with_module!(module, module => {
+        module.exports.iter().position(|export| export.name == GAS_GLOBAL)
+    });
+    Carried { export: export.map(|place| place as u32), missing: NO_GAS_GLOBAL.into() }
 }
 
 /// A module and the memories that it imports.
@@ -54,7 +41,6 @@ impl Linking {
     /// another kind.
     pub fn new(tables: &Tables, module: u32, version: u32, memories: &[u8]) -> Result<Self, NativeError> {
         let module = tables.modules.get(module)?;
-        let version = if version == 2 { Version::V2 } else { Version::V1 };
         let is_memory: Vec<bool> = with_module!(&module, module => {
             module.imports.iter().map(|import| matches!(import.ty, ExternType::Memory(_))).collect()
         });
@@ -64,13 +50,20 @@ impl Linking {
         }
         let number_of = |(number, is_memory): (&[u8; 4], bool)| is_memory.then(|| u32::from_ne_bytes(*number));
         let memories = numbers.iter().zip(is_memory).map(number_of).collect();
-        let carried = version.carried(&module);
+        let carried = (version == 2).then(|| gas_of(&module));
         Ok(Self { module, carried, memories })
     }
 
-    /// The initial size, in bytes that count toward a total, of the instance's own memories and tables.
-    pub fn initial_bytes(&self) -> u64 {
-        with_module!(&self.module, module => module.initial_bytes)
+    /// Gives back what collected instances hold, if that is worth it or if the total has no room for what
+    /// the instance's own memories and tables begin with.
+    pub fn make_room(&self, tables: &Tables, scope: Scope, engine: &LimitedEngine) -> Result<(), NativeError> {
+        tables.sweep_if_due(scope);
+        for group in self.groups(tables)? {
+            tables.renew_if_collected(scope, &group);
+        }
+        let initial_bytes = with_module!(&self.module, module => module.initial_bytes);
+        tables.make_room(scope, &engine.limits, initial_bytes);
+        Ok(())
     }
 
     /// What each import of the module is linked with in its group's realm.

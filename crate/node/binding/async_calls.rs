@@ -32,7 +32,7 @@ impl Binding {
         let cache = tables.cache(cache)?;
         let quota = tables.quotas.get(quota)?;
         let wasm = wasm.to_vec();
-        let compile = move || Ok(engine.compile(&wasm, cache.as_deref()));
+        let compile = move || engine.compile(&wasm, cache.as_deref());
         Ok(self.environment.calls.compile(tables, scope_of(env), &tables.scratch(), &quota, compile)?)
     }
 
@@ -60,11 +60,7 @@ impl Binding {
         let linking = Linking::new(tables, module, version, memories)?;
         let engine = tables.engines.get(engine)?;
         let quota = tables.quotas.get(quota)?;
-        tables.sweep_if_due(scope);
-        for group in linking.groups(tables)? {
-            tables.renew_if_collected(scope, &group);
-        }
-        tables.make_room(scope, &engine.limits, linking.initial_bytes());
+        linking.make_room(tables, scope, &engine)?;
         let work = Work { slots: Slots::new(0), what: What::Instantiate { engine, linking } };
         Ok(self.environment.calls.enter(tables, scope, &tables.scratch(), &quota, work)?)
     }
